@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'SEEDS', 'TEMP', 'COLUMNS', 'SMALL', 'SCHEMA', 'AGAIN', 'LARGE', 'InputError', 'RunBusy', 'RunDamaged',
-           'patch_to', 'int_list', 'coerce', 'pick', 'check_settings', 'Protocol', 'canonical', 'networks', 'missing',
-           'atomic_write', 'table_bytes', 'read_table', 'RunState', 'Run', 'read_protocol', 'peak_mib', 'environment',
-           'find_runs', 'cover', 'load', 'ledger', 'publish', 'read_published']
+           'patch_to', 'int_list', 'coerce', 'pick', 'check_settings', 'positive', 'Protocol', 'canonical', 'networks',
+           'missing', 'atomic_write', 'table_bytes', 'read_table', 'RunState', 'Run', 'read_protocol', 'peak_mib',
+           'environment', 'find_runs', 'cover', 'load', 'ledger', 'collect', 'publish', 'read_published']
 
 # %% ../nbs/11_runs.ipynb #8d18ba2a
 import contextlib, dataclasses, datetime, difflib, hashlib, json, math, os, platform, re, struct, sys, time, uuid
@@ -40,7 +40,7 @@ def int_list(
         out += range(lo, hi+1)
     return out
 
-# %% ../nbs/11_runs.ipynb #cdf9ca9f
+# %% ../nbs/11_runs.ipynb #956e7265
 _bools = dict(true=True, yes=True, on=True, false=False, no=False, off=False)
 
 def _scalar(name, value, default):
@@ -67,6 +67,7 @@ def coerce(
     if not isinstance(default, (list, tuple)): return _scalar(name, value, default)
     if isinstance(value, str):
         ints = default and all(type(d) is int for d in default)
+        value = value.strip('[] ')
         value = int_list(value, name) if ints else [v.strip() for v in value.split(',') if v.strip()]
     if not isinstance(value, (list, tuple)):
         raise InputError(f"{name}: expected a list (like {list(default)!r}), got {value!r}")
@@ -92,9 +93,12 @@ def check_settings(
     "Defaults overridden by what was given; unknown names and wrong types are refused"
     return declared | {pick(k, declared, 'setting') and k: coerce(k, v, declared[k]) for k, v in given.items()}
 
-# %% ../nbs/11_runs.ipynb #fa8a9892
-def _lr(name, value):
-    "A positive finite number"
+# %% ../nbs/11_runs.ipynb #781651a5
+def positive(
+    name:str, # what it is, for the message
+    value,    # number or text
+) -> float:   # > 0, finite
+    "A positive number such as an LR; `InputError` for anything else"
     try: v = float(value)
     except (TypeError, ValueError): v = math.nan
     if isinstance(value, bool) or not 0 < v < math.inf:
@@ -122,7 +126,7 @@ def _plain(name, v):
         raise InputError(f"setting {name}: expected a finite number, text, truth value or list, got {v!r}")
     return v
 
-# %% ../nbs/11_runs.ipynb #39ff157d
+# %% ../nbs/11_runs.ipynb #c2cec8b9
 PRECISIONS = 'fp32', 'tf32', 'bf16'
 SEEDS = 'data_seeds', 'train_seeds', 'readout_seeds'
 
@@ -145,8 +149,8 @@ class Protocol:
         if not re.fullmatch(r'[a-z][a-z0-9_]*', str(self.study)):
             raise InputError(f"study: expected an id like synthetic, got {self.study!r}")
         pick(self.precision, PRECISIONS, 'precision')
-        put('plr', _lr('plr', self.plr))
-        put('flrs', _set('flrs', self.flrs, _lr))
+        put('plr', positive('plr', self.plr))
+        put('flrs', _set('flrs', self.flrs, positive))
         put('swa_k', _set('swa_k', self.swa_k, lambda n, v: _whole(n, v, 1)))
         for k in SEEDS: put(k, _set(k, getattr(self, k), lambda n, v: _whole(n, v, 0)))
         put('numerics_version', _whole('numerics_version', self.numerics_version, 0))
@@ -265,7 +269,7 @@ def _sync_folder(folder):
     try: os.fsync(fd)
     finally: os.close(fd)
 
-# %% ../nbs/11_runs.ipynb #d5459a5c
+# %% ../nbs/11_runs.ipynb #ecacfd74
 COLUMNS = {
     'run': ('str', 'first 8 hex digits of the protocol key; joins with runs.csv'),
     'study': ('str', 'id of the study'),
@@ -283,6 +287,16 @@ COLUMNS = {
     'metric': ('str', 'what was measured; accuracies in %, barriers in percentage points, angles in radians'),
     'step': ('int', 'optimiser steps since the start of the stage'),
     'value': ('float', 'measured value, 6 significant digits; empty where the network diverged'),
+    'key': ('str', 'runs.csv: SHA-256 of the protocol'),
+    'flrs': ('str', 'runs.csv: all fine-tuning LRs of the run'),
+    'swa_ks': ('str', 'runs.csv: all averaging windows of the run'),
+    'data_seeds': ('str', 'runs.csv: all data seeds of the run'),
+    'train_seeds': ('str', 'runs.csv: all train seeds of the run'),
+    'readout_seeds': ('str', 'runs.csv: all readout seeds of the run; empty means the data seed'),
+    'settings': ('str', 'runs.csv: settings of the study, as JSON'),
+    'seconds': ('float', 'runs.csv: time of the stages'),
+    'peak_mib': ('float', 'runs.csv: largest resident memory of the process, MiB'),
+    'date': ('str', 'runs.csv: end of the run, UTC'),
 }
 
 def _text(column, name):
@@ -629,7 +643,7 @@ def _order(run):
     seeds = (p.plr, p.data_seeds, p.train_seeds, p.readout_seeds) if p else ()
     return (p is None, run.folder.parent.name, *seeds, run.folder.name)
 
-# %% ../nbs/11_runs.ipynb #2d72ffe2
+# %% ../nbs/11_runs.ipynb #15466102
 def cover(
     runs,                # finished runs
     protocols:list=None, # wanted; None for all
@@ -642,7 +656,7 @@ def cover(
     seen, out = {}, []
     for run in sorted(runs, key=_order):
         if run.protocol is None: raise RunDamaged(f"{run.folder}: {run.trouble}")
-        if not (run/'DONE').exists(): raise InputError(f"{run.folder}: not finished; sweep it before its tables are read")
+        if not (run/'DONE').exists(): raise InputError(f"{run.folder}: not finished; sweep it first")
         family = run.protocol.family
         take = set(networks(run.protocol)) - seen.setdefault(family, set())
         if wanted is not None: take &= wanted.get(family, set())
@@ -672,11 +686,11 @@ def load(
     frames = [f for f in frames if len(f)]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
-# %% ../nbs/11_runs.ipynb #822a5932
+# %% ../nbs/11_runs.ipynb #d50a2b2a
 def _ledger_row(run):
     "One finished run as a flat record"
     made, d = _json(run/'provenance.json'), run.protocol.to_dict()
-    lists = {k: ' '.join(map(repr, v)) for k, v in d.items() if isinstance(v, list)}
+    lists = {k.replace('swa_k', 'swa_ks'): ' '.join(map(repr, d.pop(k))) for k in ('flrs', 'swa_k', *SEEDS)}
     seconds = made.get('seconds', {})
     total = round(sum(seconds.values()) if isinstance(seconds, dict) else seconds, 2)
     versions = {k: made.get(k) for k in ('package', 'python', 'torch', 'numpy', 'device', 'threads')}
@@ -694,7 +708,7 @@ def ledger(
             raise InputError(f"{run.folder}: {s.kind} ({s.why}); sweep it before it is published")
     return pd.DataFrame([_ledger_row(run) for run in sorted(runs, key=_order)])
 
-# %% ../nbs/11_runs.ipynb #a6b86b63
+# %% ../nbs/11_runs.ipynb #8dfd5482
 LARGE = 1_000_000
 
 def _table_file(df):
@@ -706,6 +720,15 @@ def _table_file(df):
     read_table(data).to_parquet(out, index=False, compression='zstd')
     return '.parquet', out.getvalue()
 
+def collect(
+    runs,                # finished runs
+    protocols:list=None, # only the networks of these; None for all
+) -> dict:               # name -> DataFrame: the tables that every run has, and `runs`, the ledger
+    "The tables of many runs"
+    used = [run for run, _ in cover(runs, protocols)]
+    shared = sorted(set.intersection(*(set(run.tables()) for run in used))) if used else []
+    return {t: load(used, t, protocols) for t in shared} | dict(runs=ledger(used))
+
 def publish(
     runs,    # finished runs of one study
     out_dir, # e.g. `figures/data/synthetic/laptop`
@@ -714,16 +737,15 @@ def publish(
     "Write the tables of many runs as small text, with ledger and checksums"
     parts = cover(runs, protocols)
     if not parts: raise InputError(f"{out_dir}: no finished run to publish; sweep first")
-    out, used, files = Path(out_dir), [run for run, _ in parts], {}
+    out, files, tables = Path(out_dir), {}, collect(runs, protocols)
     out.mkdir(parents=True, exist_ok=True)
-    shared = sorted(set.intersection(*(set(run.tables()) for run in used)))
-    for name, df in [*((t, load(used, t, protocols)) for t in shared), ('runs', ledger(used))]:
+    for name, df in tables.items():
         suffix, data = _table_file(df)
         atomic_write(out/f'{name}{suffix}', data)
         (out/f"{name}{'.parquet' if suffix == '.csv' else '.csv'}").unlink(missing_ok=True)
         files[f'{name}{suffix}'] = _entry(data) | dict(rows=len(df))
-    lack = {run.protocol.short: t for run in used if (t := sorted(set(run.tables()) - set(shared)))}
-    record = dict(schema=SCHEMA, runs=len(used), networks=sum(len(take) for _, take in parts), files=files,
+    lack = {run.protocol.short: t for run, _ in parts if (t := sorted(set(run.tables()) - set(tables)))}
+    record = dict(schema=SCHEMA, runs=len(parts), networks=sum(len(take) for _, take in parts), files=files,
                   left_out=lack, columns={c: why for c, (_, why) in COLUMNS.items()})
     atomic_write(out/'tables.json', (json.dumps(record, indent=1)+'\n').encode())
     return {f: e['rows'] for f, e in files.items()}

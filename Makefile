@@ -1,0 +1,56 @@
+# Two commands matter: `make reproduce` and `make test`. Everything else is in `make help`.
+# PYTHON: the Python that .venv is made with.   TORCH=cpu: at the first set-up, install torch without CUDA.
+PYTHON ?= python3
+TORCH ?=
+PRESET = laptop
+
+BIN = .venv/bin
+READY = .venv/.ready
+# Experiment notebooks are run by pytest at their smoke size; nbdev-test leaves them out.
+SKIP = ^([_.]|experiments$$)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lab readme publish clean
+
+help:
+	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
+	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
+	@echo 'make test        all tests: source notebooks, then pytest'
+	@echo 'make lab         JupyterLab on the notebooks'
+	@echo 'make readme      run nbs/index.ipynb and write README.md from it'
+	@echo 'make publish     write the tracked tables and pictures in figures/ from finished runs'
+	@echo 'make clean       remove .venv and caches, never runs/'
+	@echo 'with:  PYTHON=python3.12   another Python (3.11 or newer)'
+	@echo '       TORCH=cpu           torch without CUDA, at the first set-up (about 1 GB instead of 5)'
+	@echo '       PRESET=smoke        another size, for reproduce and publish'
+
+$(READY): pyproject.toml constraints.txt tools/setup_env.py
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo 'setup: $(PYTHON) not found: install Python 3.11 or newer, or name one, as in: make PYTHON=python3.12 setup' >&2; exit 2; }
+	@TORCH='$(TORCH)' $(PYTHON) tools/setup_env.py
+	@touch $@
+
+setup: $(READY)
+
+reproduce: $(READY)
+	$(BIN)/ulrs sweep synthetic --preset $(PRESET)
+	$(BIN)/ulrs figures synthetic --preset $(PRESET)
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/nbdev-test --skip-folder-re '$(SKIP)'
+	$(BIN)/python -m pytest -q
+
+lab: $(READY)
+	$(BIN)/jupyter lab nbs
+
+readme: $(READY)
+	$(BIN)/python tools/readme.py
+
+publish: $(READY)
+	$(BIN)/ulrs tables synthetic --preset $(PRESET) --publish
+	$(BIN)/ulrs figures synthetic --preset $(PRESET) --publish
+
+clean:
+	rm -rf .venv .pytest_cache _docs _proc build dist *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -118,7 +118,8 @@ def test_single_feature_sets():
 
 def test_single_feature_sets_ignore_utility_noise_and_sizes():
     other = SyntheticConfig(utility=.2, noise=.1, n_train=9)
-    for a, b in zip(single_feature_sets(SyntheticConfig(), 50), single_feature_sets(other, 50)): assert torch.equal(a, b)
+    (x, y), (x2, y2) = (single_feature_sets(c, 50) for c in (SyntheticConfig(), other))
+    assert torch.equal(x, x2) and torch.equal(y, y2)
 
 def test_lists_become_tuples_and_configs_compare():
     a, b = (SyntheticConfig(feature_ids=f, in_dim=4, utility=u) for f, u in (([0, 2], [1, 0]), ((0, 2), (1., 0.))))

@@ -250,10 +250,12 @@ class ProjectedSGD(SphereOptimizer):
     "A plain SGD step, then all weights back to joint radius `rho` [paper]"
     def move(self, ws, gs, lr): return [w - lr*g for w, g in zip(ws, gs)]
 
-# %% ../nbs/01_sphere.ipynb #4c036de9
+# %% ../nbs/01_sphere.ipynb #1901b9b8
 class SphericalSGD(SphereOptimizer):
     "An exact step along the great circle of the gradient [code]"
     def move(self, ws, gs, lr):
         size, radius = joint_norm(gs), joint_norm(ws)
+        if not (size < math.inf and 0 < radius < math.inf):
+            raise ValueError(f"cannot turn weights of norm {radius} by a gradient of norm {size}")
         turn = lr*size/radius
         return [math.cos(turn)*w - math.sin(turn)*radius/max(size, 1e-7)*g for w, g in zip(ws, gs)]

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'READINGS', 'SWA_K', 'TINY', 'SYNTHETIC_PRESETS',
-           'Preset', 'Study', 'study_of', 'protocols', 'OutOfTime', 'Life', 'live', 'close', 'synthetic_config',
-           'SyntheticLife', 'tidy', 'pretrain', 'average', 'finetune', 'read_features', 'pairs', 'read_geometry',
-           'read', 'by_plr', 'select', 'summary']
+           'Preset', 'Study', 'study_of', 'protocols', 'OutOfTime', 'Life', 'live', 'close', 'protocol_of', 'now',
+           'provenance', 'synthetic_config', 'SyntheticLife', 'tidy', 'pretrain', 'average', 'finetune',
+           'read_features', 'pairs', 'read_geometry', 'read', 'by_plr', 'select', 'summary', 'Verdict', 'verdict']
 
-# %% ../nbs/12_studies.ipynb #2ec1c7ce
-import contextlib, tempfile, time
+# %% ../nbs/12_studies.ipynb #df2129ad
+import contextlib, json, tempfile, time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -148,6 +148,31 @@ def close(self, **provenance):
     return self
 
 Life._told, Life._timed, Life.live, Life.close = _told, _timed, live, close
+
+# %% ../nbs/12_studies.ipynb #5c2227d5
+def protocol_of(
+    study_id:str, plr, flrs, swa_k, data_seeds, train_seeds, readout_seeds, precision, # as in `Protocol`
+    settings:dict, # all settings of the study
+) -> Protocol:
+    "The protocol of a notebook's parameters, checked by its study"
+    study = study_of(study_id)
+    p = Protocol(study.id, plr, flrs, swa_k, data_seeds, train_seeds, readout_seeds, precision, check_settings(settings, study.settings),
+                 study.numerics_version)
+    study.life.check(p)
+    return p
+
+def now(self) -> pd.DataFrame: # columns: what was done; rows: what was measured, mean over networks
+    "Where the run stands, for a reader"
+    rows = pd.concat([t for n,t in self.tables.items() if n != 'curves'] or self.rows, ignore_index=True)
+    named = rows[rows.metric.isin([*METRICS, 'dominance', 'n_eff'])].dropna(subset=['stage'])
+    what = named.stage.str.cat([named.swa_k.map('k={:g}'.format, na_action='ignore'), named.flr.map('{:g}'.format, na_action='ignore')], sep=' ', na_rep='')
+    return named.assign(what=what.str.strip(), value=named.value.astype(float)).pivot_table(index='metric', columns='what', values='value', sort=False).round(3)
+
+def provenance(self) -> dict:
+    "Versions, hardware, seconds and memory of a finished run"
+    return json.loads((self.run.folder/'provenance.json').read_bytes())
+
+Life.now, Life.provenance = now, provenance
 
 # %% ../nbs/12_studies.ipynb #5aed4d5d
 def live(
@@ -391,11 +416,11 @@ def by_plr(
         out[plr] = dict(value=float(value), lo=float(lo), hi=float(hi), n=len(rows), seeds=len(groups))
     return pd.DataFrame.from_dict(out, orient='index').rename_axis('plr')
 
-# %% ../nbs/12_studies.ipynb #7aaed8ec
+# %% ../nbs/12_studies.ipynb #9d665e98
 def select(table:pd.DataFrame, **columns) -> pd.DataFrame: # column = value; None asks for empty
     "The rows where every named column has its value"
     keep = np.ones(len(table), bool)
-    for c,v in columns.items(): keep &= (table[c].isna() if v is None else np.asarray(table[c] == v, dtype=bool) & table[c].notna().to_numpy())
+    for c,v in columns.items(): keep &= (table[c].isna() if v is None else (table[c] == v).fillna(False)).to_numpy(dtype=bool)
     return table[keep]
 
 def summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, features, geometry
@@ -411,7 +436,27 @@ def summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame
     share = lambda v: 100*(v >= DOMINANT)
     columns['dominant feature, % of runs'] = by_plr(select(f, stage='pretrain', metric='dominance'), change=share)
     return [{'PLR': f'{plr:.3e}', 'regime': regime_of(plr, bounds), **{c: text(t.loc[plr]) for c,t in columns.items()},
-             'n': str(columns['pre-trained, %'].loc[plr].n)} for plr in columns['pre-trained, %'].index]
+             'n': str(int(columns['pre-trained, %'].loc[plr].n))} for plr in columns['pre-trained, %'].index]
+
+# %% ../nbs/12_studies.ipynb #4486b5d6
+@dataclass(frozen=True)
+class Verdict:
+    "What one run says"
+    claim:str # what is asked
+    seen:str  # what this run shows
+    paper:str # what the authors say
+    holds:str # 'agrees', 'differs' or 'too small to tell'
+
+def verdict(life:Life) -> Verdict:
+    "The regime of one rate beside the authors' lines, from the run's tables"
+    study, plr, labels = life.study, life.protocol.plr, network_regimes(life.tables['metrics'], life.study.chance).regime
+    one, inner, three = study.lines
+    theirs = '1' if plr <= one else '3' if three is not None and plr >= three else '2'
+    mine, n = labels.mode()[0], len(labels)
+    dom = select(life.tables['features'], stage='pretrain', metric='dominance').value >= DOMINANT
+    small = life.protocol.settings['steps'] < study.settings['steps']
+    return Verdict(f'regime at PLR {plr:g}', f'regime {mine} in {(labels == mine).sum()} of {n} networks, a dominant feature in {dom.sum()} of {n}',
+                   f'regime {theirs}', 'too small to tell' if small else 'agrees' if mine == theirs else 'differs')
 
 # %% ../nbs/12_studies.ipynb #119ee571
 SWA_K = (2, 5, 10, 20, 50)

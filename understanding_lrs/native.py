@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .models import MLPSpec
 
-# %% ../nbs/06_native.ipynb #d62de251
+# %% ../nbs/06_native.ipynb #50061264
 C_ROWS = r'''
 #include <math.h>
 #include <stdint.h>
@@ -35,7 +35,7 @@ static inline row sub(row x, row y) { return (row){x.a - y.a, x.b - y.b}; }
 static inline row mul(row x, row y) { return (row){x.a*y.a, x.b*y.b}; }
 static inline row scale(float s, row x) { return (row){s*x.a, s*x.b}; }
 static inline void axpy(row *acc, float s, row x) { acc->a += s*x.a; acc->b += s*x.b; }
-static inline vec where(vec on, vec x) { return (vec)((mask)x & (on > 0)); }  /* x where on > 0, else 0 */
+static inline vec where(vec on, vec x) { return (vec)((mask)x & ~(on <= 0)); }  /* 0 where on <= 0, else x: NaN stays */
 static inline int padded(int n) { return (n + LANES - 1)/LANES*LANES; }
 '''
 

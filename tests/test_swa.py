@@ -1,0 +1,32 @@
+"""A weight average is the uniform mean of the last k checkpoints, ending at the last step."""
+import pytest, torch
+from torch.optim.swa_utils import AveragedModel
+from understanding_lrs import training
+from understanding_lrs.models import MLPSpec, mlp
+from understanding_lrs.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.synthetic import SyntheticConfig, make_data
+
+RAW = make_data(SyntheticConfig(n_train=64, n_test=50), 1)
+
+def checkpoints(stage, every, steps):
+    points = []
+    for t in range(0, steps + 1, every): points.append(stage.run(t).stack.w[0].clone())
+    return points
+
+def stage(**kw): return Stage(make_stack(MLPSpec(), [1], [1], [0]), stack_sets([RAW]), 2e-2, steps=90, ckpt_every=10, **kw)
+
+def test_running_sums_are_the_mean_of_checkpoints():
+    points, sums = checkpoints(stage(), 10, 90), stage(swa_k=(1, 2, 5, 10)).run().averages()
+    for k,w in sums.items(): assert torch.equal(w[0], training.average(points, k))
+    assert torch.equal(sums[1][0], points[-1])
+    assert not torch.equal(sums[2][0], sums[5][0])
+
+def test_as_torch_averages():
+    model = mlp(MLPSpec(), 1, 1)
+    points = training.pretrain(model, RAW.x_train, RAW.y_train, 2e-2, 90, 16, 1, ckpt_every=10)
+    theirs = AveragedModel(model)
+    for w in points[-5:]: theirs.update_parameters(model.load_flat_(w))
+    torch.testing.assert_close(theirs.module.flat(), training.average(points, 5), rtol=1e-5, atol=1e-6)
+
+def test_a_window_that_is_too_long_is_refused():
+    with pytest.raises(ValueError, match="averaging 11 checkpoints 10 steps apart needs more than 90 steps"): stage(swa_k=(11,))

@@ -47,8 +47,8 @@ readme: $(READY)
 	$(BIN)/python tools/readme.py
 
 publish: $(READY)
-	$(BIN)/ulrs tables synthetic --preset $(PRESET) --publish
-	$(BIN)/ulrs figures synthetic --preset $(PRESET) --publish
+	$(BIN)/ulrs tables synthetic --preset $(PRESET) --out figures/data/synthetic/$(PRESET)
+	$(BIN)/ulrs figures synthetic --preset $(PRESET) --published --out figures
 
 clean:
 	rm -rf .venv .pytest_cache _docs _proc build dist *.egg-info

@@ -35,7 +35,8 @@ def tagged(path):
 def test_modules_are_the_export(copy):
     before = modules(copy)
     nbdev('nbdev-export', copy)
-    assert not differing(before, modules(copy)), "run nbdev-export and commit the modules"
+    changed = differing(before, modules(copy))
+    assert not changed, "run nbdev-export and commit the modules"
 
 def test_a_change_by_hand_is_seen(copy):
     seeds = copy/'understanding_lrs'/'seeds.py'
@@ -52,7 +53,8 @@ def test_export_leaves_the_settings_alone(copy):
 def test_notebooks_are_clean(copy):
     before = notebooks(copy)
     nbdev('nbdev-clean', copy)
-    assert not differing(before, notebooks(copy)), "run nbdev-clean and commit the notebooks"
+    changed = differing(before, notebooks(copy))
+    assert not changed, "run nbdev-clean and commit the notebooks"
 
 def test_cleaning_keeps_the_parameters(copy):
     had = {p: tags(p) for p in (copy/'nbs').rglob('*.ipynb')} | {tagged(copy/'nbs'/'z.ipynb'): [['parameters']]}

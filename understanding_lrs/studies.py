@@ -9,7 +9,7 @@ __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'SW
            'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read', 'by_plr', 'select', 'summary',
            'Verdict', 'verdict']
 
-# %% ../nbs/12_studies.ipynb #2b328fc7
+# %% ../nbs/12_studies.ipynb #cf6ff87d
 import contextlib, json, tempfile, time
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -22,7 +22,7 @@ from . import native
 from .features import DOMINANT, dominance, effective_number, ranked, single_feature_accuracy
 from .geometry import angle, barrier, barriers, path
 from .models import MLPSpec
-from .regimes import bootstrap, boundaries, network_regimes, regime_of
+from .regimes import bootstrap, boundaries, clusters, network_regimes, regime_of
 from .runs import InputError, Protocol, Run, check_settings, networks, pick
 from .stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_sets
 from .synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets
@@ -426,7 +426,7 @@ def read(self):
 
 SyntheticLife.read = read
 
-# %% ../nbs/12_studies.ipynb #f265955f
+# %% ../nbs/12_studies.ipynb #d5b4f66c
 def by_plr(
     table:pd.DataFrame, # tidy rows of ONE quantity
     of=np.nanmean,      # statistic of the values
@@ -435,8 +435,7 @@ def by_plr(
     "A quantity over the grid with its interval over data seeds"
     out = {}
     for plr,rows in table.groupby('plr'):
-        cluster = rows.data_seed.astype('float').fillna(rows.train_seed.astype('float'))
-        groups = [np.asarray(g, float) if change is None else np.asarray(change(g), float) for _,g in rows.value.groupby(cluster)]
+        groups = [np.asarray(g, float) if change is None else np.asarray(change(g), float) for _,g in rows.value.groupby(clusters(rows))]
         most = max(map(len, groups))
         cube = np.stack([np.pad(g, (0, most - len(g)), constant_values=np.nan) for g in groups])
         value, lo, hi = bootstrap(cube, lambda c: of(c.ravel()), n=500)

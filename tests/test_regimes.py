@@ -1,0 +1,67 @@
+"""One rule from tables to regimes: constructed tables give known labels and lines; intervals come from data seeds."""
+import numpy as np, pandas as pd, pytest
+from understanding_lrs.regimes import NETWORK, boundaries, bootstrap, network_regimes, regime_of
+from understanding_lrs.seeds import stream
+
+GRID = np.geomspace(1e-4, 1, 9)
+KINDS = {'1': (1e-4, 80, .1), 'slow': (.4, 60, .2), '2': (.4, 70, 5), '3': (.7, 50.5, 2), 'nan': (np.nan,)*3}
+
+def pretraining(labels, seeds=(1, 2, 3, 4)): # labels: one a PLR, or {seed: labels}
+    of = labels if isinstance(labels, dict) else dict.fromkeys(seeds, labels)
+    return pd.DataFrame([dict(plr=p, data_seed=s, train_seed=1, readout_seed=s, stage='pretrain', pair=None, metric=m, value=v)
+                         for s,kinds in of.items() for p,k in zip(GRID, kinds)
+                         for m,v in zip(('train_loss', 'test_acc_tail', 'test_acc_tail_std'), KINDS[k])])
+
+def barriers(values, seeds=(1, 2, 3, 4)):
+    return pd.DataFrame([dict(plr=p, data_seed=s, train_seed=1, readout_seed=s, stage=None, pair='low_high', metric='train_barrier', value=v)
+                         for s in seeds for p,v in zip(GRID, values)])
+
+LABELS = ['slow', '1', '1', '2', '2', '2', '3', '3', 'nan']
+
+def test_labels():
+    got = network_regimes(pretraining(LABELS, seeds=(1,)), 50.)
+    assert got.regime.tolist() == ['1', '1', '1', '2', '2', '2', '3', '3', '3']
+
+def test_lines_and_their_sides():
+    b = boundaries(pd.concat([pretraining(LABELS), barriers([0, 0, 0, .9, 1.1, .5, 9, 9, np.nan])]), 50.)
+    assert [regime_of(p, b) for p in GRID] == ['1']*3 + ['2A'] + ['2B']*2 + ['3']*3
+    assert (b['lr_12'].line, b['lr_2ab'].line, b['lr_23'].line) == (GRID[2], GRID[3], GRID[6])
+    assert b['lr_12'].hi == GRID[3] and b['lr_23'].lo == GRID[5]
+    assert b['lr_12'].ci == (GRID[2], GRID[2]) # all seeds agree
+
+def test_seeds_that_disagree_widen_the_interval():
+    late = ['1']*5 + ['2', '3', '3', '3']
+    b = boundaries(pretraining({1: LABELS, 2: LABELS, 3: late, 4: LABELS, 5: late}), 50.)
+    assert b['lr_12'].line == GRID[2] and b['lr_12'].ci == (GRID[2], GRID[4])
+
+def test_networks_of_a_data_seed_are_one_observation():
+    "ten networks that share their data count once: no false precision"
+    one = pretraining({1: LABELS, 2: ['1']*5 + LABELS[5:]})
+    ten = pd.concat([one.assign(train_seed=t) for t in range(10)])
+    assert boundaries(ten, 50.)['lr_12'].ci == boundaries(one, 50.)['lr_12'].ci
+
+def test_a_grid_without_the_boundary_says_so():
+    b = boundaries(pretraining(['1']*9), 50.)
+    assert b['lr_12'].hi is None and b['lr_23'].hi is None and 'lr_2ab' not in b
+    b = boundaries(pretraining(['3']*9), 50.)
+    assert b['lr_12'].lo is None and b['lr_23'].lo is None and regime_of(GRID[0], b) == '3'
+
+def test_no_2a_where_the_first_barrier_is_high():
+    b = boundaries(pd.concat([pretraining(LABELS), barriers([0]*3 + [5]*6)]), 50.)
+    assert regime_of(GRID[3], b) == '2B'
+
+def test_studies_without_data_seeds():
+    b = boundaries(pretraining(LABELS).assign(data_seed=pd.NA, readout_seed=pd.NA, train_seed=lambda d: np.repeat([1, 2, 3, 4], len(d)//4)), 50.)
+    assert b['lr_12'].line == GRID[2]
+
+def test_missing_metrics_are_named():
+    with pytest.raises(ValueError, match="test_acc_tail_std"): boundaries(pretraining(LABELS).query("metric != 'test_acc_tail_std'"), 50.)
+
+def test_bootstrap_of_a_known_share():
+    "the interval of a share of 200 fair coins is +-6.9 points wide, and covers 50 % in about 95 % of repetitions"
+    coins = stream('probe', 5).integers(0, 2, (300, 200))
+    covered = [lo <= .5 <= hi for _,lo,hi in (bootstrap(c, np.mean, n=300, seed=i) for i,c in enumerate(coins))]
+    assert .9 <= np.mean(covered) <= .99
+    _, lo, hi = bootstrap(coins[0], np.mean)
+    assert (hi - lo)/2 == pytest.approx(1.96*.5/200**.5, abs=.01)
+    assert np.isnan(bootstrap(coins[0][:1], np.mean)[1:]).all()

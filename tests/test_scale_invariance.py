@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from understanding_lrs.sphere import bare_copy, invariant_groups, scale_products, scaling_error
+from understanding_lrs.sphere import (bare_copy, disjoint_sets, echelon, invariant_groups, scale_products,
+                                      scaling_error, zero_one_sums)
 
 def lin(i, o, bias=False): return nn.Linear(i, o, bias=bias)
 def ln(n): return nn.LayerNorm(n, elementwise_affine=False)
@@ -132,6 +133,22 @@ def test_many_layers_are_found_quickly():
     body = [m for _ in range(24) for m in (lin(8, 8, True), ln(8), nn.ReLU())]
     assert len(invariant_groups(nn.Sequential(*body, lin(8, 1)), torch.zeros(8, 8))) == 24
     assert invariant_groups(nn.Sequential(*[lin(8, 8) for _ in range(24)]), torch.zeros(8, 8)) == []
+
+@pytest.mark.parametrize('limit', [40, 100, 5000])
+def test_the_smallest_set_seen_is_minimal(limit):
+    "Columns a1..a5, b1..b5, spanned: sum(a) = sum(b). Minimal are the pairs (a, b), 0/1 are all unions of disjoint pairs"
+    rows = torch.zeros(9, 10, dtype=torch.float64)
+    for i in range(5): rows[i, i], rows[i, 5] = 1, 1  # a_i with b_1
+    for i in range(4): rows[5 + i, 5], rows[5 + i, 6 + i] = -1, 1  # b_1 against another b
+    sets = zero_one_sums(echelon(rows)[0], limit)
+    assert (len(sets) == 251) == (limit == 5000) and len(min(sets, key=len)) == 2
+    assert [len(s) for s in disjoint_sets(rows)] == [2]*5
+
+def test_disjoint_sets_in_one_part():
+    "{0,1}, {2,3}, {0,2}, {1,3} are all minimal; two that do not overlap are kept"
+    ring = torch.tensor([[1., 1., 0., 0.], [0., 0., 1., 1.], [1., 0., 1., 0.]], dtype=torch.float64)
+    mix = torch.randn(3, 3, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    assert disjoint_sets(mix @ ring) == [(0, 1), (2, 3)]
 
 def test_a_deep_transformer_ends_at_the_limit_with_true_minimal_groups():
     "Each layer writes to the stream through its own pair, and could through others: thousands of vectors, one is taken"

@@ -86,10 +86,10 @@ def echelon(
         pivots.append(col)
     return r, pivots
 
-# %% ../nbs/01_sphere.ipynb #60e6be63
+# %% ../nbs/01_sphere.ipynb #193ff619
 def zero_one_sums(
     rows:Tensor,       # (k, T) rows in reduced echelon form
-    limit:int=5000,    # most partial sums to look at; then what was found is returned, nothing found is an error
+    limit:int=2000,    # most partial sums to look at; then what was found is returned, nothing found is an error
     tol:float=1e-4,    # how far from an integer an entry may be
 ) -> list[tuple]:      # supports: column indices where the sum is 1
     "Sums of distinct rows whose entries are 0 or 1: all of them within the limit"
@@ -125,20 +125,17 @@ def parts(
         found.append(rows[sorted(part)])
     return found
 
-# %% ../nbs/01_sphere.ipynb #c8dc99ea
+# %% ../nbs/01_sphere.ipynb #4ad3d898
 def disjoint_sets(
     basis:Tensor,  # (k, T) independent rows
 ) -> list[tuple]:  # supports
     "Minimal 0/1 vectors spanned by the rows, smallest first, no two of them sharing a column"
-    def vanishing(rows, cols): # the combinations that are zero on some columns
-        return null_space(rows[:, cols].T, 1e-6) @ rows if cols else rows
     kept = []
     for part in parts(echelon(basis)[0]):
         if not (found := zero_one_sums(part)): continue
-        best = lambda sets: list(min(sets, key=lambda s: (len(s), s)))
-        outside = [i for i in range(part.shape[1]) if i not in best(found)]
-        least = best(zero_one_sums(echelon(vanishing(part, outside))[0]))
-        kept += [tuple(least)] + disjoint_sets(vanishing(part, least))
+        least = min(found, key=lambda s: (len(s), s))
+        rest = null_space(part[:, list(least)].T, 1e-6) @ part # the combinations that are zero on its columns
+        kept += [least] + disjoint_sets(rest)
     return kept
 
 # %% ../nbs/01_sphere.ipynb #6b8f5c2e

@@ -1,0 +1,45 @@
+"""Every experiment notebook declares exactly its study's parameters, lives at smoke size, and its verdict there is 'too small to tell'."""
+import inspect
+import nbformat, papermill as pm, pytest
+from understanding_lrs.runs import Protocol, Run, find_runs
+from understanding_lrs.studies import STUDIES, live, protocols, protocol_of
+from understanding_lrs.sweep import check_params, sweep
+
+TEMPLATES = {s.template: s for s in STUDIES.values()}
+
+@pytest.mark.parametrize('study', STUDIES.values(), ids=lambda s: s.id)
+def test_parameters_are_the_protocol_and_out(study, root):
+    p = protocols(study.id, 'smoke')[0]
+    known = pm.inspect_notebook(str(root/study.template))
+    assert set(known) == {*p.params(), 'out'}
+    check_params(root/study.template, p.params() | dict(out=''))
+
+def test_every_template_has_a_study(root):
+    assert {str(f.relative_to(root)) for f in (root/'nbs'/'experiments').glob('*.ipynb')} == set(TEMPLATES)
+
+@pytest.fixture(scope='module')
+def swept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('runs')
+    return folder, sweep(protocols('synthetic', 'smoke', plrs=[1e-2]), root=folder, progress='none')
+
+def test_a_smoke_run(swept, root):
+    folder, result = swept
+    run, = find_runs(folder, 'synthetic')
+    assert run.state().kind == 'done' and not result.failed
+    page = nbformat.read(run.folder/'notebook.ipynb', 4)
+    texts = [o.get('data', {}).get('text/plain', '') for c in page.cells for o in c.get('outputs', [])]
+    assert 'too small to tell' in texts[-1]
+    assert any('image/png' in o.get('data', {}) or 'image/svg+xml' in o.get('data', {}) for c in page.cells for o in c.get('outputs', []))
+
+def test_the_notebook_is_the_bare_life(swept, tmp_path):
+    "the tables of the notebook are the bytes of `live` without it"
+    run, = find_runs(swept[0], 'synthetic')
+    bare = live(run.protocol, Run(tmp_path, run.protocol)).run
+    for name in bare.tables(): assert (bare.folder/f'{name}.csv').read_bytes() == (run.folder/f'{name}.csv').read_bytes(), name
+
+def test_protocol_of_is_the_inverse_of_params():
+    for p in protocols('synthetic', 'smoke') + protocols('synthetic_utilities', 'smoke'):
+        params = p.params()
+        fields = [k for k in inspect.signature(protocol_of).parameters if k not in ('study_id', 'settings')]
+        again = protocol_of(params['study'], *(params[k] for k in fields), {k: params[k] for k in p.settings})
+        assert again == p and isinstance(again, Protocol)

@@ -48,7 +48,7 @@ def assignments(
         if '=' not in t: raise InputError(f"--set: expected name=value, got {t!r}")
     return dict(t.split('=', 1) for t in texts or [])
 
-# %% ../nbs/17_cli.ipynb #d6672793
+# %% ../nbs/17_cli.ipynb #782883ff
 def print_rows(
     rows:list, # dicts with the same keys
 ):
@@ -59,7 +59,8 @@ def print_rows(
         table.add_column(k, justify='right' if isinstance(v, (int, float)) else 'left', overflow='fold')
     for r in rows: table.add_row(*map(text, r.values()))
     tty = sys.stdout.isatty()
-    Console(highlight=False, markup=False, force_jupyter=False, force_terminal=tty, width=None if tty else 200).print(table)
+    console = Console(force_jupyter=False, force_terminal=tty, width=None if tty else 200)
+    console.print(table, highlight=False, markup=False)
 
 # %% ../nbs/17_cli.ipynb #61436c48
 def _part(name):

@@ -400,7 +400,7 @@ def start(self) -> Run:
         atomic_write(self/'protocol.json', (json.dumps(record, indent=1, allow_nan=False)+'\n').encode())
     return self
 
-# %% ../nbs/11_runs.ipynb #a6003479
+# %% ../nbs/11_runs.ipynb #6adcde17
 @patch_to(Run)
 def state(self,
     deep:bool=False, # compare every byte, not only those of small files
@@ -413,10 +413,9 @@ def state(self,
         if read_protocol(self.folder) != self.protocol:
             raise RunDamaged(f"{self/'protocol.json'}: holds another protocol; {AGAIN}")
         if 'DONE' not in names: return RunState('partial', self._how_far(deep))
-        done = _json(self/'DONE')
-        if done.get('key') != self.protocol.key: raise RunDamaged('DONE: belongs to another protocol')
+        files = self._sealed()
     except InputError as e: return RunState('damaged', str(e).removeprefix(f'{self.folder}/'))
-    wrong = [w for name, entry in done['files'].items() if (w := _same(self/name, entry, deep))]
+    wrong = [w for name, entry in files.items() if (w := _same(self/name, entry, deep))]
     return RunState('damaged', wrong[0]) if wrong else RunState('done')
 
 @patch_to(Run)
@@ -443,7 +442,7 @@ def _open(cls, folder):
 
 Run.open = classmethod(_open)
 
-# %% ../nbs/11_runs.ipynb #f9f1101f
+# %% ../nbs/11_runs.ipynb #c7e537b0
 _locks = set()
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=lambda: [os.close(_locks.pop()) for _ in list(_locks)])
@@ -467,6 +466,7 @@ def lock(self):
         yield self
     finally:
         _locks.discard(fd)
+        fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
 
 @patch_to(Run)
@@ -477,15 +477,24 @@ def reset(self):
         for f in sorted(files, key=lambda f: (f.name != 'DONE', f.name != 'protocol.json')): f.unlink()
     self.trouble = ''
 
-# %% ../nbs/11_runs.ipynb #589ea70f
+# %% ../nbs/11_runs.ipynb #4d04ba88
 @patch_to(Run)
-def _sealed(self): return _json(self/'DONE')['files'] if (self/'DONE').exists() else {}
+def _sealed(self):
+    "What the marker lists, checked; empty for an unfinished run"
+    if not (self/'DONE').exists(): return {}
+    d = _json(self/'DONE')
+    files, digest = d.get('files'), d.get('sha256')
+    if digest != _files_digest(self.protocol.key, files):
+        raise RunDamaged(f"{self/'DONE'}: does not fit this run; {AGAIN}")
+    return files
+
+def _files_digest(key, files): return hashlib.sha256(canonical([key, files]).encode()).hexdigest()
 
 @patch_to(Run)
 def _seal(self, files):
     "Write the marker that lists `files` with their checksums"
     entries = {f: _entry((self/f).read_bytes()) for f in sorted(files)}
-    record = dict(schema=SCHEMA, key=self.protocol.key, files=entries)
+    record = dict(schema=SCHEMA, files=entries, sha256=_files_digest(self.protocol.key, entries))
     atomic_write(self/'DONE', (json.dumps(record, indent=1)+'\n').encode())
 
 @patch_to(Run)

@@ -109,19 +109,19 @@ def _job(run):
     kinds = dict(absent='run', partial='resume', done='again', damaged='again')
     return Job(run, kinds[state.kind], state.why or ('was finished' if state.kind == 'done' else ''))
 
-# %% ../nbs/13_sweep.ipynb #a7b6e58c
+# %% ../nbs/13_sweep.ipynb #1a07aa63
 class Kernels:
     "The kernels of one sweep, so that none is left behind"
     def __init__(self): self.pids, self.closed, self.guard = {}, False, threading.Lock()
 
-    def manager(self, name, log, threads):
-        "A kernel manager class for one run"
+    def manager(self, name, folder, log, threads):
+        "A kernel manager class for one run, working in `folder`"
         from jupyter_client.manager import AsyncKernelManager
         kernels = self
         class Manager(AsyncKernelManager):
             async def start_kernel(self, **kw):
                 if kernels.closed: raise InterruptedError('the sweep was stopped')
-                await self._async_start_kernel(**kw, env=kernel_env(threads), stdout=log, stderr=log)
+                await self._async_start_kernel(**kw, cwd=folder, env=kernel_env(threads), stdout=log, stderr=log)
                 with kernels.guard: kernels.pids[name] = self.provisioner.pid
                 if kernels.closed: kernels.kill()
         return Manager
@@ -141,7 +141,7 @@ def kernel_env(threads): # threads a kernel may use
     names = 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'TORCHINDUCTOR_COMPILE_THREADS'
     return os.environ | {k: str(threads) for k in names}
 
-# %% ../nbs/13_sweep.ipynb #80b5027b
+# %% ../nbs/13_sweep.ipynb #206fbcd9
 @dataclass(frozen=True)
 class Failure:
     "Why a run is not finished"
@@ -168,7 +168,7 @@ def _papermill(template, run, kernels, threads, nb):
     with open(run/'kernel.log', 'wb') as log:
         try:
             pm.execute_notebook(str(template), str(nb), parameters=params, kernel_name=KERNEL, progress_bar=False,
-                                cwd=str(template.parent), kernel_manager_class=kernels.manager(name, log, threads))
+                                kernel_manager_class=kernels.manager(name, str(template.parent), log, threads))
         except pm.PapermillExecutionError: raise
         except Exception as e:
             if _began(nb) or kernels.closed: raise

@@ -1,0 +1,220 @@
+"""A sweep ends with exactly the tables of an undisturbed one, whatever is killed and however often it is called."""
+import dataclasses, shutil, signal, subprocess, sys, time
+from pathlib import Path
+import nbformat, psutil, pytest
+from understanding_lrs import sweep as module
+from understanding_lrs.runs import InputError, Protocol, Run, find_runs
+from understanding_lrs.sweep import Kernels, Job, check_params, execute, plan, sweep
+
+HERE = Path(__file__).resolve().parent
+TINY = HERE/'tiny_plr.ipynb'
+P = Protocol('tiny', .1, flrs=[.01], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3, pause=0.))
+GRID = [dataclasses.replace(P, plr=plr) for plr in (.1, .2, .3)]
+SLOW = [dataclasses.replace(p, settings=dict(steps=6, pause=.15)) for p in GRID]
+
+def quick(protocols, root, **kw): return sweep(protocols, root, TINY, workers=2, progress='none', **kw)
+
+def tables(root):
+    "Bytes of all finished tables, and everything else that lies in the folders"
+    found = find_runs(root)
+    extra = {f.name for r in found for f in r.folder.iterdir()}
+    done = [r for r in found if r.state(deep=True).kind == 'done']
+    return {(r.folder.name, t): (r/f'{t}.csv').read_bytes() for r in done for t in r.tables()}, extra
+
+WHOLE = {'.lock', 'DONE', 'curves.csv', 'metrics.csv', 'notebook.ipynb', 'protocol.json', 'provenance.json'}
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+    "One sweep of the slow grid that nobody touches"
+    root = tmp_path_factory.mktemp('undisturbed')
+    assert quick(SLOW, root).exit_code == 0
+    found, extra = tables(root)
+    assert len(found) == 6 and extra == WHOLE
+    return root, found
+
+def child(root):
+    "The same sweep in a process of its own"
+    code = f"""
+from understanding_lrs.runs import Protocol
+from understanding_lrs.sweep import sweep
+import sys
+protocols = [Protocol.from_dict(d) for d in {[p.to_dict() for p in SLOW]!r}]
+result = sweep(protocols, {str(root)!r}, {str(TINY)!r}, workers=2, progress='plain')
+print(result); sys.exit(result.exit_code)"""
+    return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+def until(true, seconds=20):
+    end = time.time() + seconds
+    while not true():
+        assert time.time() < end, 'waited too long'
+        time.sleep(.02)
+
+def kernels(process):
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [c for c in below if 'ipykernel_launcher' in ' '.join(c.cmdline())]
+
+def training(root): return [r for r in find_runs(root) if r.read_progress().get('stage') == 'pretrain']
+def gone(processes): return all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes)
+
+def test_asked_again_nothing_is_done(undisturbed):
+    root, found = undisturbed
+    before = {f: f.stat().st_mtime_ns for f in root.rglob('*') if f.is_file()}
+    result = quick(SLOW, root)
+    assert (len(result.done), len(result.ran), result.exit_code) == (3, 0, 0)
+    assert {f: f.stat().st_mtime_ns for f in root.rglob('*') if f.is_file()} == before
+
+def test_killed_in_the_middle(tmp_path, undisturbed):
+    "SIGKILL of the sweep: no kernel is left, no run lies, the next call completes it"
+    process = child(tmp_path)
+    until(lambda: training(tmp_path))
+    orphans = kernels(process)
+    process.kill()
+    process.wait()
+    assert orphans
+    until(lambda: gone(orphans), 5)
+    states = [r.state(deep=True).kind for r in find_runs(tmp_path)]
+    assert set(states) <= {'partial', 'done'} and states.count('done') < len(SLOW)
+    assert quick(SLOW, tmp_path).exit_code == 0
+    assert tables(tmp_path) == (undisturbed[1], WHOLE)
+
+def test_kernel_killed(tmp_path, undisturbed):
+    "SIGKILL of one kernel: that run fails and says so, the others end, the next call completes it"
+    process = child(tmp_path)
+    until(lambda: training(tmp_path))
+    kernels(process)[0].kill()
+    output = process.communicate()[0]
+    assert process.returncode == 1 and '2 ran' in output
+    assert output.count('failed: ') == 2 and 'the kernel died' in output
+    assert quick(SLOW, tmp_path).exit_code == 0
+    assert tables(tmp_path) == (undisturbed[1], WHOLE)
+
+def test_ctrl_c(tmp_path, undisturbed):
+    process = child(tmp_path)
+    until(lambda: training(tmp_path))
+    orphans = kernels(process)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=10)[0]
+    assert process.returncode == 130 and 'the same command goes on' in output
+    assert 'Traceback' not in output and 'failed:' not in output
+    assert gone(orphans)
+    assert quick(SLOW, tmp_path).exit_code == 0
+    assert tables(tmp_path) == (undisturbed[1], WHOLE)
+
+def test_the_comparison_can_fail(tmp_path, undisturbed):
+    shutil.copytree(undisturbed[0], tmp_path/'copy')
+    run = find_runs(tmp_path/'copy')[0]
+    (run/'metrics.csv').write_bytes((run/'metrics.csv').read_bytes().replace(b'9', b'8'))
+    assert tables(tmp_path/'copy')[0] != undisturbed[1]
+
+def test_one_failing_run_stays_alone(tmp_path):
+    bad = dataclasses.replace(P, plr=2.)
+    result = quick([GRID[0], bad, GRID[1]], tmp_path)
+    assert (len(result.ran), len(result.failed), result.exit_code) == (2, 1, 1)
+    failure = result.failed[0]
+    assert (failure.run.protocol, failure.cell, failure.error) == (bad, 'In [5]', 'RuntimeError: diverged at plr 2.0')
+    assert failure.notebook == failure.run/'notebook.failed.ipynb' and failure.notebook.exists()
+    assert str(failure.notebook) in str(result)
+    assert quick([bad], tmp_path).exit_code == 1 # tried again, and said again
+
+def test_damaged_run_is_named_and_made_anew(tmp_path, capsys):
+    quick([P], tmp_path)
+    before, run = tables(tmp_path), Run(tmp_path, P)
+    (run/'metrics.csv').write_bytes(b'plr,value\n')
+    job, = plan([P], tmp_path).jobs
+    assert job.kind == 'again' and 'metrics.csv has 10 bytes' in job.why
+    result = sweep([P], tmp_path, TINY, workers=1, progress='plain')
+    assert result.exit_code == 0 and 'metrics.csv has 10 bytes' in capsys.readouterr().err
+    assert tables(tmp_path) == before
+
+def test_more_seeds_and_force(tmp_path):
+    quick([P], tmp_path)
+    more = dataclasses.replace(P, data_seeds=(1, 2, 3))
+    result = quick([more], tmp_path)
+    seeds = lambda found: [r.protocol.data_seeds for r in found]
+    assert (seeds(result.ran), seeds(result.done)) == ([(3,)], [(1, 2)])
+    stamp = (Run(tmp_path, P)/'DONE').stat().st_mtime_ns
+    assert len(quick([P], tmp_path, force=True).ran) == 1 and (Run(tmp_path, P)/'DONE').stat().st_mtime_ns > stamp
+
+def test_run_made_bare_gets_its_notebook(tmp_path):
+    quick([P], tmp_path)
+    before, run = tables(tmp_path), Run(tmp_path, P)
+    (run/'notebook.ipynb').unlink()
+    assert [j.kind for j in plan([P], tmp_path).jobs] == ['notebook']
+    assert quick([P], tmp_path).exit_code == 0 and tables(tmp_path) == before
+
+def changed(tmp_path, edit):
+    "A copy of the tiny notebook with one change"
+    nb = nbformat.read(TINY, 4)
+    edit(nb)
+    nbformat.write(nb, tmp_path/'changed.ipynb')
+    return tmp_path/'changed.ipynb'
+
+def test_override_takes_effect_after_cleaning(tmp_path, root):
+    "nbdev's cleaning keeps the tag, and the value asked for is the value run with"
+    copy = changed(tmp_path, lambda nb: None)
+    clean = Path(sys.executable).parent/'nbdev-clean'
+    subprocess.run([clean, '--fname', copy], cwd=root, check=True, capture_output=True)
+    p = dataclasses.replace(P, settings=dict(steps=5, pause=0.))
+    assert sweep([p], tmp_path/'runs', copy, progress='none').exit_code == 0
+    assert set(Run(tmp_path/'runs', p).table('curves').step) == {5}
+
+def test_notebook_that_ignores_its_parameters_is_caught(tmp_path):
+    def edit(nb): nb.cells[3].source = 'plr = .7\n' + nb.cells[3].source
+    result = sweep([P], tmp_path/'runs', changed(tmp_path, edit), progress='none')
+    assert 'ran something else than was asked' in result.failed[0].error
+
+def untag(nb): nb.cells[2].metadata = {}
+def extra(nb): nb.cells[2].source += '\nelr: float = .1  # not in the protocol'
+
+@pytest.mark.parametrize('edit,protocol,part', [
+    (untag, P, "no readable cell tagged 'parameters'"),
+    (extra, P, "declares ['elr']"),
+    (lambda nb: None, dataclasses.replace(P, settings=dict(steps=3, pause=0., wait=3)), "unknown parameters ['wait']"),
+    (lambda nb: None, dataclasses.replace(P, settings=dict(steps=3)), "declares ['pause']")])
+def test_refused_before_any_work(tmp_path, edit, protocol, part):
+    with pytest.raises(InputError) as e: sweep([P, protocol], tmp_path/'runs', changed(tmp_path, edit), progress='none')
+    assert part in str(e.value) and 'changed.ipynb' in str(e.value) and not list((tmp_path/'runs').iterdir())
+
+@pytest.mark.parametrize('kw,part', [
+    (dict(workers=0), 'workers: expected'),
+    (dict(template='nowhere.ipynb'), 'no such notebook'),
+    (dict(progress='loud'), 'progress: expected'),
+    (dict(root=str(TINY)), 'cannot keep runs there')])
+def test_bad_arguments(tmp_path, kw, part):
+    with pytest.raises(InputError, match=part): sweep([P], **(dict(root=tmp_path, template=TINY) | kw))
+    with pytest.raises(InputError, match='expected protocols'): sweep(['P'], tmp_path, TINY)
+    with pytest.raises(InputError, match='no protocol'): sweep([], tmp_path, TINY)
+
+def test_foreign_kernel_is_refused(tmp_path, monkeypatch):
+    spec = tmp_path/'kernels/python3'
+    spec.mkdir(parents=True)
+    argv = '["/elsewhere/bin/python", "-m", "ipykernel_launcher"]'
+    (spec/'kernel.json').write_text(f'{{"argv": {argv}, "display_name": "x", "language": "python"}}')
+    monkeypatch.setenv('JUPYTER_PATH', str(tmp_path))
+    with pytest.raises(InputError, match='starts /elsewhere/bin/python'): module.check_kernel()
+
+@pytest.mark.parametrize('failures,fine', [(2, True), (3, False)])
+def test_only_a_kernel_that_did_not_start_is_tried_again(tmp_path, monkeypatch, failures, fine):
+    calls = []
+    real = Kernels.manager
+    def flaky(self, *args):
+        calls.append(args)
+        if len(calls) <= failures: raise RuntimeError('Kernel died before replying to kernel_info')
+        return real(self, *args)
+    monkeypatch.setattr(Kernels, 'manager', flaky)
+    failure = execute(Job(Run(tmp_path, P), 'run'), TINY, Kernels())
+    assert len(calls) == 3 and (failure is None) == fine
+    if not fine: assert 'the kernel did not start: Kernel died before replying' in str(failure)
+
+def test_own_environment_one_thread_and_the_folder_of_the_notebook(tmp_path, monkeypatch):
+    "The working folder of the sweeping process is not touched: its threads share it"
+    here, moved = str(Path.cwd()), []
+    monkeypatch.setattr(module.os, 'chdir', moved.append)
+    checks = f"""import os, sys
+assert os.environ['OMP_NUM_THREADS'] == '1'
+assert sys.prefix == {sys.prefix!r}
+assert os.getcwd() == {str(tmp_path)!r}
+"""
+    def edit(nb): nb.cells[3].source = checks + nb.cells[3].source
+    assert sweep([P], tmp_path/'runs', changed(tmp_path, edit), progress='none').exit_code == 0
+    assert set(moved) <= {here}

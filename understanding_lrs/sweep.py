@@ -220,7 +220,7 @@ def _last_words(e, run):
     log = (run/'kernel.log').read_text(errors='replace').strip().splitlines()
     return '', f"the kernel died ({log[-1] if log else 'killed, or out of memory'})"
 
-# %% ../nbs/13_sweep.ipynb #0e5c45ed
+# %% ../nbs/13_sweep.ipynb #fe014d2d
 @dataclass
 class Line:
     "How far a running run is"
@@ -244,15 +244,15 @@ class Watch:
     def __init__(self, run): self.run, self.first = run, None
     def line(self):
         "The state of the run as a `Line`"
-        note, now = self.run.read_progress(), time.time()
-        if not note or note['stage'] == 'kernel': return Line(self.run.folder.name)
+        note, now, name = self.run.read_progress(), time.time(), self.run.folder.name.rpartition('_')[0]
+        if not note or note['stage'] == 'kernel': return Line(name)
         f = min(1., note.get('fraction', note['done'] / max(note['total'], 1)))
         if self.first is None: self.first = now, f
         t0, f0 = self.first
         left = (now - t0) / (f - f0) * (1 - f) if f > f0 and now > t0 else None
-        return Line(self.run.folder.name, note['stage'], f, left)
+        return Line(name, note['stage'], f, left)
 
-# %% ../nbs/13_sweep.ipynb #6e84d169
+# %% ../nbs/13_sweep.ipynb #23c38a98
 class PlainLog:
     "Progress as lines of text"
     every = 30. # seconds between two lines while nothing ends
@@ -278,7 +278,7 @@ class LiveLog(PlainLog):
         from rich.table import Table
         table = Table.grid(padding=(0, 2))
         for l in [*lines, total]:
-            table.add_row(l.name, ProgressBar(1., l.fraction, width=24), f'{l.fraction:.0%}', l.stage, l.rest)
+            table.add_row(l.name, ProgressBar(1., l.fraction, width=16), f'{l.fraction:.0%}', l.stage, l.rest)
         self.live.update(table)
 
 class Silent(PlainLog):

@@ -40,7 +40,7 @@ def int_list(
         out += range(lo, hi+1)
     return out
 
-# %% ../nbs/11_runs.ipynb #956e7265
+# %% ../nbs/11_runs.ipynb #a20f9d7c
 _bools = dict(true=True, yes=True, on=True, false=False, no=False, off=False)
 
 def _scalar(name, value, default):
@@ -58,6 +58,7 @@ def _scalar(name, value, default):
         if math.isfinite(v) and (kind is float or v == int(v)): return kind(v)
     raise bad
 
+# %% ../nbs/11_runs.ipynb #41551caf
 def coerce(
     name:str, # name of the setting, for the message
     value,    # value given: plain value or text
@@ -93,7 +94,7 @@ def check_settings(
     "Defaults overridden by what was given; unknown names and wrong types are refused"
     return declared | {pick(k, declared, 'setting') and k: coerce(k, v, declared[k]) for k, v in given.items()}
 
-# %% ../nbs/11_runs.ipynb #781651a5
+# %% ../nbs/11_runs.ipynb #383e5699
 def positive(
     name:str, # what it is, for the message
     value,    # number or text
@@ -118,6 +119,7 @@ def _set(name, values, check):
     if len(set(out)) < len(out): raise InputError(f"{name} must be distinct, got {list(values)!r}")
     return tuple(out)
 
+# %% ../nbs/11_runs.ipynb #5f34e4ed
 def _plain(name, v):
     "A setting as the JSON value that it is stored as"
     if hasattr(v, 'item') and not getattr(v, 'ndim', 0): v = v.item()
@@ -126,10 +128,11 @@ def _plain(name, v):
         raise InputError(f"setting {name}: expected a finite number, text, truth value or list, got {v!r}")
     return v
 
-# %% ../nbs/11_runs.ipynb #c2cec8b9
+# %% ../nbs/11_runs.ipynb #606c164a
 PRECISIONS = 'fp32', 'tf32', 'bf16'
 SEEDS = 'data_seeds', 'train_seeds', 'readout_seeds'
 
+# %% ../nbs/11_runs.ipynb #2c87b590
 @dataclass(frozen=True)
 class Protocol:
     "Everything that decides the outcome of one run"
@@ -160,7 +163,7 @@ class Protocol:
 
     def __hash__(self): return int(self.key[:15], 16)
 
-# %% ../nbs/11_runs.ipynb #933c8cb6
+# %% ../nbs/11_runs.ipynb #98ed9a94
 def canonical(
     record, # nested plain values
 ) -> str:   # one line of JSON, equal for equal records
@@ -188,6 +191,7 @@ def params(self) -> dict: # name -> plain value; settings beside the fields, wit
     d.pop('numerics_version')
     return d | d.pop('settings')
 
+# %% ../nbs/11_runs.ipynb #b5348f75
 @patch_to(Protocol)
 def _key(self): return hashlib.sha256(canonical(self.to_dict()).encode()).hexdigest()
 
@@ -209,7 +213,7 @@ def _fields(cls, d):
         raise InputError(f"protocol: expected the fields {sorted(want)}, got {got}")
     return d
 
-# %% ../nbs/11_runs.ipynb #8081afda
+# %% ../nbs/11_runs.ipynb #f08ff808
 Protocol.family = property(lambda self: dataclasses.replace(self, data_seeds=(), train_seeds=(), readout_seeds=()).key,
     doc="Key of all protocols that differ from this one in seeds only")
 
@@ -227,6 +231,7 @@ def _blocks(pairs):
         if bs: groups.setdefault(frozenset(bs), set()).add(a)
     return {(frozenset(as_), bs) for bs, as_ in groups.items()}
 
+# %% ../nbs/11_runs.ipynb #a5a93d7b
 def missing(
     p:Protocol, # what is wanted
     done,       # iterable of protocols that are finished
@@ -269,7 +274,7 @@ def _sync_folder(folder):
     try: os.fsync(fd)
     finally: os.close(fd)
 
-# %% ../nbs/11_runs.ipynb #ecacfd74
+# %% ../nbs/11_runs.ipynb #1dcf2b4b
 COLUMNS = {
     'run': ('str', 'first 8 hex digits of the protocol key; joins with runs.csv'),
     'study': ('str', 'id of the study'),
@@ -299,6 +304,7 @@ COLUMNS = {
     'date': ('str', 'runs.csv: end of the run, UTC'),
 }
 
+# %% ../nbs/11_runs.ipynb #cfaa5b15
 def _text(column, name):
     "A column as the text that is written"
     kind = COLUMNS.get(name, ('', ''))[0]
@@ -325,6 +331,7 @@ def _typed(texts, kind):
         with contextlib.suppress(ValueError): return _typed(texts, guess)
     return pd.array(texts, dtype='str')
 
+# %% ../nbs/11_runs.ipynb #d9d5d6c8
 def read_table(
     data,             # bytes of a CSV, or of a Parquet file
 ) -> 'pd.DataFrame':  # the table in the types of `COLUMNS`
@@ -364,7 +371,7 @@ def _same(path, entry, deep):
     differs = (deep or size <= SMALL) and _entry(path.read_bytes()) != entry
     return f"{path.name} has changed since it was written" if differs else ''
 
-# %% ../nbs/11_runs.ipynb #1253e840
+# %% ../nbs/11_runs.ipynb #e67893e7
 SCHEMA = 1
 
 AGAIN = 'delete the folder to run it again'
@@ -389,6 +396,7 @@ def read_protocol(
     if p.key != d.get('key'): raise RunDamaged(f"{path}: its key does not fit its content; {AGAIN}")
     return p
 
+# %% ../nbs/11_runs.ipynb #62154ddc
 @patch_to(Run)
 def start(self) -> Run:
     "Create the folder, or check that it belongs to this protocol"
@@ -442,7 +450,7 @@ def _open(cls, folder):
 
 Run.open = classmethod(_open)
 
-# %% ../nbs/11_runs.ipynb #c7e537b0
+# %% ../nbs/11_runs.ipynb #6224f80d
 _locks = set()
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=lambda: [os.close(_locks.pop()) for _ in list(_locks)])
@@ -469,6 +477,7 @@ def lock(self):
         fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
 
+# %% ../nbs/11_runs.ipynb #521d0953
 @patch_to(Run)
 def reset(self):
     "Forget everything in the folder; the marker that it is finished goes first"
@@ -477,7 +486,7 @@ def reset(self):
         for f in sorted(files, key=lambda f: (f.name != 'DONE', f.name != 'protocol.json')): f.unlink()
     self.trouble = ''
 
-# %% ../nbs/11_runs.ipynb #4d04ba88
+# %% ../nbs/11_runs.ipynb #9e5939f3
 @patch_to(Run)
 def _sealed(self):
     "What the marker lists, checked; empty for an unfinished run"
@@ -497,6 +506,7 @@ def _seal(self, files):
     record = dict(schema=SCHEMA, files=entries, sha256=_files_digest(self.protocol.key, entries))
     atomic_write(self/'DONE', (json.dumps(record, indent=1)+'\n').encode())
 
+# %% ../nbs/11_runs.ipynb #e81c733e
 @patch_to(Run)
 def write_table(self,
     name:str,          # e.g. `metrics`
@@ -524,12 +534,13 @@ def table(self,
         raise RunDamaged(f"{self.folder}: {wrong}; run the sweep again to replace it")
     return read_table(path.read_bytes())
 
+# %% ../nbs/11_runs.ipynb #c856c906
 @patch_to(Run)
 def tables(self) -> list: # names
     "The tables that a run has"
     return sorted(Path(f).stem for f in (self._sealed() or os.listdir(self.folder)) if f.endswith('.csv'))
 
-# %% ../nbs/11_runs.ipynb #3efc8d39
+# %% ../nbs/11_runs.ipynb #88813412
 def _digest(table, record, body):
     "SHA-256 over the places, the record and the bytes of a checkpoint"
     h = hashlib.sha256(canonical([table, record]).encode())
@@ -550,6 +561,7 @@ def _checkpoint_parts(path, deep=True):
         raise RunDamaged(f"{path}: the checkpoint is damaged; delete it to start this run again") from None
     return data, record
 
+# %% ../nbs/11_runs.ipynb #ab6fdd3d
 @patch_to(Run)
 def save_checkpoint(self,
     tensors:dict, # name -> tensor, any device
@@ -592,7 +604,7 @@ def progress(self,
     note = dict(stage=stage, done=done, total=total, time=now, pid=os.getpid(), **extra)
     atomic_write(self/'progress.json', canonical(note).encode(), sync=False)
 
-# %% ../nbs/11_runs.ipynb #91bfb4aa
+# %% ../nbs/11_runs.ipynb #2e2c7b98
 def peak_mib() -> float: # MiB
     "Largest resident memory of this process so far"
     import resource
@@ -619,6 +631,7 @@ def environment(
                 threads=torch.get_num_threads() if torch else int(os.environ.get('OMP_NUM_THREADS', os.cpu_count())),
                 date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'))
 
+# %% ../nbs/11_runs.ipynb #0154def3
 @patch_to(Run)
 def finish(self,
     provenance:dict, # plain values that complete `environment()`; `seconds` is a number or one a stage
@@ -652,7 +665,7 @@ def _order(run):
     seeds = (p.plr, p.data_seeds, p.train_seeds, p.readout_seeds) if p else ()
     return (p is None, run.folder.parent.name, *seeds, run.folder.name)
 
-# %% ../nbs/11_runs.ipynb #15466102
+# %% ../nbs/11_runs.ipynb #20a28b63
 def cover(
     runs,                # finished runs
     protocols:list=None, # wanted; None for all
@@ -673,6 +686,7 @@ def cover(
         if take: out.append((run, take))
     return out
 
+# %% ../nbs/11_runs.ipynb #3d6346b1
 def _rows(run, table, take):
     "The rows of one run that belong to the networks of `take`"
     df, p = run.table(table), run.protocol
@@ -717,7 +731,7 @@ def ledger(
             raise InputError(f"{run.folder}: {s.kind} ({s.why}); sweep it before it is published")
     return pd.DataFrame([_ledger_row(run) for run in sorted(runs, key=_order)])
 
-# %% ../nbs/11_runs.ipynb #8dfd5482
+# %% ../nbs/11_runs.ipynb #55746d3c
 LARGE = 1_000_000
 
 def _table_file(df):
@@ -738,6 +752,7 @@ def collect(
     shared = sorted(set.intersection(*(set(run.tables()) for run in used))) if used else []
     return {t: load(used, t, protocols) for t in shared} | dict(runs=ledger(used))
 
+# %% ../nbs/11_runs.ipynb #ae039e43
 def publish(
     runs,    # finished runs of one study
     out_dir, # e.g. `figures/data/synthetic/laptop`
@@ -759,6 +774,7 @@ def publish(
     atomic_write(out/'tables.json', (json.dumps(record, indent=1)+'\n').encode())
     return {f: e['rows'] for f, e in files.items()}
 
+# %% ../nbs/11_runs.ipynb #197cd025
 def read_published(
     out_dir, # folder that `publish` wrote
 ) -> dict:   # name -> DataFrame; `runs` is the ledger

@@ -74,7 +74,7 @@ def check_root(
     except OSError as e:
         raise InputError(f"{root}: cannot keep runs there ({e.strerror}); choose another folder") from None
 
-# %% ../nbs/13_sweep.ipynb #fbc8fe5a
+# %% ../nbs/13_sweep.ipynb #adf486b2
 @dataclass(frozen=True)
 class Job:
     "One notebook to execute"
@@ -88,6 +88,7 @@ class Plan:
     done: list # finished runs that hold networks asked for
     jobs: list # `Job`s
 
+# %% ../nbs/13_sweep.ipynb #650ff04f
 def plan(
     protocols,   # what is wanted
     root='runs', # folder of all runs
@@ -109,7 +110,7 @@ def _job(run):
     kinds = dict(absent='run', partial='resume', done='again', damaged='again')
     return Job(run, kinds[state.kind], state.why or ('was finished' if state.kind == 'done' else ''))
 
-# %% ../nbs/13_sweep.ipynb #1a07aa63
+# %% ../nbs/13_sweep.ipynb #83342893
 class Kernels:
     "The kernels of one sweep, so that none is left behind"
     def __init__(self): self.pids, self.closed, self.guard = {}, False, threading.Lock()
@@ -136,12 +137,13 @@ class Kernels:
             for pid in self.pids.values():
                 with contextlib.suppress(ProcessLookupError, PermissionError): os.killpg(pid, signal.SIGKILL)
 
+# %% ../nbs/13_sweep.ipynb #48f2f800
 def kernel_env(threads): # threads a kernel may use
     "Environment of a kernel: a fixed number of threads, everywhere"
     names = 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'TORCHINDUCTOR_COMPILE_THREADS'
     return os.environ | {k: str(threads) for k in names}
 
-# %% ../nbs/13_sweep.ipynb #206fbcd9
+# %% ../nbs/13_sweep.ipynb #14a0e838
 @dataclass(frozen=True)
 class Failure:
     "Why a run is not finished"
@@ -160,6 +162,7 @@ def _began(nb):
     cells = json.loads(nb.read_bytes())['cells'] if nb.exists() else []
     return any(c['metadata'].get('papermill', {}).get('start_time') for c in cells)
 
+# %% ../nbs/13_sweep.ipynb #3957e4f5
 def _papermill(template, run, kernels, threads, nb):
     "Execute the notebook once; raises what papermill raises, `StartFailed` before the first cell"
     import papermill as pm
@@ -175,7 +178,7 @@ def _papermill(template, run, kernels, threads, nb):
             raise StartFailed(f"the kernel did not start: {e}") from e
         finally: kernels.forget(name)
 
-# %% ../nbs/13_sweep.ipynb #39ab509a
+# %% ../nbs/13_sweep.ipynb #3767d7f4
 def _free(run, seconds=15.):
     "Wait for a run that another process is about to let go, e.g. a kernel whose sweep was killed"
     end = time.monotonic() + seconds
@@ -186,6 +189,7 @@ def _free(run, seconds=15.):
             if time.monotonic() > end: raise
         time.sleep(.2)
 
+# %% ../nbs/13_sweep.ipynb #75af6dce
 def execute(
     job:Job,        # what to run
     template,       # its notebook
@@ -213,6 +217,7 @@ def execute(
         if nb.exists(): nb.unlink() if kernels.closed else os.replace(nb, failed)
         return Failure(run, *_last_words(e, run), failed)
 
+# %% ../nbs/13_sweep.ipynb #fe8d5faf
 def _last_words(e, run):
     "Cell and last line of an error"
     if hasattr(e, 'exec_count'): return f'In [{e.exec_count}]', f'{e.ename}: {e.evalue}'.strip().splitlines()[-1]
@@ -220,7 +225,7 @@ def _last_words(e, run):
     log = (run/'kernel.log').read_text(errors='replace').strip().splitlines()
     return '', f"the kernel died ({log[-1] if log else 'killed, or out of memory'})"
 
-# %% ../nbs/13_sweep.ipynb #fe014d2d
+# %% ../nbs/13_sweep.ipynb #5e4403a3
 @dataclass
 class Line:
     "How far a running run is"
@@ -239,6 +244,7 @@ def duration(
     s = round(seconds)
     return f'{s} s' if s < 60 else f'{s//60} min {s%60} s' if s < 3600 else f'{s//3600} h {s%3600//60} min'
 
+# %% ../nbs/13_sweep.ipynb #aa1fdea5
 class Watch:
     "Reads the progress notes of a running run and predicts its end"
     def __init__(self, run): self.run, self.first = run, None
@@ -252,7 +258,7 @@ class Watch:
         left = (now - t0) / (f - f0) * (1 - f) if f > f0 and now > t0 else None
         return Line(name, note['stage'], f, left)
 
-# %% ../nbs/13_sweep.ipynb #23c38a98
+# %% ../nbs/13_sweep.ipynb #a096146f
 class PlainLog:
     "Progress as lines of text"
     every = 30. # seconds between two lines while nothing ends
@@ -265,6 +271,7 @@ class PlainLog:
     def update(self, lines, total):
         if time.monotonic() - self.last > self.every: self.say(' | '.join(map(str, [*lines, total])))
 
+# %% ../nbs/13_sweep.ipynb #4628eaeb
 class LiveLog(PlainLog):
     "Progress as lines that stay in place"
     def __enter__(self):
@@ -286,6 +293,7 @@ class Silent(PlainLog):
     def say(self, text): pass
     def update(self, lines, total): pass
 
+# %% ../nbs/13_sweep.ipynb #8be86f6c
 def progress_log(
     kind, # `auto`, `live`, `plain` or `none`
 ):
@@ -321,7 +329,7 @@ class SweepResult:
         first, *rest = map(html.escape, str(self).splitlines())
         return f"<b>Sweep:</b> {first}" + ''.join(f'<br>{line}' for line in rest)
 
-# %% ../nbs/13_sweep.ipynb #840ff353
+# %% ../nbs/13_sweep.ipynb #d0c57ab3
 def cpus() -> int:
     "Cores that this process may use"
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
@@ -341,6 +349,7 @@ def _check(protocols, root, template, workers):
     for p in shapes.values(): check_params(templates[p.study], p.params() | dict(out=str(root)))
     return protocols, root, templates
 
+# %% ../nbs/13_sweep.ipynb #5fcfb7c4
 def sweep(
     protocols,          # what is wanted, of one study or several
     root='runs',        # folder of all runs

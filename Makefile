@@ -3,6 +3,8 @@
 PYTHON ?= python3
 TORCH ?=
 PRESET = laptop
+# What figures/data holds, cheapest first: study/preset.
+EVIDENCE = synthetic/laptop synthetic/edges synthetic/wide synthetic/factorial synthetic_utilities/wide synthetic/paper
 
 BIN = .venv/bin
 READY = .venv/.ready
@@ -10,19 +12,21 @@ READY = .venv/.ready
 SKIP = ^([_.]|experiments$$)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lab readme publish clean
+.PHONY: help setup reproduce paper-synthetic test lab readme publish clean
 
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
+	@echo 'make paper-synthetic  everything that figures/data holds, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make readme      run nbs/index.ipynb and write README.md from it'
-	@echo 'make publish     write the tracked tables and pictures in figures/ from finished runs'
+	@echo 'make publish     write the tracked tables and pictures in figures/ from finished runs, then README'
 	@echo 'make clean       remove .venv and caches, never runs/'
 	@echo 'with:  PYTHON=python3.12   another Python (3.11 or newer)'
 	@echo '       TORCH=cpu           torch without CUDA, at the first set-up (about 1 GB instead of 5)'
-	@echo '       PRESET=smoke        another size, for reproduce and publish'
+	@echo '       PRESET=smoke        another size, for reproduce'
+	@echo '       EVIDENCE=synthetic/wide   only some of it, for paper-synthetic and publish'
 
 $(READY): pyproject.toml constraints.txt tools/setup_env.py
 	@command -v $(PYTHON) >/dev/null || { \
@@ -36,6 +40,10 @@ reproduce: $(READY)
 	$(BIN)/ulrs sweep synthetic --preset $(PRESET)
 	$(BIN)/ulrs figures synthetic --preset $(PRESET)
 
+paper-synthetic: $(READY)
+	@set -e; for sp in $(EVIDENCE); do $(BIN)/ulrs sweep $${sp%/*} --preset $${sp#*/}; done
+	$(MAKE) publish
+
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/nbdev-test --skip-folder-re '$(SKIP)'
 	$(BIN)/python -m pytest -q
@@ -47,8 +55,10 @@ readme: $(READY)
 	$(BIN)/python tools/readme.py
 
 publish: $(READY)
-	$(BIN)/ulrs tables synthetic --preset $(PRESET) --out figures/data/synthetic/$(PRESET)
-	$(BIN)/ulrs figures synthetic --preset $(PRESET) --published --out figures
+	@set -e; for sp in $(EVIDENCE); do \
+	  $(BIN)/ulrs tables $${sp%/*} --preset $${sp#*/} --out figures/data/$$sp; \
+	  $(BIN)/ulrs figures $${sp%/*} --preset $${sp#*/} --published --out figures; done
+	$(BIN)/python tools/readme.py
 
 clean:
 	rm -rf .venv .pytest_cache _docs _proc build dist *.egg-info

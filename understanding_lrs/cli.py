@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Study', 'Preset', 'Runs', 'main', 'lr_list', 'assignments', 'print_rows', 'studies', 'sweep', 'finished',
-           'status', 'tables', 'figures', 'bench']
+           'status', 'tables', 'figures', 'bench', 'claims']
 
 # %% ../nbs/17_cli.ipynb #bb307a84
 import json, sys
@@ -223,3 +223,21 @@ def bench(
     if as_json: return print(json.dumps(result, indent=1))
     print_rows(result.get('rows', []))
     print_rows([dict(name=k, value=v) for k, v in result.items() if k != 'rows'])
+
+# %% ../nbs/17_cli.ipynb #a0a327fa
+@app.command()
+def claims(
+    data:Annotated[str, typer.Option(help="folder of published tables; figures/data of this checkout by default")]=None,
+    as_json:Annotated[bool, typer.Option('--json', help="for programs")]=False,
+):
+    "Judge the paper's claims from the committed tables"
+    judge = _part('claims')
+    table = judge.verdicts(judge.published_tables(data or project_root()/'figures/data'))
+    if as_json: return print(table.to_json(orient='records', indent=1))
+    def line(r):
+        if r.verdict == judge.MISSING: return dict(claim=r.claim, statement=r.statement, verdict=r.verdict)
+        return dict(claim=r.claim, statement=r.statement, preset=f'{r.study} {r.preset}', statistic=r.statistic, value=f'{r.value:.3g} [{r.lo:.3g}, {r.hi:.3g}]',
+                    asked=r.threshold, n=f'{r.n:.0f} ({r.seeds:.0f} seeds)', verdict=r.verdict)
+    rows = [line(r) for r in table.itertuples()]
+    names = ('claim', 'statement', 'preset', 'statistic', 'value', 'asked', 'n', 'verdict')
+    print_rows([{k: r.get(k, '') for k in names} for r in rows])

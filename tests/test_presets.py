@@ -1,0 +1,74 @@
+"""Every preset asks for exactly the runs that its protocol names: grid, seeds, lengths, orders."""
+import math
+import numpy as np, pytest
+from understanding_lrs.runs import InputError, missing, networks
+from understanding_lrs.studies import CAPTION, GRID, HIGH, LOW, STUDIES, UTILITIES, fine_tunings, protocols
+from understanding_lrs.synthetic import SHAPES
+
+PUBLISHED = """3.162e-5 5.623e-5 1.000e-4 1.778e-4 3.162e-4 5.623e-4 1.000e-3 1.778e-3 3.162e-3 5.623e-3 7.499e-3 1.000e-2
+               1.334e-2 1.778e-2 2.371e-2 3.162e-2 4.217e-2 5.623e-2 1.000e-1 1.778e-1 3.162e-1 5.623e-1 1.000e+0"""
+FULL = dict(shape='tick', margin=.1, noise=0., n_train=512, n_test=2000, width=32, depth=2, batch=16, in_dim=32, steps=40_000, ft_steps=20_000, ckpt_every=100)
+
+def steps(ps): return sum(len(networks(p))*(p.settings['steps'] + len(fine_tunings(p))*p.settings['ft_steps']) for p in ps)
+
+def test_the_grid_is_the_published_one():
+    assert GRID == tuple(float(x) for x in PUBLISHED.split())
+    assert (LOW, CAPTION, HIGH) == (GRID[0], GRID[2], GRID[10])
+
+@pytest.mark.parametrize('preset, data, train, flrs, order', [
+    ('laptop', range(1, 11), (1,), (LOW, CAPTION, HIGH), 'own'), ('paper', range(1, 6), range(1, 11), GRID[:11], 'replay'),
+    ('wide', range(101, 161), (1,), (LOW, HIGH), 'own'), ('edges', range(101, 121), (1,), (LOW, HIGH), 'own')])
+def test_presets_on_the_whole_grid(preset, data, train, flrs, order):
+    ps = protocols('synthetic', preset)
+    assert [p.plr for p in ps] == list(GRID)
+    for p in ps:
+        assert (p.data_seeds, p.train_seeds, p.readout_seeds, p.flrs, p.precision) == (tuple(data), tuple(train), (), tuple(flrs), 'fp32')
+        assert {k: p.settings[k] for k in FULL} == FULL and p.settings['utility'] == [1.] and p.settings['order'] == order
+        assert p.settings['feature_ids'] == list(range(0, 32, 2)) and p.settings['ft_orders'] == (3 if preset == 'edges' else 1)
+        assert p.swa_k == ((5,) if preset == 'edges' else (2, 5, 10, 20, 50))
+
+def test_the_papers_design_is_299_million_steps():
+    ps = protocols('synthetic', 'paper')
+    assert steps(ps) == 299_000_000 and sum(len(networks(p)) for p in ps) == 1_150
+    assert sum(len(networks(p))*len(p.flrs) for p in ps) == 12_650
+    assert all(d == r for p in ps for d,_,r in networks(p)) # the readout goes with the data seed
+
+def test_factorial_is_fully_crossed():
+    ps = protocols('synthetic', 'factorial')
+    assert [p.plr for p in ps] == list(GRID[9:14])
+    assert all(set(networks(p)) == {(d, t, r) for d in range(1, 9) for t in range(1, 9) for r in range(1, 9)} for p in ps)
+
+def test_utilities_run_every_shape():
+    ps = protocols('synthetic_utilities', 'wide')
+    assert {(p.plr, p.settings['shape']) for p in ps} == {(g, s) for g in GRID[5:17] for s in SHAPES} and len(SHAPES) == 8
+    assert all(p.settings['utility'] == UTILITIES and p.data_seeds == tuple(range(201, 221)) for p in ps)
+    assert sorted(np.unique(UTILITIES, return_counts=True)[1]) == [4]*4
+
+@pytest.mark.parametrize('study', STUDIES)
+def test_smoke_is_small(study): assert steps(protocols(study, 'smoke')) < 20_000
+
+@pytest.mark.parametrize('study, preset', [(s, p) for s in STUDIES for p in STUDIES[s].presets])
+def test_no_two_runs_are_the_same(study, preset):
+    ps = protocols(study, preset)
+    assert len({p.key for p in ps}) == len(ps)
+
+def test_more_seeds_add_only_their_runs():
+    ten, twelve = (protocols('synthetic', 'laptop', plrs=[1e-2], data_seeds=range(1, n + 1))[0] for n in (10, 12))
+    extra, = missing(twelve, [ten])
+    assert extra.data_seeds == (11, 12) and extra.plr == twelve.plr
+
+@pytest.mark.parametrize('kw, words', [
+    (dict(plrs=[0]), 'positive'), (dict(plrs=[-1]), 'positive'), (dict(plrs=['abc']), "'abc'"), (dict(plrs=[math.nan]), 'positive'),
+    (dict(plrs=['1e-3', 1e-3]), 'distinct'), (dict(overrides=dict(utility=[1.2])), 'utility'), (dict(overrides=dict(utility=[.5, .5])), 'utility needs one number or 16'),
+    (dict(overrides=dict(feature_ids=[0, 3])), 'even'), (dict(overrides=dict(feature_ids=[0, 0])), 'feature'), (dict(overrides=dict(feature_ids=[0, 40])), '40'),
+    (dict(overrides=dict(shape='tik')), "did you mean 'tick'"), (dict(overrides=dict(margn=.1)), "did you mean 'margin'"),
+    (dict(overrides=dict(batch=1000)), 'batch'), (dict(overrides=dict(order='x')), 'order'), (dict(overrides=dict(precision='fp8')), 'fp8'),
+    (dict(overrides=dict(steps=0)), 'steps'), (dict(overrides=dict(width='wide')), 'width'), (dict(data_seeds=[]), 'seed'), (dict(data_seeds=[-1]), 'data_seeds')],
+    ids=lambda v: str(v)[:40])
+def test_bad_input_is_one_clear_line(kw, words):
+    with pytest.raises(InputError) as e: protocols('synthetic', 'smoke', **kw)
+    assert words in str(e.value) and '\n' not in str(e.value)
+
+def test_text_becomes_numbers():
+    p, = protocols('synthetic', 'smoke', plrs=['1e-3'], overrides=dict(margin='0.2', steps='100', swa_k='2,5'))
+    assert (p.plr, p.settings['margin'], p.settings['steps'], p.swa_k) == (1e-3, .2, 100, (2, 5))

@@ -72,21 +72,22 @@ def _share_gap(v, plrs):
     on = v >= DOMINANT
     return on[_near(plrs, (11, 12))].mean() - on[_near(plrs, range(9))].mean()
 
-# %% ../nbs/14_claims.ipynb #aae21975
+# %% ../nbs/14_claims.ipynb #56b53ad1
 def _dominance(tables, **where): return select(tables['features'], metric='dominance', **where)
 
 def c13(tables, study):
     pre = _dominance(tables, stage='pretrain')
     late = pre[_near(pre.plr.to_numpy(float), range(16, 23))]
-    return [resampled(pre, _share_gap, 'share with a dominant feature after pre-training, PLR 1e-2..1.3e-2 minus PLR <= 3.2e-3', '>=', .15, floor=0.),
-            resampled(late, lambda v, p: (v >= DOMINANT).mean(), 'share with a dominant feature after pre-training, PLR >= 4.2e-2', '<=', .05)]
+    share = 'share of networks with a dominant feature after pre-training'
+    return [resampled(pre, _share_gap, f'{share}, PLR 1e-2..1.3e-2 minus PLR <= 3.2e-3', '>=', .15, floor=0.),
+            resampled(late, lambda v, p: (v >= DOMINANT).mean(), f'{share}, PLR >= 4.2e-2', '<=', .05)]
 
 def c14(tables, study):
     low = float(tables['metrics'].flr.min())
-    return [resampled(_dominance(tables, stage='finetune', flr=low), _share_gap, f'the same share gap after fine-tuning at {low:g}', '>=', .15, floor=0.),
-            resampled(_dominance(tables, stage='average', swa_k=5), _share_gap, 'the same share gap after SWA(5)', '>=', .15, floor=0.)]
+    stages = {f'fine-tuning at {low:g}': dict(stage='finetune', flr=low), 'SWA(5)': dict(stage='average', swa_k=5)}
+    return [resampled(_dominance(tables, **where), _share_gap, f'the same share gap after {name}', '>=', .15, floor=0.) for name,where in stages.items()]
 
-# %% ../nbs/14_claims.ipynb #69d92971
+# %% ../nbs/14_claims.ipynb #f4dc51af
 def dominant_features(
     tables:dict, # of a study with utilities: features and runs
     **where,     # which networks, e.g. stage='pretrain'
@@ -99,28 +100,31 @@ def dominant_features(
     found = top.merge(has, on=keys)
     settings = tables['runs'].set_index('run').settings.map(json.loads)
     feature = found.band.str.removeprefix('feature=').astype(int)
-    return found.assign(feature=feature, shape=[settings[r]['shape'] for r in found.run], utility=[settings[r]['utility'][f] for r,f in zip(found.run, feature)])
+    return found.assign(feature=feature, shape=[settings[r]['shape'] for r in found.run],
+                        utility=[settings[r]['utility'][f] for r,f in zip(found.run, feature)])
 
 def c19(tables, study):
     found = dominant_features(tables, stage='pretrain')
     tick = found[found['shape'] == 'tick'].assign(value=lambda d: (d.utility == 1.).astype(float))
     return [resampled(tick, lambda v, p: v.mean(), 'share of dominant features with utility 1, tick', '>=', .8)]
 
-# %% ../nbs/14_claims.ipynb #9eab3825
+# %% ../nbs/14_claims.ipynb #616b1efd
 def c20(tables, study):
     if 'edges' not in tables: return []
     edges, bounds = tables['edges'], boundaries(pd.concat([tables['metrics'], tables['geometry']], ignore_index=True), study.chance)
     regime = edges.plr.map({p: regime_of(float(p), bounds) for p in edges.plr.unique()})
     keys = ['plr', 'data_seed', 'train_seed', 'readout_seed']
-    def worst_pair(metric, where): return select(edges[regime == where], metric=metric).groupby(keys, dropna=False).value.max().reset_index()
-    rise = worst_pair('train_loss_rise', '2A').merge(select(tables['metrics'], stage='pretrain', metric='train_loss')[[*keys, 'value']], on=keys)
+    def worst_pair(metric, where):
+        return select(edges[regime == where], metric=metric).groupby(keys, dropna=False).value.max().reset_index()
+    loss = select(tables['metrics'], stage='pretrain', metric='train_loss')[[*keys, 'value']]
+    rise = worst_pair('train_loss_rise', '2A').merge(loss, on=keys)
     rise = rise.assign(value=100*rise.value_x/rise.value_y)
     by_rate = lambda v, p: max(np.median(v[p == q]) for q in np.unique(p))
     return [resampled(worst_pair('train_barrier', '2A'), lambda v, p: np.median(v), 'worst pair train barrier in 2A, median over networks, pp', '<=', 1.),
-            resampled(worst_pair('train_barrier', '2B'), by_rate, 'the same in 2B at its highest PLR-wise median, pp', '>=', 3.),
-            resampled(rise, lambda v, p: np.median(v), 'worst pair rise of the train loss in 2A, median, % of the pre-training loss', '<=', 1.)]
+            resampled(worst_pair('train_barrier', '2B'), by_rate, 'the same in 2B, at the PLR with the highest median, pp', '>=', 3.),
+            resampled(rise, lambda v, p: np.median(v), 'worst pair rise of train loss in 2A, median, % of pre-training loss', '<=', 1.)]
 
-# %% ../nbs/14_claims.ipynb #91a32bd9
+# %% ../nbs/14_claims.ipynb #62002d5b
 @dataclass(frozen=True)
 class Claim:
     "A statement of the paper, or a question it leaves open"
@@ -143,8 +147,10 @@ CLAIMS = [
     Claim('C10', 'Pre-training in regime 3 is not the same as a random start'),
     Claim('C11', 'Convergence time diverges at the 1|2 boundary'),
     Claim('C12', 'Going from 2B through 2A recovers the quality of 2A'),
-    Claim('C13', 'Synthetic: features become sparse only in 2A', 'synthetic', c13, 'sample run: rank 1 at 71 and 70 % at these PLRs, 53-58 % below, rank 2 about 54 %'),
-    Claim('C14', 'Synthetic: sparsity survives fine-tuning with a small FLR and averaging', 'synthetic', c14, 'sample run: rank 1 at 78 % (FT) and 80 % (SWA5) at PLR 1e-2'),
+    Claim('C13', 'Synthetic: features become sparse only in 2A', 'synthetic', c13,
+          'sample run: mean rank 1 of 71 and 70 % at these PLRs, 53-58 % below; rank 2 about 54 %'),
+    Claim('C14', 'Synthetic: sparsity survives fine-tuning with a small FLR and averaging', 'synthetic', c14,
+          'sample run: mean rank 1 of 78 % (FT) and 80 % (SWA5) at PLR 1e-2'),
     Claim('C15', 'Pictures: 2A maximises the accuracy on middle frequencies'),
     Claim('C16', 'All of this holds across networks and data sets'),
     Claim('C17', 'In practical settings the picture is the same, with softer transitions'),
@@ -153,23 +159,26 @@ CLAIMS = [
     Claim('C20', '2A is one linearly connected basin beyond three points', 'synthetic', c20, 'ours: the paper tests three points'),
 ]
 
-# %% ../nbs/14_claims.ipynb #feaf2d6e
+# %% ../nbs/14_claims.ipynb #c0d5074a
 def verdicts(
     published:dict, # (study, preset) -> tables as `read_published` gives them
 ) -> pd.DataFrame:  # one row a part: claim, statement, study, preset, statistic, value, lo, hi, threshold, n, seeds, part, verdict, reference
     "Every claim on every preset that can judge it; claims without tables say so"
     rows = []
     for claim in CLAIMS:
-        found = [(k, t) for k,t in published.items() if claim.judge and k[0] == claim.study and (k[1] == 'edges') == (claim.id == 'C20') and k[1] != 'factorial']
+        fits = lambda study, preset: study == claim.study and preset != 'factorial' and (preset == 'edges') == (claim.id == 'C20')
+        found = [(k, t) for k,t in published.items() if claim.judge and fits(*k)]
         head = dict(claim=claim.id, statement=claim.statement)
         for (study, preset),tables in found:
             parts = claim.judge(tables, STUDIES[study])
             total = worst(parts)
             if preset in SMALL: total = 'seen at laptop size' if total == REPRODUCED else 'not seen at laptop size'
-            rows += [dict(**head, study=study, preset=preset, statistic=p.what, value=p.value, lo=p.lo, hi=p.hi, threshold=f'{p.sense} {p.threshold:g}',
-                          n=p.n, seeds=p.seeds, part=p.verdict, verdict=total, reference=claim.reference) for p in parts]
+            rows += [dict(**head, study=study, preset=preset, statistic=p.what, value=p.value, lo=p.lo, hi=p.hi,
+                          threshold=f'{p.sense} {p.threshold:g}', n=p.n, seeds=p.seeds, part=p.verdict, verdict=total,
+                          reference=claim.reference) for p in parts]
         if not found: rows.append(dict(**head, verdict=MISSING))
-    return pd.DataFrame(rows, columns=['claim', 'statement', 'study', 'preset', 'statistic', 'value', 'lo', 'hi', 'threshold', 'n', 'seeds', 'part', 'verdict', 'reference'])
+    return pd.DataFrame(rows, columns=['claim', 'statement', 'study', 'preset', 'statistic', 'value', 'lo', 'hi', 'threshold', 'n', 'seeds',
+                                       'part', 'verdict', 'reference'])
 
 def published_tables(
     root, # `figures/data`

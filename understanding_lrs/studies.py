@@ -152,7 +152,7 @@ def close(self, **provenance):
 
 Life._told, Life._timed, Life.live, Life.close = _told, _timed, live, close
 
-# %% ../nbs/12_studies.ipynb #5c2227d5
+# %% ../nbs/12_studies.ipynb #a59e47b8
 def protocol_of(
     study_id:str, plr, flrs, swa_k, data_seeds, train_seeds, readout_seeds, precision, # as in `Protocol`
     settings:dict, # all settings of the study
@@ -168,8 +168,9 @@ def now(self) -> pd.DataFrame: # columns: what was done; rows: what was measured
     "Where the run stands, for a reader"
     rows = pd.concat([t for n,t in self.tables.items() if n != 'curves'] or self.rows, ignore_index=True)
     named = rows[rows.metric.isin([*METRICS, 'dominance', 'n_eff'])].dropna(subset=['stage'])
-    what = named.stage.str.cat([named.swa_k.map('k={:g}'.format, na_action='ignore'), named.flr.map('{:g}'.format, na_action='ignore')], sep=' ', na_rep='')
-    return named.assign(what=what.str.strip(), value=named.value.astype(float)).pivot_table(index='metric', columns='what', values='value', sort=False).round(3)
+    k, flr = (named[c].map(text.format, na_action='ignore') for c,text in (('swa_k', 'k={:g}'), ('flr', '{:g}')))
+    named = named.assign(what=named.stage.str.cat([k, flr], sep=' ', na_rep='').str.strip(), value=named.value.astype(float))
+    return named.pivot_table(index='metric', columns='what', values='value', sort=False).round(3)
 
 def provenance(self) -> dict:
     "Versions, hardware, seconds and memory of a finished run"
@@ -379,11 +380,12 @@ def read_geometry(points:dict, life:SyntheticLife) -> pd.DataFrame:
             row(barriers(points[a], points[b], error)[0], f'{name}_barrier', pair=pair)
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=TIDY)
 
-# %% ../nbs/12_studies.ipynb #9d0c725c
+# %% ../nbs/12_studies.ipynb #41b3ed6e
 def read_edges(points:dict, life:SyntheticLife) -> pd.DataFrame:
     "All pairs of fine-tunings of one point: angle, barriers, and how far the loss rises above the larger end (claim C20)"
     out, tunings = [], fine_tunings(life.protocol)
-    short = {name: f"{'low' if flr == life.protocol.flrs[0] else 'high' if flr == life.protocol.flrs[-1] else f'{flr:g}'}{o}" for name,flr,o in tunings}
+    ends = {life.protocol.flrs[-1]: 'high', life.protocol.flrs[0]: 'low'}
+    short = {name: f"{ends.get(flr, f'{flr:g}')}{o}" for name,flr,o in tunings}
     row = lambda *a, **kw: out.append(tidy(life.frame, life.protocol, life.study.data, *a, **kw))
     x, y = life.sets.x_train, life.sets.y_train
     both = lambda w: evaluate(life.stack.repeat(len(w)//len(life.stack)).at(w), x, y, threads=life.threads)
@@ -397,7 +399,8 @@ def read_edges(points:dict, life:SyntheticLife) -> pd.DataFrame:
 
 def readings(protocol:Protocol) -> dict: # table -> reading
     "The readings of a run"
-    return dict(features=read_features, geometry=read_geometry, **(dict(edges=read_edges) if len(fine_tunings(protocol)) > len(protocol.flrs) else {}))
+    several = len(fine_tunings(protocol)) > len(protocol.flrs)
+    return dict(features=read_features, geometry=read_geometry) | (dict(edges=read_edges) if several else {})
 
 # %% ../nbs/12_studies.ipynb #a9003412
 def _all_curves(self):
@@ -464,14 +467,14 @@ def summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame
     return [{'PLR': f'{plr:.3e}', 'regime': regime_of(plr, bounds), **{c: text(t.loc[plr]) for c,t in columns.items()},
              'n': str(int(columns['pre-trained, %'].loc[plr].n))} for plr in columns['pre-trained, %'].index]
 
-# %% ../nbs/12_studies.ipynb #8b90ee04
+# %% ../nbs/12_studies.ipynb #7562126b
 @dataclass(frozen=True)
 class Verdict:
     "What one run says"
     claim:str # what is asked
     seen:str  # what this run shows
     paper:str # what the authors say
-    holds:str # 'agrees', 'differs' or 'too small to tell'
+    holds:str # 'agrees', 'differs', 'no line to compare' or 'too small to tell'
 
 def verdict(life:Life) -> Verdict:
     "The regime of one rate beside the authors' lines, from the run's tables"
@@ -481,8 +484,9 @@ def verdict(life:Life) -> Verdict:
     mine, n = labels.mode()[0], len(labels)
     dom = select(life.tables['features'], stage='pretrain', metric='dominance').value >= DOMINANT
     small = life.protocol.settings['steps'] < study.settings['steps']
-    return Verdict(f'regime at PLR {plr:g}', f'regime {mine} in {(labels == mine).sum()} of {n} networks, a dominant feature in {dom.sum()} of {n}',
-                   f'regime {theirs}' if one else 'not in the paper', 'too small to tell' if small or not one else 'agrees' if mine == theirs else 'differs')
+    seen = f'regime {mine} in {(labels == mine).sum()} of {n} networks, a dominant feature in {dom.sum()} of {n}'
+    holds = 'too small to tell' if small else 'no line to compare' if one is None else 'agrees' if mine == theirs else 'differs'
+    return Verdict(f'regime at PLR {plr:g}', seen, f'regime {theirs}' if one else 'not in the paper', holds)
 
 # %% ../nbs/12_studies.ipynb #119ee571
 SWA_K = (2, 5, 10, 20, 50)
@@ -496,24 +500,26 @@ SYNTHETIC_PRESETS = dict(
 STUDIES['synthetic'] = Study('synthetic', 'Feature learning on synthetic data', 'nbs/experiments/synthetic_plr.ipynb', SYNTHETIC,
     SYNTHETIC_PRESETS, SyntheticLife, summary, chance=50., data='synthetic', lines=(HIGH, 1.778e-2, 5.623e-2))
 
-# %% ../nbs/12_studies.ipynb #ef5a31aa
+# %% ../nbs/12_studies.ipynb #a6dce65d
 SYNTHETIC_PRESETS |= dict(
     paper=Preset("the authors' design: 5 data x 10 train seeds, 11 FLRs, 299 M steps", plrs=GRID, flrs=GRID[:11], swa_k=SWA_K,
                  data_seeds=tuple(range(1, 6)), train_seeds=tuple(range(1, 11)), minutes=13, settings=dict(order='replay')),
-    wide=Preset('60 independent data seeds', plrs=GRID, flrs=(LOW, HIGH), swa_k=SWA_K, data_seeds=tuple(range(101, 161)), train_seeds=(1,), minutes=5),
+    wide=Preset('60 independent data seeds', plrs=GRID, flrs=(LOW, HIGH), swa_k=SWA_K, data_seeds=tuple(range(101, 161)), train_seeds=(1,),
+                minutes=5),
     factorial=Preset('8 data x 8 init x 8 readout seeds around the threshold', plrs=GRID[9:14], flrs=(LOW,), swa_k=(5,),
                      data_seeds=tuple(range(1, 9)), train_seeds=tuple(range(1, 9)), readout_seeds=tuple(range(1, 9)), minutes=6),
     edges=Preset('3 batch orders x 2 FLRs from each point, all pairs', plrs=GRID, flrs=(LOW, HIGH), swa_k=(5,), data_seeds=tuple(range(101, 121)),
                  train_seeds=(1,), minutes=4, settings=dict(ft_orders=3)),
 )
 
-# %% ../nbs/12_studies.ipynb #094818b8
+# %% ../nbs/12_studies.ipynb #2a6d055d
 UTILITIES = [1.]*4 + [.9]*4 + [.7]*4 + [.5]*4
 STUDIES['synthetic_utilities'] = Study('synthetic_utilities', 'Which feature becomes dominant when they differ in utility',
     'nbs/experiments/synthetic_plr.ipynb', SYNTHETIC | dict(utility=UTILITIES), dict(
         smoke=Preset('a few seconds, for tests: says nothing', plrs=(1e-3, 1e-2), flrs=(LOW, HIGH), swa_k=(5,), data_seeds=(1, 2), train_seeds=(1,),
                      minutes=.2, settings=TINY),
-        laptop=Preset('the tick, 20 data seeds', plrs=GRID, flrs=(LOW, HIGH), swa_k=(5,), data_seeds=tuple(range(201, 221)), train_seeds=(1,), minutes=2),
+        laptop=Preset('the tick, 20 data seeds', plrs=GRID, flrs=(LOW, HIGH), swa_k=(5,), data_seeds=tuple(range(201, 221)), train_seeds=(1,),
+                      minutes=2),
         wide=Preset('all eight shapes, 20 data seeds each', plrs=GRID[5:17], flrs=(LOW, HIGH), swa_k=(5,), data_seeds=tuple(range(201, 221)),
                     train_seeds=(1,), minutes=9, variants=tuple(dict(shape=name) for name in SHAPES)),
     ), SyntheticLife, summary, chance=50., data='synthetic', lines=(None, None, None))

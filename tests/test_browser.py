@@ -1,0 +1,179 @@
+"""What a reader sees in a browser is what the pure function says: picture(moves) = Page(frame(settings)), in JupyterLab and in Voilà."""
+import contextlib, hashlib, json, os, random, shutil, socket, subprocess, sys, time, urllib.request
+from functools import lru_cache
+from pathlib import Path
+import pytest
+
+NEEDED = os.environ.get('ULRS_NEED_BROWSER') == '1' # then a browser that is not there is a failure
+CHROME = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'))), None)
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+IMAGE, HANDLE = 'img.widget-image', '.noUi-handle'
+
+def lacking():
+    "Why there can be no browser test here, or None"
+    if CHROME is None: return "no Chromium or Chrome found; on Debian: apt-get install chromium"
+    try: import playwright.sync_api # noqa: F401
+    except ImportError: return "the package playwright is missing: pip install -c constraints.txt -e '.[app]'"
+
+@pytest.fixture(scope='module')
+def browser():
+    if why := lacking(): (pytest.fail if NEEDED else pytest.skip)(why)
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        chrome = p.chromium.launch(executable_path=CHROME, args=FLAGS)
+        yield chrome
+        chrome.close()
+
+@contextlib.contextmanager
+def served(command, folder, home):
+    "A server on loopback, stopped at the end; gives its address and process"
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
+    dirs = {k: str(home/k.lower()) for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR', 'JUPYTERLAB_SETTINGS_DIR', 'JUPYTERLAB_WORKSPACES_DIR')}
+    quiet = Path(dirs['JUPYTERLAB_SETTINGS_DIR'])/'@jupyterlab/apputils-extension'
+    quiet.mkdir(parents=True)
+    (quiet/'notification.jupyterlab-settings').write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    with open(home/'log', 'w') as log:
+        args = [sys.executable, '-m', *(a.format(port=port) for a in command)]
+        server = subprocess.Popen(args, cwd=folder, env=os.environ | dirs | {'OMP_NUM_THREADS': '1'}, stdout=log, stderr=log)
+        try:
+            wait(lambda: urllib.request.urlopen(f'http://127.0.0.1:{port}/favicon.ico', timeout=2), 60, lambda: (home/'log').read_text()[-2000:])
+            yield f'http://127.0.0.1:{port}', server
+        finally:
+            server.terminate()
+            try: server.wait(15)
+            except subprocess.TimeoutExpired: server.kill()
+
+def wait(ready, seconds, why=lambda: ''):
+    "Until `ready()` is true; errors of the network count as not yet"
+    end, found = time.monotonic() + seconds, None
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, ValueError): # ValueError: the text on the page is one of our mistakes
+            if found := ready(): return found
+        time.sleep(.1)
+    raise AssertionError(f"not within {seconds} s: {why()}")
+
+def opened(browser, url):
+    "A page, and the list of what goes wrong in it"
+    page, wrong = browser.new_page(viewport=dict(width=1280, height=1500)), []
+    page.set_default_timeout(30_000)
+    page.on('pageerror', lambda e: wrong.append(str(e)))
+    page.on('console', lambda m: wrong.append(m.text) if m.type == 'error' and 'favicon' not in m.text else None)
+    page.goto(url)
+    return page, wrong
+
+def picture(page): # sha256 of the PNG that is on the page
+    data = page.evaluate("async s => Array.from(new Uint8Array(await (await fetch(document.querySelector(s).src)).arrayBuffer()))", IMAGE)
+    return hashlib.sha256(bytes(data)).hexdigest()
+
+def settings(page):
+    from understanding_lrs.explore import from_text
+    return from_text(page.locator('textarea:visible').first.input_value())
+
+TAUGHT, PAGES = {}, []
+@lru_cache(maxsize=None)
+def expected(s): # sha256 of the picture that belongs to settings whose only mark is their end
+    from understanding_lrs.explore import Lesson, Page, look
+    if (s.taught, s.flr) not in TAUGHT: *_, TAUGHT[s.taught, s.flr] = Lesson(s).follow(s.flr)
+    if not PAGES: PAGES.append(Page())
+    return hashlib.sha256(PAGES[0].show(look(TAUGHT[s.taught, s.flr], s)).png()).hexdigest()
+
+def agrees(page, seconds=20):
+    "The picture becomes the one of the settings that the page shows"
+    wait(lambda: picture(page) == expected(settings(page)), seconds, lambda: page.locator('textarea:visible').first.input_value())
+
+def slider(page, label): # the handle of the slider with this label
+    return page.locator(f'.widget-inline-hbox:has(> .widget-label:text-is("{label}")) {HANDLE}')
+
+def paste(page, text):
+    page.locator('textarea:visible').first.fill(text)
+    page.get_by_role('button', name='Use these settings').click()
+
+TINY = dict(steps=500, n_train=64, width=8, n_features=4, utility=1.)
+
+def play(page):
+    "Paste, keyboard, mouse, mistakes: after each the picture is the one of the settings"
+    from understanding_lrs.explore import Settings, to_text
+    page.get_by_text('Settings as text').click()
+    paste(page, to_text(Settings(**TINY)))
+    wait(lambda: settings(page) == Settings(**TINY), 10)
+    agrees(page)
+    seen = picture(page)
+    slider(page, 'LR').press('ArrowRight')
+    wait(lambda: settings(page).lr > Settings(**TINY).lr, 10)
+    agrees(page)
+    assert picture(page) != seen
+    for label,name in (('LR', 'lr'), ('margin', 'margin')): # the second trains again
+        before, box = getattr(settings(page), name), slider(page, label).bounding_box()
+        page.mouse.move(box['x'] + box['width']/2, box['y'] + box['height']/2)
+        page.mouse.down()
+        page.mouse.move(box['x'] + box['width']/2 + 30, box['y'] + box['height']/2, steps=5)
+        page.mouse.up()
+        wait(lambda: getattr(settings(page), name) != before, 10)
+        agrees(page)
+    seen = picture(page)
+    for text,word in (('{"marginn": 0.1}', 'margin'), ('{"margin": 9}', '0.3'), ('{"n_features": 4, "utility": [1]}', 'utility')):
+        paste(page, text)
+        page.locator('[role=alert]', has_text=word).wait_for()
+        assert picture(page) == seen
+    page.get_by_role('button', name='Reset').click()
+    wait(lambda: settings(page) == Settings(), 10)
+    paste(page, to_text(Settings(**TINY)))
+    agrees(page)
+
+def rss(server): # MiB of all processes below the server
+    def below(pid):
+        with contextlib.suppress(OSError):
+            yield int(Path(f'/proc/{pid}/statm').read_text().split()[1])*os.sysconf('SC_PAGE_SIZE')/2**20
+            for t in Path(f'/proc/{pid}/task').iterdir():
+                for child in (t/'children').read_text().split(): yield from below(child)
+    return sum(below(server.pid))
+
+def shake(page, server, moves=200):
+    "Random moves of random sliders leave the page quick and the kernel's memory bounded"
+    rng, labels = random.Random(0), ['LR', 'feature', 'features', 'margin', 'label noise', 'samples', 'depth', 'fine-tuning LR']
+    handles = {k: slider(page, k) for k in labels}
+    before = rss(server)
+    for _ in range(moves): handles[rng.choice(labels)].press(rng.choice(['ArrowLeft', 'ArrowRight']))
+    wait(lambda: settings(page).steps == 500, 10)
+    agrees(page, 30)
+    start = time.monotonic()
+    slider(page, 'LR').press('ArrowLeft' if settings(page).lr > .01 else 'ArrowRight')
+    agrees(page)
+    assert time.monotonic() - start < 8
+    if Path('/proc/self/statm').exists(): assert rss(server) - before < 300, f"{before:.0f} to {rss(server):.0f} MiB"
+
+@pytest.fixture
+def notebook(root, tmp_path):
+    "The tutorial alone in a folder"
+    folder = tmp_path/'pages'
+    folder.mkdir()
+    return Path(shutil.copy(root/'nbs'/'tutorials'/'explore_synthetic.ipynb', folder))
+
+def test_jupyterlab(browser, notebook, tmp_path):
+    lab = ['jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', '--ServerApp.port={port}', '--IdentityProvider.token=', '--LabApp.expose_app_in_browser=True']
+    with served(lab, notebook.parent, tmp_path) as (url, server):
+        page, wrong = opened(browser, f'{url}/doc/tree/{notebook.name}')
+        page.locator('.jp-OutputArea-output img').first.wait_for() # the static picture, before any cell has run
+        page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').wait_for(state='attached')
+        page.get_by_role('menuitem', name='Run', exact=True).click()
+        page.get_by_text('Run All Cells', exact=True).click()
+        page.locator(IMAGE).wait_for(timeout=60_000)
+        play(page)
+        shake(page, server)
+        assert page.locator('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+        if where := os.environ.get('ULRS_SCREENSHOTS'): page.screenshot(path=f'{where}/lab.png')
+        assert not wrong
+
+def test_voila(browser, notebook, tmp_path):
+    pytest.importorskip('voila') if not NEEDED else __import__('voila')
+    voila = ['voila', notebook.name, '--no-browser', '--Voila.ip=127.0.0.1', '--port={port}']
+    with served(voila, notebook.parent, tmp_path) as (url, server):
+        page, wrong = opened(browser, url)
+        page.locator(IMAGE).wait_for(timeout=60_000)
+        play(page)
+        if where := os.environ.get('ULRS_SCREENSHOTS'): page.screenshot(path=f'{where}/voila.png')
+        assert not wrong
+
+def test_a_missing_browser_is_said(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], 'CHROME', None)
+    assert 'apt-get install chromium' in lacking()

@@ -1,0 +1,190 @@
+"""Figures are a function of the tables: equal tables, equal bytes; gaps, damage and regimes are drawn as they are, never passed over."""
+import hashlib, json, os, subprocess, sys
+from dataclasses import replace
+import matplotlib, numpy as np, pandas as pd, pytest
+from understanding_lrs import plots
+from understanding_lrs.regimes import Boundary
+from understanding_lrs.runs import InputError, Run, RunDamaged, collect, find_runs, publish, read_published
+from understanding_lrs.studies import STUDIES, by_plr, live, protocols
+
+STUDY = STUDIES['synthetic']
+
+@pytest.fixture(scope='session')
+def folder(tmp_path_factory):
+    "Published tables of the smoke preset"
+    root = tmp_path_factory.mktemp('figures')
+    for p in protocols('synthetic', 'smoke'): live(p, Run(root/'runs', p))
+    publish(find_runs(root/'runs'), root/'tables')
+    return root/'tables'
+
+@pytest.fixture(scope='session')
+def tables(folder): return read_published(folder)
+
+@pytest.fixture(scope='session')
+def paper(root): return plots.read_paper(root)
+
+@pytest.fixture(scope='session')
+def view(tables, paper):
+    "The tables with the authors' values; its regimes are searched for once"
+    return plots.View(tables, STUDY, paper)
+
+def like(view, tables, paper=None):
+    "Other tables, the same regimes"
+    new = plots.View(tables, STUDY, paper, view.preset)
+    new.bounds = view.bounds
+    return new
+
+@pytest.fixture(scope='session')
+def drawn(folder, tmp_path_factory):
+    "All figures as files, drawn under a reader's own style"
+    out = tmp_path_factory.mktemp('drawn')
+    with matplotlib.rc_context({'lines.linewidth': 9, 'svg.hashsalt': 'mine', 'font.size': 20}):
+        plots.draw('synthetic', folder, out)
+        assert matplotlib.rcParams['lines.linewidth'] == 9 # it stays the reader's
+    return out
+
+def without(tables, plr):
+    "The tables as if one rate had not been run"
+    gone = set(tables['metrics'].run[tables['metrics'].plr == plr])
+    return {k: t[~t.run.isin(gone)] for k,t in tables.items()}
+
+def words(fig): return ' '.join(t.get_text() for t in fig.findobj(matplotlib.text.Text))
+def lines(ax, label): return [line for line in ax.lines if line.get_label() == label]
+
+def test_every_figure_draws(view):
+    for name,f in plots.FIGURES.items(): assert isinstance(f(view), matplotlib.figure.Figure), name
+    one = without(without(view.tables, 1e-3), 1e-1)
+    assert isinstance(plots.one_plr({k: t for k,t in one.items() if k != 'runs'}, STUDY), matplotlib.figure.Figure)
+
+def test_runs_without_fine_tuning_and_averages(view):
+    bare = like(view, live(protocols('synthetic', 'smoke', plrs=[1e-2], overrides=dict(flrs=[], swa_k=[]))[0]).tables)
+    for f in (plots.one_plr, plots.finetune_accuracy, plots.swa_accuracy, plots.single_features, plots.dominance, plots.regimes):
+        assert isinstance(f(bare), matplotlib.figure.Figure)
+    with pytest.raises(InputError, match='no rows of geometry'): plots.geometry(bare)
+
+def test_a_single_fine_tuning_rate_is_the_low_one(view):
+    one = live(protocols('synthetic', 'smoke', plrs=[1e-2], overrides=dict(flrs=[1e-4], swa_k=[5]))[0]).tables
+    assert [short for short,*_ in plots.stages(like(view, one))] == ['PT', 'SWA(5)', 'FT low']
+    for f in (plots.dominance, plots.single_features, plots.one_plr): assert isinstance(f(like(view, one)), matplotlib.figure.Figure)
+
+DRAW = "import sys; from understanding_lrs.plots import draw; draw('synthetic', sys.argv[1], sys.argv[2], names=sys.argv[3:])"
+def digests(folder): return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+def test_same_bytes_in_two_processes(folder, drawn, tmp_path):
+    env = os.environ | dict(PYTHONHASHSEED='7')
+    subprocess.run([sys.executable, '-c', DRAW, folder, tmp_path, 'data', 'dominance', 'geometry'], check=True, env=env)
+    again = digests(tmp_path)
+    assert len(again) == 3 and again.items() <= digests(drawn).items()
+
+def test_bytes_change_with_the_numbers(view):
+    m = view.tables['metrics']
+    moved = view.tables | dict(metrics=m.assign(value=m.value.where(m.metric != 'test_acc', m.value + 1)))
+    assert plots.finetune_accuracy(like(view, view.tables)).render() != plots.finetune_accuracy(like(view, moved)).render()
+
+def test_files_are_small_and_undated(drawn):
+    files = list(drawn.iterdir())
+    assert {p.stem for p in files} == {f'synthetic_{name}' for name in plots.FIGURES}
+    for path in files:
+        text = path.read_text()
+        assert path.suffix == '.svg' and len(text) < plots.LARGEST
+        assert 'dc:date' not in text and 'matplotlib.org' not in text and '<text' not in text
+
+def test_a_large_figure_becomes_a_png(view, tmp_path, monkeypatch):
+    fig = plots.finetune_accuracy(view)
+    assert plots.write(fig, tmp_path/'f').name == 'f.svg'
+    monkeypatch.setattr(plots, 'LARGEST', 1000)
+    assert plots.write(fig, tmp_path/'f').name == 'f.png' and [p.name for p in tmp_path.iterdir()] == ['f.png']
+
+def test_a_partial_grid_is_said(view):
+    part = like(view, without(view.tables, 1e-2))
+    for name in sorted(set(plots.FIGURES) - {'data'}):
+        assert 'PARTIAL GRID: 1 of 3 PLRs missing or incomplete (1e-2)' in words(plots.FIGURES[name](part)), name
+    assert 'PARTIAL' not in words(plots.finetune_accuracy(view))
+    lost = {k: t[~((t.run == t.run.iloc[0]) & (t.data_seed == 2))] if k != 'runs' else t for k,t in view.tables.items()}
+    assert like(view, lost).missing == [1e-3]
+
+def test_a_line_stops_at_a_gap(tables):
+    view = plots.View(without(tables, 1e-2), STUDY)
+    t = plots.over_plr(view(stage='pretrain', metric='test_acc'), view.plrs)
+    assert t.value.isna().tolist() == [False, True, False]
+
+def test_a_damaged_table_is_refused(folder, tmp_path):
+    for f in folder.iterdir(): (tmp_path/f.name).write_bytes(f.read_bytes())
+    name = next(n for n in json.loads((tmp_path/'tables.json').read_text())['files'] if n.startswith('metrics'))
+    data = bytearray((tmp_path/name).read_bytes())
+    data[len(data)//2] ^= 1
+    (tmp_path/name).write_bytes(data)
+    with pytest.raises(RunDamaged): plots.draw('synthetic', tmp_path, tmp_path/'out')
+    assert not (tmp_path/'out').exists()
+
+def test_a_foreign_ledger_is_refused(tables):
+    with pytest.raises(InputError, match='disagree on 1 runs'): plots.View(tables | dict(runs=tables['runs'].iloc[1:]), STUDY)
+    mixed = tables['runs'].assign(settings=[*tables['runs'].settings[:-1], '{}'])
+    with pytest.raises(InputError, match='one setting'): plots.View(tables | dict(runs=mixed), STUDY)
+
+def test_lines_stand_at_their_rates(tables):
+    study = replace(STUDY, lines=(2e-3, None, 5e-2))
+    view = plots.View(tables, study)
+    view.bounds = dict(lr_12=Boundary('lr_12', 1e-3, 1e-2, (1e-3, 1e-2), ''), lr_23=Boundary('lr_23', 1e-2, 1e-1, (1e-1, 1e-1), ''),
+                       lr_2ab=Boundary('lr_2ab', 1e-2, 1e-1, (np.nan, np.nan), ''))
+    ax = plots.finetune_accuracy(view).axes[0]
+    at = lambda label: [line.get_xdata()[0] for line in lines(ax, label)]
+    assert (at('_lr_12'), at('_lr_2ab'), at('_lr_23')) == ([1e-3], [1e-2], [1e-1]) # 2|3 belongs to the regime on its right
+    assert at('_authors') == [2e-3, 5e-2] # none where they draw none
+    assert list(lines(ax, '_lr_12 interval')[0].get_xdata()) == [1e-3, 1e-2]
+    assert not lines(ax, '_lr_2ab interval') # unknown
+    edges = [(left, right) for _,left,right in plots.spans(view.bounds, 1e-4, 1)]
+    assert edges == [(1e-4, 1e-3), (1e-3, 1e-2), (1e-2, 1e-1), (1e-1, 1)]
+    assert {'1', '2A', '2B', '3'} <= {t.get_text() for t in ax.texts}
+
+def test_a_grid_without_lines(tables):
+    "every network converges: no line, one name"
+    view = plots.View(tables, replace(STUDY, lines=(None, None, None)))
+    view.bounds = dict(lr_12=Boundary('lr_12', None, 1e-3, (np.nan, np.nan), ''), lr_23=Boundary('lr_23', 1e-1, None, (np.nan, np.nan), ''))
+    ax = plots.finetune_accuracy(view).axes[0]
+    assert not lines(ax, '_authors') and not lines(ax, '_lr_12') and [t.get_text() for t in ax.texts] == ['2']
+
+def test_the_authors_values_are_drawn_where_they_are(view, paper):
+    ax = plots.finetune_accuracy(view).axes[0]
+    mark, = lines(ax, '_authors flr=7.499e-3')
+    rows = paper['synthetic_sample_accuracy'].query("panel == 'finetune_test_acc' and series == 'flr=7.499e-3'")
+    assert list(mark.get_xdata()) == list(rows.plr) and list(mark.get_ydata()) == list(rows.value)
+    assert 'few seeds, read off a figure' in words(ax.figure)
+    assert 'few seeds' not in words(plots.finetune_accuracy(like(view, view.tables))) # no marks, no legend for them
+
+def test_intervals_are_those_of_by_plr(tables):
+    rows = plots.View(tables, STUDY)(stage='pretrain', metric='test_acc')
+    pd.testing.assert_frame_equal(plots.over_plr(rows, sorted(rows.plr.unique())), by_plr(rows)[['value', 'lo', 'hi']], check_names=False, rtol=1e-12)
+
+def test_no_dot_of_a_swarm_leaves_its_rate():
+    rng = np.random.default_rng(0)
+    plr, gap = np.repeat([1e-3, 1e-2], 200), rng.random(400)*20
+    x = plots.swarm(plr, gap)
+    assert (abs(np.log10(x/plr)) <= .05 + 1e-12).all() and len(set(zip(x, np.round(gap/plots.BIN*1.5)))) == 400 # none hides another
+
+def test_settings_younger_than_the_ledger_do_not_hide_the_preset(tables):
+    cut = tables['runs'].settings.map(lambda s: json.dumps({k: v for k,v in json.loads(s).items() if k != 'width'}))
+    assert plots.preset_of(tables['runs'].assign(settings=cut), STUDY) == 'smoke'
+    assert plots.preset_of(tables['runs'].assign(data_seeds='1 77'), STUDY) == ''
+
+def run_page(path, **given):
+    "The cells of a figure notebook in this process, with parameters in place of those of its tagged cell"
+    space, told = {'__name__': path.stem}, False
+    for cell in json.loads(path.read_text())['cells']:
+        if cell['cell_type'] != 'code': continue
+        exec(compile(''.join(cell['source']), f'{path.name}', 'exec'), space)
+        if 'parameters' in cell['metadata'].get('tags', ()):
+            told = True
+            assert set(given) <= set(space), path
+            space.update(given)
+    assert told, f'{path}: no cell tagged parameters'
+    return space
+
+@pytest.mark.filterwarnings('ignore:Mean of empty slice', 'ignore:All-NaN', 'ignore:invalid value')
+def test_figure_notebooks_run_on_smoke_tables(folder, root, tmp_path):
+    pages = sorted((root/'nbs'/'figures').glob('*.ipynb'))
+    assert len(pages) >= 6
+    for page in pages:
+        given = dict(out=str(tmp_path)) | (dict(preset='smoke', data=str(folder)) if page.stem != 'fig04_synthetic_data' else {})
+        run_page(page, **given)
+    assert len(list(tmp_path.glob('synthetic_*.svg'))) == len(pages) + 1 # one page draws two

@@ -172,7 +172,7 @@ def spans(
     middle = [('2', a, d)] if inner is None else [('2A', a, inner.line or a), ('2B', inner.line or a, d)]
     return [s for s in [('1', lo, a), *middle, ('3', d, hi)] if s[1] < s[2]]
 
-# %% ../nbs/15_plots.ipynb #da455afa
+# %% ../nbs/15_plots.ipynb #9a979b80
 def rate(v): # 0.007499 -> '7.5e-3'
     mantissa, power = f'{v:.1e}'.split('e')
     return f"{mantissa.removesuffix('.0')}e{int(power)}" if v != 1 else '1'
@@ -185,6 +185,7 @@ def plr_axis(ax, view, label=True):
     ax.xaxis.set_major_locator(LogLocator(numticks=12))
     ax.xaxis.set_major_formatter(DECADES)
     ax.xaxis.set_minor_locator(NullLocator())
+    if view.plrs[-1] < 20*view.plrs[0]: ax.set_xticks(view.plrs) # too narrow for powers of ten
     ax.tick_params(axis='x', labelbottom=label)
     if label: ax.set_xlabel('PLR (effective learning rate)')
 
@@ -536,7 +537,7 @@ def _two_modes(bars, dots, view):
     return (f"Right: PLRs {rate(min(plrs))} to {rate(max(plrs))}, where the mean is {mean:.1f} pp, yet {near} of "
             f"{len(gaps)} networks lie within 2.5 pp of it.")
 
-# %% ../nbs/15_plots.ipynb #50bbfc38
+# %% ../nbs/15_plots.ipynb #381fe621
 STAGE_LOOKS = {'PT': (INK, 'x'), 'SWA(5)': (GREEN, 's'), 'FT low': (BLUE, '^'), 'FT high': (ORANGE, 'v')}
 
 def _front(short): return dict(zorder=4, lw=.9, ms=3.4) if short == 'PT' else {} # a thin black line over the others
@@ -562,8 +563,9 @@ def dominance(view):
     for ax in axes[:, 0]:
         plr_axis(ax, view)
         regimes_on(ax, view, names=ax is axes[0, 0])
-    axes[0, 0].legend(loc='upper left')
-    axes[1, 0].legend(loc='upper left', bbox_to_anchor=(.16, 1.03))
+    over = dict(loc='upper left', frameon=True, framealpha=.85, edgecolor='none')
+    axes[0, 0].legend(**over)
+    axes[1, 0].legend(bbox_to_anchor=(.16, 1.03), **over)
     return small_print(fig, view, "Above: after pre-training. A feature is dominant when it is at least "
                        f"{DOMINANT:g} pp ahead of the second.", said,
                        "Below, left: bands are 95 % bootstrap over data seeds.", REGIMES)

@@ -198,3 +198,13 @@ def test_status_imports_nothing_heavy():
     heavy = {'torch', 'pandas', 'papermill', 'pydantic', 'fastcore', 'typer', 'rich'}
     code = f"import sys, understanding_lrs.runs; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+
+def test_tables_left_out_are_not_published(tmp_path):
+    "a table that is too large to track is left out, an older copy of it goes, a misspelt name is refused"
+    from understanding_lrs.studies import live, protocols
+    p, = protocols('synthetic', 'smoke', plrs=[1e-2])
+    run = live(p, Run(tmp_path/'runs', p)).run
+    publish([run], tmp_path/'out')
+    assert set(publish([run], tmp_path/'out', leave_out=('curves',))) == {'features.csv', 'geometry.csv', 'metrics.csv', 'runs.csv'}
+    assert not (tmp_path/'out'/'curves.csv').exists() and 'curves' not in read_published(tmp_path/'out')
+    with pytest.raises(InputError, match="did you mean 'curves'"): publish([run], tmp_path/'out', leave_out=('curve',))

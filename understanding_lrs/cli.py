@@ -170,7 +170,7 @@ def status(
         rest = count['partial'] + count['damaged']
         if rest: print_rows([{k: r[k] for k in ('run', 'state', 'why')} for r in rest])
 
-# %% ../nbs/17_cli.ipynb #3425a4c4
+# %% ../nbs/17_cli.ipynb #4e2c1013
 def _found(runs, study, preset):
     "Finished runs of a study or of one preset, and its protocols; says what is missing"
     protocols = _part('studies').protocols(study, preset) if preset else None
@@ -185,11 +185,12 @@ def tables(
     study:Study,
     out:Annotated[Path, typer.Option(help="folder to write; e.g. figures/data/synthetic/laptop")],
     preset:Annotated[str, typer.Option(help="only the runs of this preset; default: all finished runs")]=None,
+    leave_out:Annotated[list[str], typer.Option(help="a table not to write, e.g. curves; may be given again")]=(),
     runs:Runs='runs',
 ):
     "Collect the tables of finished runs as small text, with ledger and checksums"
     found, protocols = _found(runs, study, preset)
-    for file, n in publish(found, out, protocols).items(): print(f"{out/file}: {n} rows")
+    for file, n in publish(found, out, protocols, leave_out).items(): print(f"{out/file}: {n} rows")
 
 # %% ../nbs/17_cli.ipynb #520fd38f
 @app.command()

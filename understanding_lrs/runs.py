@@ -752,16 +752,20 @@ def collect(
     shared = sorted(set.intersection(*(set(run.tables()) for run in used))) if used else []
     return {t: load(used, t, protocols) for t in shared} | dict(runs=ledger(used))
 
-# %% ../nbs/11_runs.ipynb #ae039e43
+# %% ../nbs/11_runs.ipynb #30d072ba
 def publish(
     runs,    # finished runs of one study
     out_dir, # e.g. `figures/data/synthetic/laptop`
     protocols:list=None, # only the networks of these; None for all
+    leave_out:tuple=(),  # names of tables that are too large to track
 ) -> dict:   # file name -> number of rows
     "Write the tables of many runs as small text, with ledger and checksums"
     parts = cover(runs, protocols)
     if not parts: raise InputError(f"{out_dir}: no finished run to publish; sweep first")
     out, files, tables = Path(out_dir), {}, collect(runs, protocols)
+    for name in leave_out:
+        tables.pop(pick(name, tables, 'table'))
+        for suffix in ('.csv', '.parquet'): (out/f'{name}{suffix}').unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     for name, df in tables.items():
         suffix, data = _table_file(df)

@@ -1,5 +1,5 @@
 """What a reader sees in a browser is what the pure function says: picture(moves) = Page(frame(settings)), in JupyterLab and in Voilà."""
-import contextlib, hashlib, json, os, random, shutil, socket, subprocess, sys, time, urllib.request
+import contextlib, hashlib, json, os, random, shutil, socket, subprocess, sys, time
 from functools import lru_cache
 from pathlib import Path
 import pytest
@@ -36,7 +36,7 @@ def served(command, folder, home):
         args = [sys.executable, '-m', *(a.format(port=port) for a in command)]
         server = subprocess.Popen(args, cwd=folder, env=os.environ | dirs | {'OMP_NUM_THREADS': '1'}, stdout=log, stderr=log)
         try:
-            wait(lambda: urllib.request.urlopen(f'http://127.0.0.1:{port}/favicon.ico', timeout=2), 60, lambda: (home/'log').read_text()[-2000:])
+            wait(lambda: socket.create_connection(('127.0.0.1', port), 2).close() or True, 60, lambda: (home/'log').read_text()[-2000:])
             yield f'http://127.0.0.1:{port}', server
         finally:
             server.terminate()
@@ -52,18 +52,26 @@ def wait(ready, seconds, why=lambda: ''):
         time.sleep(.1)
     raise AssertionError(f"not within {seconds} s: {why()}")
 
-def opened(browser, url):
-    "A page, and the list of what goes wrong in it"
+@contextlib.contextmanager
+def opened(browser, url, name):
+    "A page, and the list of what goes wrong in it; with $ULRS_SCREENSHOTS, its last look is kept"
     page, wrong = browser.new_page(viewport=dict(width=1280, height=1500)), []
     page.set_default_timeout(30_000)
     page.on('pageerror', lambda e: wrong.append(str(e)))
-    page.on('console', lambda m: wrong.append(m.text) if m.type == 'error' and 'favicon' not in m.text else None)
-    page.goto(url)
-    return page, wrong
+    ours = lambda m: m.type == 'error' and '//127.0.0.1' in m.location.get('url', '//127.0.0.1') # Voilà asks a CDN for fonts that we do not use
+    page.on('console', lambda m: wrong.append(f"{m.text} {m.location.get('url')}") if ours(m) else None)
+    try:
+        page.goto(url)
+        yield page, wrong
+    finally:
+        if where := os.environ.get('ULRS_SCREENSHOTS'): page.screenshot(path=f'{where}/{name}.png')
+        page.close()
 
-def picture(page): # sha256 of the PNG that is on the page
-    data = page.evaluate("async s => Array.from(new Uint8Array(await (await fetch(document.querySelector(s).src)).arrayBuffer()))", IMAGE)
-    return hashlib.sha256(bytes(data)).hexdigest()
+HASH = """async s => {
+  const bytes = await (await fetch(document.querySelector(s).src)).arrayBuffer()
+  return Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)), b => b.toString(16).padStart(2, '0')).join('')
+}"""
+def picture(page): return page.evaluate(HASH, IMAGE) # sha256 of the PNG that is on the page
 
 def settings(page):
     from understanding_lrs.explore import from_text
@@ -151,8 +159,7 @@ def notebook(root, tmp_path):
 
 def test_jupyterlab(browser, notebook, tmp_path):
     lab = ['jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', '--ServerApp.port={port}', '--IdentityProvider.token=', '--LabApp.expose_app_in_browser=True']
-    with served(lab, notebook.parent, tmp_path) as (url, server):
-        page, wrong = opened(browser, f'{url}/doc/tree/{notebook.name}')
+    with served(lab, notebook.parent, tmp_path) as (url, server), opened(browser, f'{url}/doc/tree/{notebook.name}', 'lab') as (page, wrong):
         page.locator('.jp-OutputArea-output img').first.wait_for() # the static picture, before any cell has run
         page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').wait_for(state='attached')
         page.get_by_role('menuitem', name='Run', exact=True).click()
@@ -161,18 +168,15 @@ def test_jupyterlab(browser, notebook, tmp_path):
         play(page)
         shake(page, server)
         assert page.locator('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
-        if where := os.environ.get('ULRS_SCREENSHOTS'): page.screenshot(path=f'{where}/lab.png')
-        assert not wrong
+        assert not wrong, '\n'.join(wrong)
 
 def test_voila(browser, notebook, tmp_path):
     pytest.importorskip('voila') if not NEEDED else __import__('voila')
-    voila = ['voila', notebook.name, '--no-browser', '--Voila.ip=127.0.0.1', '--port={port}']
-    with served(voila, notebook.parent, tmp_path) as (url, server):
-        page, wrong = opened(browser, url)
+    voila = ['voila', notebook.name, '--no-browser', '--Voila.ip=127.0.0.1', '--port={port}', "--VoilaConfiguration.extension_denylist=['jupyterlab-jupytext']"]
+    with served(voila, notebook.parent, tmp_path) as (url, server), opened(browser, url, 'voila') as (page, wrong):
         page.locator(IMAGE).wait_for(timeout=60_000)
         play(page)
-        if where := os.environ.get('ULRS_SCREENSHOTS'): page.screenshot(path=f'{where}/voila.png')
-        assert not wrong
+        assert not wrong, '\n'.join(wrong)
 
 def test_a_missing_browser_is_said(monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], 'CHROME', None)

@@ -537,7 +537,7 @@ TOUR = (
          "the study counts networks over many seeds.", Settings(lr=GRID[11], seed=1)),
 )
 
-# %% ../nbs/16_explore.ipynb #0f9398d6
+# %% ../nbs/16_explore.ipynb #37bd3a44
 LABELS = dict(shape='shape', n_features='features', margin='margin', noise='label noise', n_train='samples', width='width', depth='depth',
               steps='steps', seed='seed', flr='fine-tuning LR', lr='LR', feature='feature', network='network')
 
@@ -554,8 +554,8 @@ def controls() -> dict: # name of a setting -> widget; `utility` is a list of wi
     for name in ('n_train', 'width', 'steps'): made[name] = slide(name, options=[(f'{v:,}', v) for v in CHOICES[name]])
     made |= dict(seed=W.BoundedIntText(description='seed', style=style, layout=layout, **ends('seed', 1)), flr=slide('flr', options=rates(CHOICES['flr'])))
     made |= dict(lr=slide('lr', options=rates(GRID), late=False), feature=slide('feature', options=[('best', 0)], late=False),
-                 network=W.ToggleButtons(options=NETWORKS, style=dict(button_width='92px')))
-    made['lr'].layout = W.Layout(width='420px')
+                 network=W.ToggleButtons(options=NETWORKS, style=dict(button_width='110px')))
+    made['lr'].layout = W.Layout(width='520px')
     made['utility'] = [W.FloatSlider(1., min=0, max=1, step=.05, orientation='vertical', description=str(i + 1), continuous_update=False,
                                      readout_format='.2f', layout=W.Layout(width='38px', height='120px', margin='0')) for i in range(16)]
     return made

@@ -120,7 +120,7 @@ def test_a_damaged_table_is_refused(folder, tmp_path):
 def test_a_foreign_ledger_is_refused(tables):
     with pytest.raises(InputError, match='disagree on 1 runs'): plots.View(tables | dict(runs=tables['runs'].iloc[1:]), STUDY)
     mixed = tables['runs'].assign(settings=[*tables['runs'].settings[:-1], '{}'])
-    with pytest.raises(InputError, match='one setting'): plots.View(tables | dict(runs=mixed), STUDY)
+    with pytest.raises(InputError, match='one setting'): plots.overview(tables | dict(runs=mixed), STUDY)
 
 def test_lines_stand_at_their_rates(tables):
     study = replace(STUDY, lines=(2e-3, None, 5e-2))

@@ -192,7 +192,7 @@ def tables(
     found, protocols = _found(runs, study, preset)
     for file, n in publish(found, out, protocols, leave_out).items(): print(f"{out/file}: {n} rows")
 
-# %% ../nbs/17_cli.ipynb #520fd38f
+# %% ../nbs/17_cli.ipynb #5c6ef6ab
 @app.command()
 def figures(
     study:Annotated[str, typer.Argument(help="only this study; default: every study that has finished runs")]=None,
@@ -210,7 +210,7 @@ def figures(
     for s in names:
         source = data/s/preset if published else collect(*_found(runs, s, preset))
         folder = out or (project_root()/'figures' if published else Path(runs)/s/preset/'figures')
-        for path in plots.draw(s, source, folder) or (): print(path)
+        for path in plots.draw(s, source, folder, preset): print(path)
 
 # %% ../nbs/17_cli.ipynb #827d0f67
 @app.command()

@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'INK', 'FAINT', 'BLUE', 'ORANGE', 'GREEN', 'RED', 'TINTS', 'DECADES', 'MARKERS',
            'MARK', 'AUTHORS', 'REGIMES', 'FIGURES', 'LINES', 'PAIRS', 'MANY', 'BIN', 'DOT', 'STAGE_LOOKS', 'HUES',
-           'LARGEST', 'house', 'slim', 'Picture', 'canvas', 'preset_of', 'read_paper', 'View', 'by_network', 'over_plr',
-           'spans', 'rate', 'plr_axis', 'regimes_on', 'shades', 'curve', 'authors', 'flr_name', 'key', 'print_below',
-           'small_print', 'figure', 'synthetic_data', 'shown', 'accuracy_axis', 'finetune_accuracy', 'swa_accuracy',
-           'stages', 'single_features', 'geometry', 'swarm', 'gaps_on', 'near_threshold', 'shares_on', 'dominance',
-           'sparse', 'regimes', 'overview', 'one_plr', 'write', 'draw']
+           'ROLES', 'PARTS', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture', 'canvas', 'preset_of', 'read_paper',
+           'View', 'by_network', 'over_plr', 'spans', 'rate', 'plr_axis', 'regimes_on', 'shades', 'curve', 'authors',
+           'flr_name', 'key', 'print_below', 'small_print', 'figure', 'synthetic_data', 'shown', 'accuracy_axis',
+           'finetune_accuracy', 'swa_accuracy', 'stages', 'single_features', 'geometry', 'swarm', 'gaps_on',
+           'near_threshold', 'shares_on', 'dominance', 'sparse', 'regimes', 'overview', 'one_plr', 'crossed',
+           'factorial', 'relevance', 'edges', 'write', 'draw']
 
-# %% ../nbs/15_plots.ipynb #c09c4b4e
+# %% ../nbs/15_plots.ipynb #0edda92b
 import io, json, re, textwrap, warnings
+from collections import Counter
 from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
@@ -26,7 +28,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from .features import DOMINANT
+from .claims import dominant_features
+from .features import DOMINANT, variance_shares
 from .regimes import NETWORK, bootstrap, boundaries, regime_of, seed_numbers
 from .runs import InputError, atomic_write, networks, pick, read_published
 from .studies import CAPTION, STUDIES, Study, protocols, select, study_of, synthetic_config
@@ -93,7 +96,7 @@ def read_paper(
     except InputError: return {}
     return {f.stem: pd.read_csv(f) for f in sorted(folder.glob('*.csv'))}
 
-# %% ../nbs/15_plots.ipynb #cc562d04
+# %% ../nbs/15_plots.ipynb #9046166f
 class View:
     "The tables of a study, and what every figure asks of them"
     def __init__(self,
@@ -107,10 +110,11 @@ class View:
         band = tables['metrics'].band
         self.metrics = tables['metrics'][band.isna() | (band == '')] # a band marks further fine-tunings: not drawn
         self.tables, self.study = tables | dict(metrics=self.metrics), study
-        ledger = tables.get('runs')
+        self.kinds, ledger = 1, tables.get('runs') # kinds: how many settings the runs have
         if ledger is not None: self._check(ledger)
         self.preset = preset or (preset_of(ledger, study) if ledger is not None else '')
-        self.wanted = {p.plr: len(networks(p)) for p in protocols(study.id, self.preset)} if self.preset else {}
+        self.wanted = Counter()
+        for p in protocols(study.id, self.preset) if self.preset else (): self.wanted[p.plr] += len(networks(p))
         self.found = select(self.metrics, stage='pretrain', metric='test_acc').groupby('plr').size().to_dict()
         self.plrs = np.array(sorted({*self.wanted, *self.found}))
         self.missing = [p for p in self.plrs if self.found.get(p, 0) < self.wanted.get(p, 1)]
@@ -121,8 +125,7 @@ class View:
         odd, kinds = sorted(set(self.metrics.run) ^ set(ledger.run)), ledger.settings.nunique()
         if odd:
             raise InputError(f"metrics and the ledger disagree on {len(odd)} runs ({', '.join(odd[:3])}); publish again")
-        if kinds > 1:
-            raise InputError(f"a figure shows one setting, these runs have {kinds}; select the runs of one of them")
+        self.kinds = kinds
 
     @cached_property
     def bounds(self): # name -> Boundary
@@ -266,10 +269,10 @@ def small_print(fig, view, *sentences):
         fig.suptitle(said, x=.012, ha='left', fontsize=8, color='#b30000', fontweight='bold')
     return fig
 
-# %% ../nbs/15_plots.ipynb #3d9c1075
+# %% ../nbs/15_plots.ipynb #8b51501b
 FIGURES = {} # name -> function (tables, study, paper, preset) -> Picture
 
-def figure(*needs, register=True): # tables beside `metrics`; into `FIGURES`?
+def figure(*needs, register=True, several=False): # tables beside `metrics`; into `FIGURES`? may settings differ?
     "Make a figure of a function of a `View`: in the house style, from a `View` or from tables"
     def made(f):
         @wraps(f)
@@ -278,6 +281,8 @@ def figure(*needs, register=True): # tables beside `metrics`; into `FIGURES`?
             if lack := [t for t in needs if not len(view.tables.get(t, ()))]:
                 there = ', '.join(view.tables)
                 raise InputError(f"figure {f.__name__}: no rows of {', '.join(lack)}; the runs have {there}")
+            if view.kinds > 1 and not several:
+                raise InputError(f"figure {f.__name__} shows one setting, these runs have {view.kinds}; select the runs of one of them")
             with house(): return f(view)
         if register: FIGURES[f.__name__] = drawn
         return drawn
@@ -706,7 +711,111 @@ def one_plr(view):
                        f"at least {DOMINANT:g} pp ahead of the second after pre-training. PT: pre-training, SWA: "
                        "average, FT: fine-tuning.", rates)
 
-# %% ../nbs/15_plots.ipynb #9d73d835
+# %% ../nbs/15_plots.ipynb #c1dbbe08
+ROLES = dict(data_seed='data', train_seed='initial weights', readout_seed='readout')
+PARTS = {'data': BLUE, 'initial weights': ORANGE, 'readout': GREEN} # the rest is ink
+
+def crossed(view, plr, **where) -> np.ndarray: # (data, train, readout) of 0. and 1.
+    "Which networks of a crossed design have a dominant feature"
+    rows = view('features', metric='dominance', **where)
+    rows = rows[rows.plr == plr].set_index(list(ROLES)).value.sort_index()
+    shape = [rows.index.get_level_values(r).nunique() for r in ROLES]
+    if len(rows) != np.prod(shape): raise InputError(f"a crossed design of {shape} seeds has {np.prod(shape)} networks a PLR, got {len(rows)}")
+    return (rows.to_numpy(float) >= DOMINANT).astype(float).reshape(shape)
+
+def _decides(ax, view, plrs):
+    "Share of the variance that each factor explains, with intervals"
+    found = [variance_shares(crossed(view, p, stage='pretrain'), tuple(ROLES.values())) for p in plrs]
+    groups = {**{r: (r,) for r in PARTS}, 'combinations of two': tuple(k for k in found[0] if ' x ' in k), 'all three, chance': ('rest',)}
+    x, width = np.arange(len(plrs)), .16
+    for i,(name,keys) in enumerate(groups.items()):
+        at, color = x + (i - 2)*width, PARTS.get(name, FAINT if 'two' in name else '#bdbdbd')
+        value = [sum(f[k][0] for k in keys) for f in found]
+        ax.bar(at, value, width*.92, color=color, label=name)
+        if len(keys) == 1:
+            ends = np.array([np.clip(f[keys[0]][1:], -10, 100) for f in found]).T
+            ax.vlines(at, *ends, color=INK, lw=.8)
+    ax.axhline(0, color=INK, lw=.6)
+    ax.set(xticks=x, xlabel='PLR (effective learning rate)', ylabel='share of the variance, %', ylim=(-10, 100))
+    ax.set_xticklabels([f'{rate(p)}\n{100*crossed(view, p, stage="pretrain").mean():.0f} % of runs' for p in plrs])
+    ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=5)
+
+def _cells(ax, cube, a, b, names): # two axes of the cube
+    "Share of networks with a dominant feature, by two of the three seeds"
+    share = 100*cube.mean(axis=3 - a - b)
+    image = ax.imshow(share, cmap='cividis', vmin=0, vmax=100, aspect='equal')
+    ax.set(xlabel=f'{names[b]} seed', ylabel=f'{names[a]} seed', xticks=[], yticks=[])
+    ax.grid(False)
+    return image
+
+@figure('features', register=False)
+def factorial(view):
+    "What decides whether a feature becomes dominant: data, initial weights or readout"
+    plrs = [p for p in view.plrs if .05 <= crossed(view, p, stage='pretrain').mean() <= .95] # elsewhere there is nothing to decide
+    if not plrs: raise InputError("the figure 'factorial' needs a PLR at which 5 to 95 % of the networks have a dominant feature")
+    fig = Picture(figsize=(TWO, 4.4))
+    grid = fig.add_gridspec(2, 3, height_ratios=[1.25, 1])
+    _decides(fig.add_subplot(grid[0, :]), view, plrs)
+    best = max(plrs, key=lambda p: crossed(view, p, stage='pretrain').mean())
+    cube, names = crossed(view, best, stage='pretrain'), list(ROLES.values())
+    axes = [fig.add_subplot(grid[1, i]) for i in range(3)]
+    for ax,(a,b) in zip(axes, ((0, 2), (0, 1), (1, 2))): image = _cells(ax, cube, a, b, names)
+    fig.colorbar(image, ax=axes, shrink=.9, label='with a dominant\nfeature, %')
+    axes[0].set_title(f'PLR {rate(best)}, mean over the third seed')
+    return small_print(fig, view, "Above: components of a random-effects model of the outcome 'has a dominant feature after pre-training' as shares of their sum; bars below zero are "
+                       "estimates of components near zero; lines: 95 % jackknife over seeds.")
+
+# %% ../nbs/15_plots.ipynb #07998b49
+@figure('features', 'runs', register=False, several=True)
+def relevance(view):
+    "Which feature becomes dominant when features differ in utility"
+    found, tables = dominant_features(view.tables, stage='pretrain'), view.tables
+    settings = {r: json.loads(s) for r,s in tables['runs'].set_index('run').settings.items()}
+    count = view('features', metric='dominance', stage='pretrain').assign(shape=lambda d: d.run.map(lambda r: settings[r]['shape'])).groupby(['shape', 'plr']).size()
+    shapes, levels = [s for s in SHAPES if s in count.index], sorted({u for s in settings.values() for u in s['utility']}, reverse=True)
+    fig, axes = canvas(-(-len(shapes)//4), min(4, len(shapes)), (TWO, .9 + 1.45*-(-len(shapes)//4)), sharex=True, sharey=True, squeeze=False)
+    for ax,shape in zip(axes.flat, shapes):
+        plrs, floor = count[shape].index.to_numpy(float), 0.
+        for u,color in zip(levels, (BLUE, '#56B4E9', ORANGE, '#bdbdbd')):
+            mine = found[(found['shape'] == shape) & (found.utility == u)].groupby('plr').size().reindex(plrs, fill_value=0)
+            share = 100*mine.to_numpy()/count[shape].to_numpy()
+            ax.bar(plrs, share, plrs*.22, bottom=floor, color=color, label=f'utility {u:g}')
+            floor = floor + share
+        plr_axis(ax, view, label=ax in axes[-1])
+        ax.set(title=shape.replace('_', ' '), ylim=(0, 100), xlim=(plrs[0]/1.3, plrs[-1]*1.3))
+    for ax in axes[:, 0]: ax.set_ylabel('networks, %')
+    fig.legend(*axes.flat[0].get_legend_handles_labels(), loc='outside upper left', ncols=4, title=None)
+    return small_print(fig, view, "Height: networks with a dominant feature after pre-training; colour: in what share of the samples that feature helps. Four of sixteen features have each utility.")
+
+# %% ../nbs/15_plots.ipynb #cd8a4f9f
+@figure('edges', register=False)
+def edges(view):
+    "Barriers and loss along all pairs of fine-tunings of one point"
+    keys = ['plr', *NETWORK]
+    worst = {m: view('edges', metric=m).groupby(keys, dropna=False).value.max().reset_index() for m in ('train_barrier', 'train_loss_rise')}
+    base = view(stage='pretrain', metric='train_loss')[[*keys, 'value']].rename(columns=dict(value='base'))
+    rise = worst['train_loss_rise'].merge(base, on=keys).assign(value=lambda d: 100*d.value/d.base)
+    fig, axes = canvas(1, 2, (TWO, 2.7))
+    for ax,rows,label in ((axes[0], worst['train_barrier'], 'worst train error barrier, pp'), (axes[1], rise, 'worst rise of the train loss,\n% of the pre-training loss')):
+        ax.plot(swarm(rows.plr, rows.value), rows.value, 'o', ms=2, mew=0, color=FAINT, alpha=.6, label='network')
+        curve(ax, view, rows, BLUE, 'median', of=np.nanmedian)
+        plr_axis(ax, view)
+        ax.set_ylabel(label)
+    axes[0].axhline(1, color=RED, lw=.7, ls=(0, (4, 2)))
+    axes[0].set_yscale('symlog', linthresh=.1, linscale=.35)
+    axes[1].set_yscale('symlog', linthresh=1, linscale=.35)
+    axes[1].axhline(1, color=RED, lw=.7, ls=(0, (4, 2)))
+    for ax in axes:
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
+        regimes_on(ax, view)
+    axes[0].legend(loc='lower right')
+    n = view('edges', metric='train_barrier').pair.nunique()
+    return small_print(fig, view, f"Worst of {n} pairs for each network; band: 95 % bootstrap over data seeds. Red: the claim's limits. Loss: highest point of the chord above its larger end.", REGIMES)
+
+# %% ../nbs/15_plots.ipynb #10fd028b
+SPECIAL = {('synthetic', 'factorial'): factorial, ('synthetic', 'edges'): edges, ('synthetic_utilities', 'wide'): relevance} # (study, preset) -> its figure
+
+# %% ../nbs/15_plots.ipynb #95666298
 LARGEST = 200_000 # bytes of an SVG
 
 def write(fig, stem): # path without suffix -> Path written
@@ -726,12 +835,14 @@ def draw(
     paper:dict|None=None, # the authors' values; None: those of this checkout
     names=None,         # only these figures; None: all
 ) -> list[Path]:        # files written
-    "All figures of a study"
+    "All figures of a study, or the one of a preset that has its own"
     tables, out = tables if isinstance(tables, dict) else read_published(tables), Path(out_dir)
     view, done = View(tables, study_of(study_id), read_paper() if paper is None else paper, preset), []
     out.mkdir(parents=True, exist_ok=True)
-    for name in FIGURES if names is None else [pick(n, FIGURES, 'figure') for n in names]:
-        try: fig = FIGURES[name](view)
+    special = SPECIAL.get((study_id, view.preset))
+    chosen = {special.__name__: special} if special else FIGURES
+    for name in chosen if names is None else [pick(n, chosen, 'figure') for n in names]:
+        try: fig = chosen[name](view)
         except InputError as e: warnings.warn(f"not drawn: {e}", stacklevel=2)
         else: done.append(write(fig, out/f'{study_id}_{name}'))
     return done

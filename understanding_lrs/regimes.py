@@ -67,7 +67,7 @@ def bootstrap(
     lo, hi = np.nanquantile(draws, [(1 - level)/2, (1 + level)/2], axis=0)
     return point, lo, hi
 
-# %% ../nbs/10_regimes.ipynb #d9e36947
+# %% ../nbs/10_regimes.ipynb #79b40e6f
 @dataclass(frozen=True)
 class Boundary:
     "Where one regime ends and the next begins"
@@ -80,10 +80,10 @@ class Boundary:
     @property
     def line(self): return self.hi if self.name == 'lr_23' else self.lo # where the authors' convention draws it
 
-def _last_true(ok): # (P,) bool -> number of leading trues
-    return int(np.argmin(ok)) if not ok.all() else len(ok)
+def _leading(ok): # (..., P) bool -> (...,) number of leading trues
+    return np.where(ok.all(-1), ok.shape[-1], ok.argmin(-1))
 
-# %% ../nbs/10_regimes.ipynb #b6a4eb40
+# %% ../nbs/10_regimes.ipynb #6e7b230c
 def _cube(frame, value, plrs):
     "(clusters, networks, PLRs) array of one column; clusters are data seeds, or train seeds where there are none"
     frame = frame.assign(value=frame[value], cluster=clusters(frame))
@@ -92,39 +92,41 @@ def _cube(frame, value, plrs):
     most = max(map(len, groups), default=0)
     return np.stack([np.pad(g, ((0, most - len(g)), (0, 0)), constant_values=np.nan) for g in groups])
 
-def _share(cube): return np.nanmean(cube.reshape(-1, cube.shape[-1]), axis=0)
-def _median(cube): # a PLR whose barriers are all NaN has an infinite one
-    flat = np.sort(cube.reshape(-1, cube.shape[-1]), axis=0)
-    return np.nanmedian(np.where(np.isnan(flat[:1]), np.inf, flat), axis=0)
+# %% ../nbs/10_regimes.ipynb #69fa15fb
+def _shares(cube, draws): # (clusters, m, P), (n, clusters) -> (n, P) mean over the networks of each draw
+    times = np.stack([np.bincount(d, minlength=len(cube)) for d in draws])
+    return (times @ np.nansum(cube, 1))/(times @ (~np.isnan(cube)).sum(1))
 
-# %% ../nbs/10_regimes.ipynb #cf9b580c
-def _boundary(name, plrs, how, cubes, count): # count(cubes) -> number of PLRs left of the boundary
-    left = count(cubes)
-    at = lambda i: float(plrs[i]) if 0 <= i < len(plrs) else np.nan
-    side = 0 if name == 'lr_23' else -1
-    both = np.concatenate(cubes, axis=-1)
-    _, lo, hi = bootstrap(both, lambda c: count(np.split(c, len(cubes), axis=-1)), n=1000)
-    ci = tuple(at(int(round(float(v))) + side) if np.isfinite(v) else np.nan for v in (lo, hi))
-    return Boundary(name, plrs[left - 1] if left > 0 else None, plrs[left] if left < len(plrs) else None, ci, how)
+def _medians(cube, draws): # the same for the median; a PLR whose barriers are all NaN has an infinite one
+    flat = np.where(np.isnan(cube).all((0, 1)), np.inf, cube)[draws].reshape(len(draws), -1, cube.shape[-1])
+    return np.nanmedian(flat, axis=1) if np.isnan(flat).any() else np.median(flat, axis=1)
 
-# %% ../nbs/10_regimes.ipynb #783a9b8f
+def _boundary(name, plrs, how, left): # left: (n,) number of PLRs left of the boundary, the measured one first
+    at, side = lambda i: float(plrs[i]) if 0 <= i < len(plrs) else np.nan, 0 if name == 'lr_23' else -1
+    ci = (np.nan, np.nan) if len(left) == 1 else tuple(at(int(round(float(v))) + side) for v in np.quantile(left[1:], [.025, .975]))
+    k = int(left[0])
+    return Boundary(name, plrs[k - 1] if k > 0 else None, plrs[k] if k < len(plrs) else None, ci, how)
+
+# %% ../nbs/10_regimes.ipynb #a030015a
 def boundaries(
     metrics:pd.DataFrame, # tidy table of one study
     chance:float,         # chance accuracy (%)
+    n:int=1000,           # resamples
 ) -> dict:                # name -> Boundary; 'lr_2ab' is missing where there is nothing to read it from
     "The three lines of a study by the rule above"
     regimes = network_regimes(metrics, chance)
     plrs = sorted(float(p) for p in regimes.plr.unique())
     one, three = (_cube(regimes.assign(on=(regimes.regime == r).astype(float)), 'on', plrs) for r in '13')
-    n1 = lambda c: _last_true(_share(c[0]) >= .5)
-    n3 = lambda c: len(plrs) - _last_true(_share(c[0])[::-1] >= .5)
-    found = dict(lr_12=_boundary('lr_12', plrs, 'train loss, noise', [one], n1), lr_23=_boundary('lr_23', plrs, 'chance accuracy', [three], n3))
+    k = len(one)
+    draws = np.concatenate([np.arange(k)[None], stream('bootstrap', 0).integers(0, k, (n if k > 1 else 0, k))])
+    left = _leading(_shares(one, draws) >= .5)
+    found = dict(lr_12=_boundary('lr_12', plrs, 'train loss, noise', left),
+                 lr_23=_boundary('lr_23', plrs, 'chance accuracy', len(plrs) - _leading(_shares(three, draws)[:, ::-1] >= .5)))
     low_high = metrics[(metrics.metric == 'train_barrier') & (metrics.pair == 'low_high')]
-    if len(low_high):
-        b = _cube(low_high, 'value', plrs)
-        if b.shape[:2] == one.shape[:2]:
-            def n2(c): k = n1(c); return k + _last_true(_median(c[1])[k:] < CONNECTED)
-            found['lr_2ab'] = _boundary('lr_2ab', plrs, 'low-high train barrier', [one, b], n2)
+    barriers = _cube(low_high, 'value', plrs) if len(low_high) else np.empty((0, 0, 0))
+    if barriers.shape == one.shape:
+        connected = (_medians(barriers, draws) < CONNECTED) | (np.arange(len(plrs)) < left[:, None])
+        found['lr_2ab'] = _boundary('lr_2ab', plrs, 'low-high train barrier', _leading(connected))
     return found
 
 def regime_of(

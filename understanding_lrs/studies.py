@@ -445,11 +445,13 @@ def by_plr(
         out[plr] = dict(value=float(value), lo=float(lo), hi=float(hi), n=len(rows), seeds=len(groups))
     return pd.DataFrame.from_dict(out, orient='index').rename_axis('plr')
 
-# %% ../nbs/12_studies.ipynb #9d665e98
+# %% ../nbs/12_studies.ipynb #0df6b40b
 def select(table:pd.DataFrame, **columns) -> pd.DataFrame: # column = value; None asks for empty
     "The rows where every named column has its value"
     keep = np.ones(len(table), bool)
-    for c,v in columns.items(): keep &= (table[c].isna() if v is None else (table[c] == v).fillna(False)).to_numpy(dtype=bool)
+    for c,v in columns.items():
+        is_v = table[c].isna() | (table[c].astype(object) == '') if v is None else (table[c] == v).fillna(False)
+        keep &= is_v.to_numpy(dtype=bool)
     return table[keep]
 
 def summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, features, geometry

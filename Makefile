@@ -12,7 +12,7 @@ READY = .venv/.ready
 SKIP = ^([_.]|experiments$$)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce paper-synthetic test lab readme publish clean
+.PHONY: help setup reproduce paper-synthetic test lab app readme publish clean
 
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make paper-synthetic  everything that figures/data holds, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make lab         JupyterLab on the notebooks'
+	@echo 'make app         the explorer as a page of its own, without code'
 	@echo 'make readme      run nbs/index.ipynb and write README.md from it'
 	@echo 'make publish     write the tracked tables and pictures in figures/ from finished runs, then README'
 	@echo 'make clean       remove .venv and caches, never runs/'
@@ -50,6 +51,14 @@ test: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab nbs
+
+# Voilà, and the driver of the browser tests: an extra, installed when it is asked for.
+$(BIN)/voila: $(READY)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[app]'
+	@touch $@
+
+app: $(BIN)/voila
+	$(BIN)/voila nbs/tutorials/explore_synthetic.ipynb
 
 readme: $(READY)
 	$(BIN)/python tools/readme.py

@@ -22,6 +22,11 @@ def test_labels():
     got = network_regimes(pretraining(LABELS, seeds=(1,)), 50.)
     assert got.regime.tolist() == ['1', '1', '1', '2', '2', '2', '3', '3', '3']
 
+def test_learned_by_heart_is_converged():
+    "no training loss, chance on the test set: the rate converged"
+    by_heart = pretraining(['1'], seeds=(1,)).assign(value=lambda d: d.value.where(d.metric != 'test_acc_tail', 50.2))
+    assert network_regimes(by_heart, 50.).regime.tolist() == ['1']
+
 def test_lines_and_their_sides():
     b = boundaries(pd.concat([pretraining(LABELS), barriers([0, 0, 0, .9, 1.1, .5, 9, 9, np.nan])]), 50.)
     assert [regime_of(p, b) for p in GRID] == ['1']*3 + ['2A'] + ['2B']*2 + ['3']*3

@@ -21,7 +21,7 @@ AT_CHANCE = 1.   # pp: distance from chance accuracy (claim C1) [choice]
 CONNECTED = 1.   # pp: low-high training barrier of one basin [choice]
 NETWORK = ['data_seed', 'train_seed', 'readout_seed'] # columns that tell the networks of one PLR apart
 
-# %% ../nbs/10_regimes.ipynb #02a07c19
+# %% ../nbs/10_regimes.ipynb #0f901538
 def seed_numbers(column): # a seed column -> float array, NaN where the role is absent
     return pd.to_numeric(column, errors='coerce').astype('Float64').to_numpy(float, na_value=np.nan)
 
@@ -44,9 +44,8 @@ def network_regimes(
     wide = _wide(pre, 'metric')
     lack = {'train_loss', 'test_acc_tail', 'test_acc_tail_std'} - set(wide.columns)
     if lack: raise ValueError(f"regimes need the metrics {sorted(lack)} of the pre-training stage")
-    lost = (wide.test_acc_tail - chance).abs() <= AT_CHANCE
-    calm = (wide.train_loss < CONVERGED) | (wide.test_acc_tail_std < QUIET)
-    wide['regime'] = np.where(lost | wide.test_acc_tail.isna(), '3', np.where(calm, '1', '2'))
+    lost = ((wide.test_acc_tail - chance).abs() <= AT_CHANCE) | wide.test_acc_tail.isna()
+    wide['regime'] = np.select([wide.train_loss < CONVERGED, lost, wide.test_acc_tail_std < QUIET], ['1', '3', '1'], '2')
     return wide.reset_index()[['plr', *NETWORK, 'regime']].replace({s: {-1: np.nan} for s in NETWORK})
 
 # %% ../nbs/10_regimes.ipynb #6f3b8e29

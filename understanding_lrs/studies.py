@@ -6,8 +6,8 @@
 __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'SWA_K', 'TINY', 'SYNTHETIC_PRESETS', 'UTILITIES',
            'Preset', 'Study', 'study_of', 'protocols', 'OutOfTime', 'Life', 'live', 'close', 'protocol_of', 'now',
            'provenance', 'synthetic_config', 'SyntheticLife', 'tidy', 'pretrain', 'average', 'fine_tunings', 'finetune',
-           'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read', 'by_plr', 'select', 'summary',
-           'Verdict', 'verdict']
+           'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read', 'by_plr', 'select',
+           'by_setting', 'summary', 'Verdict', 'verdict']
 
 # %% ../nbs/12_studies.ipynb #cf6ff87d
 import contextlib, json, tempfile, time
@@ -445,7 +445,7 @@ def by_plr(
         out[plr] = dict(value=float(value), lo=float(lo), hi=float(hi), n=len(rows), seeds=len(groups))
     return pd.DataFrame.from_dict(out, orient='index').rename_axis('plr')
 
-# %% ../nbs/12_studies.ipynb #0df6b40b
+# %% ../nbs/12_studies.ipynb #bd72725a
 def select(table:pd.DataFrame, **columns) -> pd.DataFrame: # column = value; None asks for empty
     "The rows where every named column has its value"
     keep = np.ones(len(table), bool)
@@ -454,8 +454,18 @@ def select(table:pd.DataFrame, **columns) -> pd.DataFrame: # column = value; Non
         keep &= is_v.to_numpy(dtype=bool)
     return table[keep]
 
-def summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, features, geometry
-    "The terminal table of the synthetic studies: one dict a PLR"
+def by_setting(tables:dict) -> dict: # the settings that differ, in words -> tables of the runs that share them
+    "Tables of runs with different settings, taken apart"
+    records = tables['runs'].set_index('run').settings.map(json.loads)
+    differ = [k for k in records.iloc[0] if len({str(r[k]) for r in records}) > 1]
+    label = {run: ', '.join(f'{k} {r[k]}' for k in differ) for run,r in records.items()}
+    return {l: {n: t[t.run.map(label) == l] for n,t in tables.items()} for l in dict.fromkeys(label.values())}
+
+def summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, features, geometry, runs
+    "The terminal table of the synthetic studies: one dict a setting and PLR"
+    return [({'setting': label} if label else {}) | row for label,t in by_setting(tables).items() for row in _summary(t, study)]
+
+def _summary(tables, study): # tables of one setting
     m, f = tables['metrics'], tables['features']
     bounds = boundaries(pd.concat([m, tables['geometry']], ignore_index=True), study.chance)
     flrs = sorted(x for x in m.flr.dropna().unique())

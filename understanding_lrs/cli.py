@@ -212,14 +212,14 @@ def figures(
         folder = out or (project_root()/'figures' if published else Path(runs)/s/preset/'figures')
         for path in plots.draw(s, source, folder, preset): print(path)
 
-# %% ../nbs/17_cli.ipynb #827d0f67
+# %% ../nbs/17_cli.ipynb #e604bb86
 @app.command()
 def bench(
     what:Annotated[str, typer.Argument(help="what to measure")]='synthetic',
     as_json:Annotated[bool, typer.Option('--json', help="for programs")]=False,
 ):
     "Measure the speed of training on this machine"
-    measure = dict(synthetic=lambda: _part('bench').synthetic())
+    measure = dict(synthetic=lambda: _part('bench').synthetic(), explorer=lambda: _part('bench').explorer())
     result = measure[pick(what, measure, 'benchmark')]()
     if as_json: return print(json.dumps(result, indent=1))
     print_rows(result.get('rows', []))

@@ -36,7 +36,7 @@ from .stacked import Stage, evaluate, make_stack, stack_sets
 from .studies import GRID, SYNTHETIC
 from .synthetic import SHAPES, SyntheticConfig, fill, make_data, single_feature_sets
 
-# %% ../nbs/16_explore.ipynb #ad06fe36
+# %% ../nbs/16_explore.ipynb #224ae33b
 NETWORKS = ('pre-trained', 'averaged', 'fine-tuned')
 CHOICES = dict(shape=tuple(SHAPES), n_train=(64, 128, 256, 512, 1024, 2048), width=(8, 16, 32, 64),
                steps=(500, 1000, 2000, 5000, 10_000, 20_000, 40_000), lr=GRID, flr=GRID[:11], network=NETWORKS)
@@ -48,7 +48,7 @@ def _chosen(name, v):
     known = CHOICES[name]
     if isinstance(known[0], str): return pick(v, known, name)
     if isinstance(v, (int, float)) and not isinstance(v, bool):
-        near = min(known, key=lambda k: abs(np.log(k/v)) if v > 0 else k)
+        near = min(known, key=lambda k: abs(k - v))
         if abs(near - v) <= .01*near: return near
     some = f"{', '.join(map(rate, known[:3]))} ... {rate(known[-1])}" if 'lr' in name else ', '.join(map(str, known))
     raise InputError(f"{name} must be one of {some}, got {v!r}")

@@ -1,0 +1,170 @@
+"""frame: settings -> data of a picture, a function of nothing else; text(settings) and back; a mistake is one line and changes no picture."""
+import asyncio, json, time
+from dataclasses import replace
+import numpy as np
+import pytest
+import torch
+
+from understanding_lrs import explore
+from understanding_lrs.explore import GRID, NETWORKS, TOUR, Explorer, InputError, Lesson, Page, Settings, from_text, frame, look, marks, to_text
+from understanding_lrs.models import MLPSpec, mlp
+from understanding_lrs.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.synthetic import SHAPES, make_data
+
+TINY = Settings(steps=500, n_train=64, width=8, n_features=4, utility=1.)
+
+def same(a, b): # two frames, every array of them
+    def flat(v): return [x for k in v for x in flat(v[k])] if isinstance(v, dict) else [v]
+    return all(np.array_equal(np.asarray(p), np.asarray(q), equal_nan=np.asarray(p).dtype.kind == 'f') for k in vars(a) if k != 'edges'
+               for p,q in zip(flat(vars(a)[k]), flat(vars(b)[k])))
+
+def test_a_frame_is_a_function_of_its_settings():
+    a, b = frame(TINY), frame(TINY)
+    assert same(a, b) and not same(a, frame(replace(TINY, seed=16))) # and the comparison can fail
+
+def test_its_networks_are_those_of_a_plain_stage():
+    lesson = Lesson(TINY)
+    *_, shot = lesson.follow(TINY.flr)
+    sets = stack_sets([make_data(TINY.config, TINY.seed)])
+    stack = make_stack(MLPSpec(32, 8, 2), [TINY.seed]*23, [TINY.seed]*23, [0]*23)
+    pre = Stage(stack, sets, GRID, 500, evals=(), swa_k=(5,)).run()
+    fine = Stage(pre.stack, sets, TINY.flr, 250, purpose='finetune_order', evals=()).run()
+    for name,w in zip(NETWORKS, (pre.stack.w, pre.averages()[5], fine.stack.w)): assert torch.equal(shot.readings.nets[name].w, w)
+
+def test_marks_leave_no_trace():
+    s = replace(TINY, steps=5000, n_train=64)
+    assert marks(5000) == [2000, 5000]
+    *_, shot = Lesson(s).follow(s.flr)
+    straight = Stage(make_stack(MLPSpec(32, 8, 2), [15]*23, [15]*23, [0]*23), stack_sets([make_data(s.config, 15)]), GRID, 5000, evals=(), swa_k=(5,)).run()
+    assert torch.equal(shot.readings.nets['averaged'].w, straight.averages()[5])
+
+def test_a_look_trains_nothing(monkeypatch):
+    *_, shot = Lesson(TINY).follow(TINY.flr)
+    monkeypatch.setattr(explore, 'Stage', None)
+    start = time.perf_counter()
+    for lr in GRID[::4]:
+        for network in NETWORKS: f = look(shot, replace(TINY, lr=lr, network=network, feature=2))
+    assert f.settings.network == NETWORKS[-1] and (time.perf_counter() - start)/18 < .25
+
+def test_answers_are_those_of_the_network():
+    net, others = mlp(MLPSpec(32, 8, 2), 1, 1), torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    region = explore.answers(net, others, 4, n=5)
+    x = others.clone()
+    x[:, 4], x[:, 5] = -explore.REACH, explore.REACH # the first column of the last row
+    assert region[-1, 0] == pytest.approx(float(net(x).sigmoid().mean().detach()), abs=1e-6)
+
+def test_other_features_tell_nothing():
+    "Seen from their labels, the places where the others are held are on their borders"
+    lesson = Lesson(TINY)
+    for k in range(0, 8, 2):
+        at = lesson.others[:, k:k + 2].numpy()
+        gap = np.minimum(abs(at[:, 1] - abs(at[:, 0])), abs(at[:, 1] - abs(at[:, 0]) + 2)) # of the tick
+        assert gap.max() < 1e-5
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_every_shape(shape): assert frame(replace(TINY, shape=shape, n_features=2, utility=1.)).ranks.shape == (23, 2)
+
+def test_one_feature_and_odd_sizes():
+    f = frame(replace(TINY, n_features=1, utility=.5, depth=4, noise=.5))
+    assert f.ranks.shape == (23, 1) and list(f.order) == [1] and 'regime' in explore.describe(f)
+
+# text
+
+def test_text_and_back():
+    for s in (Settings(), TINY, replace(TINY, utility=(1., .5, 0., .25), lr=GRID[-1], feature=4), *(t.settings for t in TOUR)):
+        assert from_text(to_text(s)) == s
+        assert '\n' not in to_text(s) and len(to_text(s)) < 400
+
+BAD = {'{': 'not JSON', '[]': 'object', '{"marginn": 1}': "did you mean 'margin'", '{"margin": 3}': 'from 0 to 0.3', '{"margin": "0.1"}': 'margin',
+       '{"n_features": 17}': '1 to 16', '{"n_features": 2, "utility": [1, 1, 1]}': 'utility needs one number or 2', '{"utility": [2]}': 'utility',
+       '{"utility": 1.5}': 'from 0 to 1', '{"lr": 0.02}': 'lr must be one of', '{"lr": -1}': 'lr', '{"flr": 1}': 'flr', '{"lr": null}': 'lr',
+       '{"depth": 2.5}': 'whole number', '{"seed": -1}': 'seed', '{"width": true}': 'width', '{"shape": "tik"}': "did you mean 'tick'",
+       '{"network": "best"}': 'network', '{"n_features": 4, "feature": 5}': 'feature', '{"noise": NaN}': 'noise', '{"lr": NaN}': 'lr',
+       '{"steps": 1e999}': 'steps', '{"seed": [1]}': 'seed', '{"utility": {}}': 'utility', '{"shape": ["tick"]}': 'shape'}
+
+@pytest.mark.parametrize('text', BAD)
+def test_bad_input_is_one_line(text):
+    with pytest.raises(InputError) as e: from_text(text)
+    assert BAD[text] in str(e.value) and '\n' not in str(e.value)
+
+# the shell
+
+def test_a_mistake_keeps_the_picture():
+    x = Explorer(TINY)
+    before = x.image.value
+    for text in BAD:
+        x.read(text)
+        assert 'alert' in x.error.value and x.image.value == before and x.settings == TINY
+    x.controls['lr'].value = GRID[3]
+    assert 'alert' not in x.error.value and x.image.value != before
+
+def test_the_picture_is_the_one_of_the_frame():
+    x = Explorer(TINY)
+    assert x.image.value == Page().show(frame(TINY)).png()
+    for name,v in dict(margin=.2, n_features=3, lr=GRID[5], network='averaged', feature=2, flr=GRID[1], depth=1).items(): x.controls[name].value = v
+    x.controls['utility'][1].value = .5
+    s = x.settings
+    assert (s.margin, s.n_features, s.utility, s.depth) == (.2, 3, (1., .5, 1.), 1)
+    assert x.image.value == Page().show(frame(s)).png()
+
+def test_reset_tour_and_fewer_features():
+    x = Explorer(TINY)
+    x.put(replace(TINY, feature=4))
+    x.controls['n_features'].value = 2
+    assert x.settings.feature == 2 and len(x.settings.utility) == 2
+    x.tour(TOUR[0])
+    assert x.settings == TOUR[0].settings and TOUR[0].answer in x.stop.value
+
+def test_every_control_has_a_name():
+    x = Explorer(TINY)
+    assert all(w.description for k,w in x.controls.items() if k not in ('utility', 'network')) and all(w.description for w in x.controls['utility'])
+
+def run(coroutine): return asyncio.new_event_loop().run_until_complete(coroutine)
+
+def test_training_is_left_when_settings_change():
+    async def play():
+        x = Explorer(TINY)
+        for n in (512, 1024, 128): x.controls['n_train'].value = n
+        left, last = x.task, replace(TINY, n_train=128)
+        x.controls['margin'].value = .15
+        await x.task
+        assert left.cancelled() and len(x.lessons) <= explore.KEPT
+        return x, replace(last, margin=.15)
+    x, s = run(play())
+    assert x.settings == s and x.image.value == Page().show(frame(s)).png() and x.bar.value == 1
+
+def test_it_goes_on_to_the_end():
+    async def play():
+        x = Explorer(replace(TINY, steps=5000))
+        first = x.frame.mark
+        await x.task
+        return first, x.frame.mark, x.bar.value
+    assert run(play()) == (2000, 5000, 1)
+
+def test_a_failure_while_training_is_said(monkeypatch):
+    async def play():
+        x = Explorer(TINY)
+        await x.task
+        monkeypatch.setattr(explore, 'Lesson', lambda *a: 1/0)
+        before, x.controls['margin'].value = x.image.value, .2
+        await x.task
+        assert 'ZeroDivisionError' in x.error.value and x.image.value == before
+    run(play())
+
+def test_lessons_are_forgotten():
+    x = Explorer(TINY)
+    for k in range(1, 7): x.controls['seed'].value = k
+    assert len(x.lessons) == explore.KEPT
+
+# the pages
+
+def test_the_saved_notebook_shows_a_picture(root):
+    nb = json.loads((root/'nbs'/'tutorials'/'explore_synthetic.ipynb').read_text())
+    kinds = [set(o.get('data', {})) for c in nb['cells'] for o in c.get('outputs', [])]
+    assert sum('image/png' in k for k in kinds) >= 2
+    assert not any('application/vnd.jupyter.widget-view+json' in k for k in kinds) # it would hide the picture where there is no kernel
+
+def test_the_strip_is_light_and_repeatable():
+    s = replace(TINY, n_features=16, utility=1.)
+    a, b = (explore.strip(s=s).render('svg') for _ in range(2))
+    assert a == b and len(a) < 200_000

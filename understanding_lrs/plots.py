@@ -245,7 +245,7 @@ def key(ax, view, extra=(), **kw): # extra: more handles
         handles.append(Line2D([], [], **MARK, mec=FAINT, label=AUTHORS))
     return ax.legend(handles=handles, **(dict(loc='center left', bbox_to_anchor=(1.01, .5)) | kw))
 
-# %% ../nbs/15_plots.ipynb #36880e1a
+# %% ../nbs/15_plots.ipynb #a023f9de
 REGIMES = ("Tints: regimes found by rule in these tables; above them the lines with their 95 % intervals. "
            "Thin dashed and dotted: the authors' lines.")
 
@@ -255,12 +255,13 @@ def print_below(fig, words):
 
 def small_print(fig, view, *sentences):
     "What was measured, under the figure; a partial grid is said in red above it"
-    count = sorted(set(view.found.values()))
+    count = sorted({c//view.kinds for c in view.found.values()})
     roles = {r: view.metrics[f'{r}_seed'].nunique() for r in ('data', 'train', 'readout')}
     if roles['data']*roles['train'] >= count[-1]: roles.pop('readout') # it goes with the data seed
     seeds = ' × '.join(f'{k} {r}' for r,k in roles.items() if k) + ' seeds'
     some, k = count[0] if len(count) == 1 else f'{count[0]} to {count[-1]}', len(view.found)
-    n = f"n = {some} networks a PLR ({seeds}), {k} PLR{'s'*(k > 1)}"
+    each = 'a PLR and setting' if view.kinds > 1 else 'a PLR'
+    n = f"n = {some} networks {each} ({seeds}), {k} PLR{'s'*(k > 1)}"
     words = ' '.join(filter(None, [f"{n}{f', preset {view.preset}' if view.preset else ''}.", *sentences]))
     print_below(fig, words)
     if view.missing:

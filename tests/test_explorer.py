@@ -164,6 +164,10 @@ def test_the_saved_notebook_shows_a_picture(root):
     assert sum('image/png' in k for k in kinds) >= 2
     assert not any('application/vnd.jupyter.widget-view+json' in k for k in kinds) # it would hide the picture where there is no kernel
 
+def test_no_notebook_keeps_the_state_of_widgets(root):
+    "Hundreds of kilobytes, other at every run; without it readers see the pictures"
+    assert [p.name for p in (root/'nbs').rglob('*.ipynb') if 'widgets' in json.loads(p.read_text())['metadata']] == []
+
 def test_the_strip_is_light_and_repeatable():
     s = replace(TINY, n_features=16, utility=1.)
     a, b = (explore.strip(s=s).render('svg') for _ in range(2))

@@ -67,6 +67,7 @@ publish: $(READY)
 	@set -e; for sp in $(EVIDENCE); do \
 	  $(BIN)/ulrs tables $${sp%/*} --preset $${sp#*/} --out figures/data/$$sp; \
 	  $(BIN)/ulrs figures $${sp%/*} --preset $${sp#*/} --published --out figures; done
+	$(BIN)/python -c "from understanding_lrs.explore import strip; strip().save('figures/explorer.svg')"
 	$(BIN)/python tools/readme.py
 
 clean:

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from understanding_lrs import explore
-from understanding_lrs.explore import GRID, NETWORKS, TOUR, Explorer, InputError, Lesson, Page, Settings, from_text, frame, look, marks, to_text
+from understanding_lrs.explore import GRID, NETWORKS, TOUR, Explorer, InputError, Lesson, Page, RunExplorer, RunPage, Settings
+from understanding_lrs.explore import from_text, frame, look, marks, open_source, run_frame, to_text
 from understanding_lrs.models import MLPSpec, mlp
+from understanding_lrs.runs import Run
 from understanding_lrs.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.studies import live, protocols
 from understanding_lrs.synthetic import SHAPES, make_data
 
 TINY = Settings(steps=500, n_train=64, width=8, n_features=4, utility=1.)
@@ -156,12 +159,46 @@ def test_lessons_are_forgotten():
     for k in range(1, 7): x.controls['seed'].value = k
     assert len(x.lessons) == explore.KEPT
 
+# finished runs
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    root = tmp_path_factory.mktemp('runs')
+    for p in protocols('synthetic', 'smoke'): live(p, Run(root, p))
+    return root/'synthetic'
+
+def test_a_run_frame_holds_what_the_tables_hold(finished):
+    view = open_source(finished)
+    f, m = run_frame(view, .01, view.flrs[0]), view.metrics
+    assert f.acc['pre-trained'][1] == pytest.approx(m[(m.plr == .01) & (m.stage == 'pretrain') & (m.metric == 'test_acc')].value.mean())
+    assert f.acc['fine-tuned'][1] == pytest.approx(m[(m.plr == .01) & (m.flr == view.flrs[0]) & (m.metric == 'test_acc')].value.mean())
+    assert {k: v[1].shape[0] for k,v in f.loss.items()} == dict(pretrain=2, finetune=2) and f.loss['pretrain'][0][-1] == 200
+    assert {k: v.shape for k,v in f.ranks.items()} == {k: (2, 16) for k in NETWORKS} and (np.diff(f.ranks['averaged']) <= 0).all()
+    for wrong in ((.5, view.flrs[0]), (.01, .5)):
+        with pytest.raises(InputError, match='not in these tables; they have'): run_frame(view, *wrong)
+
+def test_the_page_of_runs(finished, tmp_path):
+    one = sorted(finished.iterdir())[0]
+    x = RunExplorer({'sweep': finished, 'one': one})
+    before = x.image.value
+    x.plr.value = x.plr.options[0][1]
+    assert x.image.value != before and x.image.value == RunPage(x.view.plrs).show(run_frame(x.view, x.plr.value, x.flr.value), None).png()
+    x.source.value = one
+    assert [v for _,v in x.plr.options] == list(x.view.found) and len(x.view.found) == 1 and 'pre-trained' in x.words.value
+    before = x.image.value
+    x.turn_to(tmp_path)
+    assert 'alert' in x.error.value and 'found neither' in x.error.value and x.image.value == before
+
+def test_nothing_to_open_is_said(): assert 'first: ulrs sweep' in RunExplorer({}).error.value
+
 # the pages
 
-def test_the_saved_notebook_shows_a_picture(root):
-    nb = json.loads((root/'nbs'/'tutorials'/'explore_synthetic.ipynb').read_text())
+
+@pytest.mark.parametrize('name,pictures', [('explore_synthetic', 2), ('explore_runs', 1)])
+def test_the_saved_notebook_shows_a_picture(root, name, pictures):
+    nb = json.loads((root/'nbs'/'tutorials'/f'{name}.ipynb').read_text())
     kinds = [set(o.get('data', {})) for c in nb['cells'] for o in c.get('outputs', [])]
-    assert sum('image/png' in k for k in kinds) >= 2
+    assert sum('image/png' in k for k in kinds) >= pictures
     assert not any('application/vnd.jupyter.widget-view+json' in k for k in kinds) # it would hide the picture where there is no kernel
 
 def test_no_notebook_keeps_the_state_of_widgets(root):

@@ -8,9 +8,10 @@ __all__ = ['NETWORKS', 'CHOICES', 'RANGES', 'LOOKS', 'MARKS', 'WINDOW', 'EVERY',
            'Settings', 'to_text', 'from_text', 'marks', 'looks', 'Readings', 'Snapshot', 'lines', 'exam', 'Lesson',
            'follow', 'answers', 'network_of', 'Frame', 'look', 'frame', 'describe', 'how_far', 'titled', 'Plane',
            'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip', 'Stop',
-           'controls', 'said', 'Explorer', 'put', 'read', 'tour']
+           'controls', 'said', 'Explorer', 'put', 'read', 'tour', 'open_source', 'sources', 'RunFrame', 'run_frame',
+           'Paths', 'Over', 'Profile', 'RunPage', 'say_run', 'RunExplorer']
 
-# %% ../nbs/16_explore.ipynb #48220350
+# %% ../nbs/16_explore.ipynb #417c80a3
 import asyncio, base64, html, io, json, os, time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +29,13 @@ from matplotlib.collections import LineCollection
 
 from .features import DOMINANT, effective_number, single_feature_accuracy
 from .models import MLP, MLPSpec
-from .plots import BLUE, DECADES, FAINT, GREEN, HUES, INK, ORANGE, RED, TINTS, Picture, house, rate, shades, spans, sparse
-from .regimes import CONVERGED, boundaries, regime_of
-from .runs import InputError, atomic_write, pick
+from .plots import BLUE, DECADES, FAINT, GREEN, HUES, INK, ORANGE, PAIRS, RED, TINTS, Picture, View, house, rate, shades, spans, sparse
+from .regimes import CONVERGED, NETWORK, boundaries, regime_of
+from .runs import InputError, Run, collect, pick, read_published
 from .seeds import stream
 from .stacked import Stage, evaluate, make_stack, stack_sets
-from .studies import GRID, SYNTHETIC
+from .studies import GRID, SYNTHETIC, select, study_of
+from .sweep import project_root
 from .synthetic import SHAPES, SyntheticConfig, fill, make_data, single_feature_sets
 
 # %% ../nbs/16_explore.ipynb #224ae33b
@@ -246,7 +248,7 @@ def network_of(stack, i) -> MLP: # one network of a stack
     net.readout.weight.data.copy_(stack.readout[i][None])
     return net
 
-# %% ../nbs/16_explore.ipynb #2fa0b4e0
+# %% ../nbs/16_explore.ipynb #77202958
 @dataclass(frozen=True)
 class Frame:
     "The data of one picture"
@@ -269,6 +271,9 @@ class Frame:
     ranks:np.ndarray     # (K, F) sorted single-feature accuracies of the chosen network (%)
     order:np.ndarray     # (F,) features from 1, best first, at the chosen rate
     single:dict          # network -> (F,) accuracies at the chosen rate in that order (%)
+
+    @property
+    def lr(self): return self.settings.lr
 
 # %% ../nbs/16_explore.ipynb #07dea3de
 def look(
@@ -398,26 +403,27 @@ class Losses:
         self.ax.set_xlim(1, 1.15*f.settings.steps)
         self.title.set_text(f"training loss of all {len(GRID)} rates\nblack: PLR {rate(f.settings.lr)}")
 
-# %% ../nbs/16_explore.ipynb #3890ef2a
+# %% ../nbs/16_explore.ipynb #dde4664b
 class OverRates:
     "A logarithmic axis over the grid, regimes as bands, the chosen rate as a line"
-    def __init__(self, ax):
-        self.bands = {r: ax.axvspan(1e-3, 1e-2, color=TINTS[r], lw=0, zorder=-3) for r in '123'}
-        self.names = {r: ax.text(1e-3, .985, r, transform=ax.get_xaxis_transform(), ha='center', va='top', color=FAINT, fontweight='bold') for r in '123'}
+    def __init__(self, ax, plrs=GRID):
+        self.bands = {r: ax.axvspan(1e-3, 1e-2, color=TINTS[r], lw=0, zorder=-3) for r in TINTS}
+        self.names = {r: ax.text(1e-3, .985, r, transform=ax.get_xaxis_transform(), ha='center', va='top', color=FAINT, fontweight='bold') for r in TINTS}
         self.here, self.title = ax.axvline(1e-2, color=INK, lw=1.2, zorder=1), titled(ax)
         self.moving = [self.here, self.title]
-        ax.set(xscale='log', xlim=(GRID[0]/1.2, GRID[-1]*1.2), xlabel='PLR (learning rate of pre-training)')
+        ax.set(xscale='log', xlim=(plrs[0]/1.2, plrs[-1]*1.2), xlabel='PLR (learning rate of pre-training)')
         ax.xaxis.set_major_formatter(DECADES); ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
 
-    def show(self, f:Frame):
+    def show(self, f):
         at = {r: (lo, hi) for r,lo,hi in f.spans}
-        for r in '123':
+        for r in TINTS:
             for artist in (self.bands[r], self.names[r]): artist.set_visible(r in at)
             if r in at:
                 lo, hi = at[r]
                 self.bands[r].set_x(lo); self.bands[r].set_width(hi - lo)
                 self.names[r].set_x(np.sqrt(lo*hi))
-        self.here.set_xdata([f.settings.lr]*2)
+                self.names[r].set_visible(hi/lo > 1.5) # room for it
+        self.here.set_xdata([f.lr]*2)
 
 class Accuracies(OverRates):
     "Test accuracy of the three networks of every rate"
@@ -700,3 +706,179 @@ def _draw(self):
     self.far.value, self.words.value, self.drawn = said(how_far(self.frame)), said(describe(self.frame)), time.monotonic()
 
 Explorer._follow, Explorer._seen, Explorer._draw = _follow, _seen, _draw
+
+# %% ../nbs/16_explore.ipynb #85f9fad8
+def open_source(
+    folder, # published tables, a finished run, or a folder of finished runs
+) -> View:
+    "The tables of a folder, ready for pictures"
+    folder = Path(folder).expanduser()
+    if (folder/'tables.json').exists(): tables = read_published(folder)
+    else:
+        done = [folder] if (folder/'DONE').exists() else sorted(f.parent for f in folder.glob('*/DONE'))
+        if not done: raise InputError(f"{folder}: expected published tables (tables.json) or finished runs (DONE), found neither")
+        tables = collect([Run.open(f) for f in done])
+    return View(tables, study_of(tables['runs'].study.iloc[0]))
+
+def sources(
+    root=None, # project folder; None: this checkout
+) -> dict:     # name -> folder; published tables first, and of these the ones with curves
+    "What there is to open"
+    root = Path(root or project_root())
+    richest = lambda f: (not list(f.parent.glob('curves.*')), f.parent.name != 'laptop', f)
+    published = [f.parent for f in sorted(root.glob('figures/data/*/*/tables.json'), key=richest)]
+    return {str(f.relative_to(root)): f for f in [*published, *sorted({f.parents[1] for f in root.glob('runs/*/*/DONE')}),
+                                                  *sorted(f.parent for f in root.glob('runs/*/*/DONE'))]}
+
+# %% ../nbs/16_explore.ipynb #0c671846
+@dataclass(frozen=True)
+class RunFrame:
+    "What finished runs say of one PLR and one FLR"
+    lr:float         # the PLR
+    flr:float|None   # the FLR; None where there is none
+    spans:list       # (regime, from, to)
+    plrs:np.ndarray  # (P,)
+    acc:dict         # network -> (P,) mean test accuracy (%)
+    angle:dict       # pair -> (P,) mean angle, radians
+    barrier:dict     # pair -> (P,) median training error barrier, pp
+    loss:dict        # 'pretrain' and 'finetune' -> (steps (T,), losses (n, T)); empty where there are no curves
+    ranks:dict       # network -> (n, F) sorted single-feature accuracies of every network at this PLR (%)
+
+def _mean(view, table, of='mean', **columns): # one number a PLR
+    rows = view(table, **columns) if table in view.tables else pd.DataFrame(dict(plr=[], value=[]))
+    return rows.groupby('plr').value.agg(of).reindex(view.plrs).to_numpy(float)
+
+def _networks(view, flr): # network -> its columns
+    return {'pre-trained': dict(stage='pretrain'), 'averaged': dict(stage='average', swa_k=AVERAGED), 'fine-tuned': dict(stage='finetune', flr=flr)}
+
+def _wide(rows, columns): # rows of one PLR -> values of `columns`, one row a network
+    seeds = {s: rows[s].astype('float').fillna(-1) for s in NETWORK}
+    wide = rows.assign(**seeds).pivot_table(index=NETWORK, columns=columns, values='value', dropna=False).dropna(how='all')
+    return wide.columns.to_numpy(float), wide.to_numpy(float)
+
+# %% ../nbs/16_explore.ipynb #6fa2cd83
+def run_frame(
+    view:View,        # of a source
+    plr:float,        # one of its PLRs
+    flr:float|None,   # one of its FLRs
+) -> RunFrame:
+    "From tables to the data of a picture"
+    for name,v,known in (('PLR', plr, sorted(view.found)), ('FLR', flr, view.flrs)):
+        if v not in known and (v is not None or len(known)): raise InputError(f"{name} {v!r} is not in these tables; they have {', '.join(map(rate, known))}")
+    stages, loss, ranks = _networks(view, flr), {}, {}
+    runs = view.metrics.run[view.metrics.plr == plr].unique()
+    for stage in ('pretrain', 'finetune') if 'curves' in view.tables else ():
+        rows = select(view.tables['curves'], stage=stage, metric='train_loss', **dict(flr=flr) if stage == 'finetune' else {})
+        rows = rows[rows.run.isin(runs)]
+        if len(rows): loss[stage] = _wide(rows, 'step')
+    for name,columns in stages.items() if 'features' in view.tables else ():
+        rows = view('features', metric='single_feature_acc', plr=plr, **columns)
+        if len(rows): ranks[name] = _wide(rows, 'rank')[1]
+    geometry = lambda metric, of: {p: _mean(view, 'geometry', of, metric=metric, pair=p) for p in PAIRS}
+    return RunFrame(plr, flr, spans(view.bounds, view.plrs[0]/1.2, view.plrs[-1]*1.2), view.plrs,
+                    {k: _mean(view, 'metrics', metric='test_acc', **c) for k,c in stages.items()}, geometry('angle', 'mean'),
+                    geometry('train_barrier', 'median'), loss, ranks)
+
+# %% ../nbs/16_explore.ipynb #9564c4c3
+class Paths:
+    "Training loss over steps, one line a network"
+    def __init__(self, ax, stage, title):
+        self.lines = ax.add_collection(LineCollection([], colors=BLUE, linewidths=.8, alpha=.6))
+        self.none = ax.text(.5, .5, '', transform=ax.transAxes, ha='center', color=FAINT)
+        self.stage, self.what, self.title = stage, title, titled(ax)
+        self.moving = [self.lines, self.none, self.title]
+        ax.set(xscale='log', yscale='log', xlim=(1, 50_000), ylim=(1e-5, 30), xlabel='step + 1', ylabel='training loss, nats')
+        for axis in (ax.xaxis, ax.yaxis): axis.set_major_formatter(DECADES); axis.set_minor_locator(mpl.ticker.NullLocator())
+    def show(self, f:RunFrame):
+        steps, loss = f.loss.get(self.stage, (np.zeros(0), np.zeros((0, 0))))
+        keep = sparse(steps + 1) if len(steps) else []
+        self.lines.set_segments([np.c_[steps[keep] + 1, np.maximum(row[keep], 1e-6)] for row in loss])
+        self.none.set_text('' if len(loss) else 'no curves in these tables')
+        at = f"PLR {rate(f.lr)}" + (f", FLR {rate(f.flr)}" if self.stage == 'finetune' and f.flr else '')
+        self.title.set_text(f"{self.what},\n{at}: {len(loss)} networks")
+
+class Over(OverRates):
+    "Some quantities of a frame over the grid"
+    def __init__(self, ax, plrs, field, looks, title, **axis): # looks: name -> (label, colour, marker)
+        super().__init__(ax, plrs)
+        self.lines = {k: ax.plot([], [], marker=m, color=c, ms=3.2, label=label)[0] for k,(label,c,m) in looks.items()}
+        self.moving += self.lines.values()
+        self.field, self.what = field, title
+        ax.set(**axis)
+        ax.legend(loc='upper right', bbox_to_anchor=(1, .93))
+    def show(self, f:RunFrame):
+        super().show(f)
+        for k,line in self.lines.items(): line.set_data(f.plrs, getattr(f, self.field)[k])
+        self.title.set_text(self.what + (f"\nFLR {rate(f.flr)}" if self.field == 'acc' and f.flr else '\n '))
+
+class Profile:
+    "Sorted single-feature accuracies at the PLR, one line a network"
+    def __init__(self, ax):
+        self.lines = {k: ax.add_collection(LineCollection([], colors=c, linewidths=.8, alpha=.55)) for k,(c,_) in STAGES.items()}
+        for k,(c,_) in STAGES.items(): ax.plot([], [], color=c, label=k)
+        self.title = titled(ax)
+        self.moving = [*self.lines.values(), self.title]
+        ax.set(xlim=(.5, 16.5), xticks=[1, 4, 8, 12, 16], ylim=(44, 101), xlabel='rank of the feature', ylabel='accuracy on one feature, %')
+        ax.legend(loc='upper right')
+    def show(self, f:RunFrame):
+        for k,lines in self.lines.items(): lines.set_segments([np.c_[np.arange(1, len(row) + 1), row] for row in f.ranks.get(k, ())])
+        lack = [k for k in STAGES if k not in f.ranks]
+        self.title.set_text(f"features at PLR {rate(f.lr)}, one line a network" + (f"\nnot read: {', '.join(lack)}" if lack else '\n '))
+
+# %% ../nbs/16_explore.ipynb #6be3704c
+class RunPage(Board):
+    "The six panels of finished runs"
+    def __init__(self, plrs):
+        pairs = {k: (label, c, 'o') for k,(label,c) in PAIRS.items()}
+        def make(ax):
+            last = Over(ax[5], plrs, 'angle', pairs, 'angle between the same pairs', ylabel='angle, radians', ylim=(-.08, 1.9))
+            ax[5].get_legend().remove()
+            return [Paths(ax[0], 'pretrain', 'pre-training'), Paths(ax[1], 'finetune', 'fine-tuning'), Profile(ax[2]),
+                    Over(ax[3], plrs, 'acc', {k: (k, c, m) for k,(c,m) in STAGES.items()}, 'mean test accuracy', ylabel='test accuracy, %', ylim=(44, 101)),
+                    Over(ax[4], plrs, 'barrier', pairs, 'median training error barrier', ylabel='barrier, pp', ylim=(-.5, 50)), last]
+        super().__init__(make, (WIDE, HIGH), [(x, y, .255, .35) for y in (.57, .085) for x in (.06, .39, .725)])
+
+def say_run(f:RunFrame) -> str: # plain text
+    "What a frame of finished runs shows, in words"
+    i = list(f.plrs).index(f.lr)
+    acc = ', '.join(f"{k} {v[i]:.1f} %" for k,v in f.acc.items() if v[i] == v[i])
+    part = next((r for r,lo,hi in f.spans if lo < f.lr <= hi), f.spans[-1][0] if f.spans else '?')
+    ahead = [row[0] - row[1] for row in f.ranks.get(NETWORKS[0], ()) if len(row) > 1]
+    sparse_ones = f" A dominant feature in {sum(a >= DOMINANT for a in ahead)} of {len(ahead)} pre-trained networks." if ahead else ''
+    return f"PLR {rate(f.lr)}, regime {part}. Mean test accuracy: {acc}.{sparse_ones}"
+
+# %% ../nbs/16_explore.ipynb #e4671bad
+class RunExplorer(W.VBox):
+    "Finished runs: pick a source, a PLR and an FLR"
+    def __init__(self, found:dict|None=None): # name -> folder; None: what is in this checkout
+        found = sources() if found is None else found
+        style, wide = dict(description_width='60px'), W.Layout(width='520px')
+        self.source = W.Dropdown(options=list(found.items()), description='open', style=style, layout=wide)
+        self.plr, self.flr = (W.SelectionSlider(options=[('-', 0.)], description=d, style=style, layout=wide) for d in ('PLR', 'FLR'))
+        self.image = W.Image(format='png', layout=W.Layout(width=f'{WIDE*DPI:.0f}px', max_width='100%'))
+        self.error, self.words, self.quiet, self.view = W.HTML(said('')), W.HTML(), False, None
+        super().__init__([self.source, self.error, self.plr, self.flr, self.image, self.words])
+        for w,act in ((self.source, lambda _: self.turn_to(self.source.value)), (self.plr, lambda _: self.draw()), (self.flr, lambda _: self.draw())):
+            w.observe(act, 'value')
+        self.turn_to(self.source.value) if found else self._fail("nothing to open yet; first: ulrs sweep synthetic --preset laptop")
+
+    def _fail(self, text): self.error.value = said(text, '#b30000', 'alert')
+
+    def turn_to(self, folder):
+        "Another source; a mistake keeps the last picture"
+        try: view = open_source(folder)
+        except InputError as e: return self._fail(str(e))
+        self.view, self.page, self.quiet = view, RunPage(view.plrs), True
+        options = lambda values: [(rate(v), float(v)) for v in values] or [('-', 0.)]
+        self.plr.options, self.flr.options = options(sorted(view.found)), options(view.flrs) # a partial grid has holes
+        self.plr.value, self.flr.value = self.plr.options[len(view.found)//2][1], self.flr.options[-1][1]
+        self.quiet = False
+        self.draw()
+
+    def draw(self):
+        if self.quiet or self.view is None: return
+        self.frame = run_frame(self.view, self.plr.value, self.flr.value or None)
+        self.image.value = self.page.show(self.frame, None).png()
+        self.error.value, self.words.value = said(''), said(say_run(self.frame))
+
+    def _repr_mimebundle_(self, **kw): return super()._repr_mimebundle_(**kw) | {'image/png': base64.b64encode(self.image.value).decode()}

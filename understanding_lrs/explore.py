@@ -11,7 +11,7 @@ __all__ = ['NETWORKS', 'CHOICES', 'RANGES', 'LOOKS', 'MARKS', 'WINDOW', 'EVERY',
            'controls', 'said', 'Explorer', 'put', 'read', 'tour', 'open_source', 'sources', 'RunFrame', 'run_frame',
            'Paths', 'Over', 'Profile', 'RunPage', 'say_run', 'RunExplorer']
 
-# %% ../nbs/16_explore.ipynb #417c80a3
+# %% ../nbs/16_explore.ipynb #c0c80845
 import asyncio, base64, html, io, json, os, time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +29,8 @@ from matplotlib.collections import LineCollection
 
 from .features import DOMINANT, effective_number, single_feature_accuracy
 from .models import MLP, MLPSpec
-from .plots import BLUE, DECADES, FAINT, GREEN, HUES, INK, ORANGE, PAIRS, RED, TINTS, Picture, View, house, rate, shades, spans, sparse
+from .plots import BLUE, DECADES, FAINT, GREEN, HUES, INK, ORANGE, PAIRS, RED, TINTS
+from .plots import Picture, View, house, rate, shades, spans, sparse
 from .regimes import CONVERGED, NETWORK, boundaries, regime_of
 from .runs import InputError, Run, collect, pick, read_published
 from .seeds import stream
@@ -38,7 +39,7 @@ from .studies import GRID, SYNTHETIC, select, study_of
 from .sweep import project_root
 from .synthetic import SHAPES, SyntheticConfig, fill, make_data, single_feature_sets
 
-# %% ../nbs/16_explore.ipynb #224ae33b
+# %% ../nbs/16_explore.ipynb #baa0981d
 NETWORKS = ('pre-trained', 'averaged', 'fine-tuned')
 CHOICES = dict(shape=tuple(SHAPES), n_train=(64, 128, 256, 512, 1024, 2048), width=(8, 16, 32, 64),
                steps=(500, 1000, 2000, 5000, 10_000, 20_000, 40_000), lr=GRID, flr=GRID[:11], network=NETWORKS)
@@ -57,10 +58,12 @@ def _chosen(name, v):
 
 def _within(name, v, lo, hi):
     "A number between two limits, whole where the limits are"
-    if isinstance(v, (int, float)) and not isinstance(v, bool) and lo <= v <= hi and (isinstance(lo, float) or v == int(v)): return type(lo)(v)
-    raise InputError(f"{name} must be a {'number' if isinstance(lo, float) else 'whole number'} from {lo:g} to {hi:g}, got {v!r}")
+    real = isinstance(lo, float)
+    number = isinstance(v, (int, float)) and not isinstance(v, bool)
+    if number and lo <= v <= hi and (real or v == int(v)): return type(lo)(v)
+    raise InputError(f"{name} must be a {'number' if real else 'whole number'} from {lo:g} to {hi:g}, got {v!r}")
 
-# %% ../nbs/16_explore.ipynb #eb7f4d6d
+# %% ../nbs/16_explore.ipynb #71e5a31f
 @dataclass(frozen=True)
 class Settings:
     "What the explorer shows; the sizes are the paper's"
@@ -92,7 +95,8 @@ class Settings:
 
     @property
     def config(self): # SyntheticConfig of the data
-        return SyntheticConfig(self.shape, tuple(range(0, 2*self.n_features, 2)), SYNTHETIC['in_dim'], self.margin, self.utility, self.noise, self.n_train)
+        ids = tuple(range(0, 2*self.n_features, 2))
+        return SyntheticConfig(self.shape, ids, SYNTHETIC['in_dim'], self.margin, self.utility, self.noise, self.n_train)
     @property
     def taught(self): # Settings that share their training have the same one
         return replace(self, **{k: Settings.__dataclass_fields__[k].default for k in LOOKS})
@@ -168,7 +172,7 @@ def exam(config:SyntheticConfig): # utility and noise play no role: see `Lesson`
     "Single-feature test sets, kept because drawing them takes as long as training"
     return single_feature_sets(config)
 
-# %% ../nbs/16_explore.ipynb #283fd0f0
+# %% ../nbs/16_explore.ipynb #8caf6b0d
 class Lesson:
     "The training of one setting, as far as it was followed"
     def __init__(self, s:Settings, threads:int=min(2, os.cpu_count() or 1)):
@@ -180,12 +184,13 @@ class Lesson:
         self.stage = self._stage(make_stack(spec, [s.seed]*n, [s.seed]*n, [0]*n), self.marks[0])
         self.base = self.readings = None # the stage at the last mark; what was read there
         rng, aside = stream('probe', s.seed), np.zeros((s.n_features, 12), bool)
-        self.others = torch.tensor(fill(self.config, rng.integers(0, 2, 12), aside, rng), dtype=torch.float32) # nothing to be learned from them
+        self.others = torch.tensor(fill(self.config, rng.integers(0, 2, 12), aside, rng), dtype=torch.float32) # tell nothing
         self.border = SHAPES[s.shape].border(240, s.margin, rng)
         self.exam = exam(replace(self.config, utility=1., noise=0., n_train=1))
 
     def _stage(self, stack, end):
-        return Stage(stack, self.sets, GRID, end, evals=looks(self.settings.steps), swa_k=(AVERAGED,), ckpt_every=EVERY, threads=self.threads)
+        return Stage(stack, self.sets, GRID, end, evals=looks(self.settings.steps), swa_k=(AVERAGED,), ckpt_every=EVERY,
+                     threads=self.threads)
 
     def _onward(self):
         "The same training with a later end"
@@ -275,7 +280,7 @@ class Frame:
     @property
     def lr(self): return self.settings.lr
 
-# %% ../nbs/16_explore.ipynb #07dea3de
+# %% ../nbs/16_explore.ipynb #5c332760
 def look(
     shot:Snapshot, # with readings
     s:Settings,    # which rate, feature, network
@@ -287,7 +292,8 @@ def look(
     first = 2*(feature - 1)
     regimes, steps = tuple(regime_of(p, r.bounds) for p in GRID), np.array(shot.steps)
     keep = sparse(steps + 1)
-    return Frame(s, feature, shot.step, r.mark, shot.done, r.flr, lesson.data.x_train[:240, first:first + 2].numpy(), lesson.data.y_train[:240].numpy(),
+    points, labels = lesson.data.x_train[:240, first:first + 2].numpy(), lesson.data.y_train[:240].numpy()
+    return Frame(s, feature, shot.step, r.mark, shot.done, r.flr, points, labels,
                  lesson.border, SHAPES[s.shape].boundary(), answers(network_of(r.nets[s.network], i), lesson.others, first),
                  steps[keep], shot.loss[keep], regimes, spans(r.bounds, GRID[0]/1.2, GRID[-1]*1.2), r.acc,
                  -np.sort(-r.single[s.network], axis=1), best + 1, {k: v[i][best] for k,v in r.single.items()})
@@ -318,7 +324,7 @@ def how_far(f:Frame) -> str: # plain text
     state = f"All {end:,} steps done" if f.done >= 1 else f"{f.step:,} of {end:,} steps; accuracies and features read at {f.mark:,}"
     return f"{state}. {low} of {len(GRID)} rates have converged (training loss below {CONVERGED:g})."
 
-# %% ../nbs/16_explore.ipynb #ec8ecfc6
+# %% ../nbs/16_explore.ipynb #99de73c7
 SIDES = mpl.colors.LinearSegmentedColormap.from_list('sides', ['#8ec1e3', '#ffffff', '#f2b58c']) # class 0, undecided, class 1
 CLASSES = ((BLUE, 'o'), (RED, '^'))
 STAGES = dict(zip(NETWORKS, ((INK, 'x'), (GREEN, 's'), (ORANGE, 'v'))))
@@ -329,9 +335,10 @@ def titled(ax): # room for two lines, filled later
 class Plane:
     "One feature: samples, true boundary, and what the network answers; or the feature where it is uninformative"
     def __init__(self, ax, answers=True):
-        self.image = ax.imshow(np.full((2, 2), .5), SIDES, extent=(-REACH, REACH)*2, origin='lower', vmin=0, vmax=1, interpolation='bilinear')
+        self.image = ax.imshow(np.full((2, 2), .5), SIDES, extent=(-REACH, REACH)*2, origin='lower', vmin=0, vmax=1,
+                               interpolation='bilinear')
         self.edges = ax.add_collection(LineCollection([], colors=INK, linewidths=1, linestyles=(0, (4, 2))))
-        self.classes = [ax.plot([], [], m, color=c, mec='white', mew=.4, ms=4.2 + .8*k, label=f'class {k}')[0] for k,(c,m) in enumerate(CLASSES)]
+        self.classes = [ax.plot([], [], m, color=c, mec='white', mew=.4, ms=4.2 + .8*k)[0] for k,(c,m) in enumerate(CLASSES)]
         self.answers, self.title = answers, titled(ax)
         self.moving = [*[self.image][:answers], self.edges, *self.classes, self.title]
         ax.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), xticks=range(-2, 3), yticks=range(-2, 3), aspect='equal')
@@ -403,12 +410,13 @@ class Losses:
         self.ax.set_xlim(1, 1.15*f.settings.steps)
         self.title.set_text(f"training loss of all {len(GRID)} rates\nblack: PLR {rate(f.settings.lr)}")
 
-# %% ../nbs/16_explore.ipynb #dde4664b
+# %% ../nbs/16_explore.ipynb #72efe7dd
 class OverRates:
     "A logarithmic axis over the grid, regimes as bands, the chosen rate as a line"
     def __init__(self, ax, plrs=GRID):
         self.bands = {r: ax.axvspan(1e-3, 1e-2, color=TINTS[r], lw=0, zorder=-3) for r in TINTS}
-        self.names = {r: ax.text(1e-3, .985, r, transform=ax.get_xaxis_transform(), ha='center', va='top', color=FAINT, fontweight='bold') for r in TINTS}
+        look = dict(transform=ax.get_xaxis_transform(), ha='center', va='top', color=FAINT, fontweight='bold')
+        self.names = {r: ax.text(1e-3, .985, r, **look) for r in TINTS}
         self.here, self.title = ax.axvline(1e-2, color=INK, lw=1.2, zorder=1), titled(ax)
         self.moving = [self.here, self.title]
         ax.set(xscale='log', xlim=(plrs[0]/1.2, plrs[-1]*1.2), xlabel='PLR (learning rate of pre-training)')
@@ -442,7 +450,8 @@ class Features(OverRates):
     "Sorted single-feature accuracies of every rate"
     def __init__(self, ax):
         super().__init__(ax)
-        self.lines = [ax.plot([], [], color=c, lw=1.8 if k == 0 else 1, zorder=3 - k/20)[0] for k,c in enumerate([RED, *shades(15, .1, .9)])]
+        colors = [RED, *shades(15, .1, .9)]
+        self.lines = [ax.plot([], [], color=c, lw=1 + .8*(k == 0), zorder=3 - k/20)[0] for k,c in enumerate(colors)]
         self.moving += self.lines
         ax.set(ylabel='accuracy on one feature, %', ylim=(44, 101))
         ax.legend([self.lines[i] for i in (0, 1, 8)], ['best feature', 'second', 'others'], loc='upper right', bbox_to_anchor=(1, .93))
@@ -451,7 +460,7 @@ class Features(OverRates):
         for k,line in enumerate(self.lines): line.set_data(*((GRID, f.ranks[:, k]) if k < f.ranks.shape[1] else ([], [])))
         self.title.set_text(f"features of the {f.settings.network} network,\nsorted at every rate")
 
-# %% ../nbs/16_explore.ipynb #9687f9a5
+# %% ../nbs/16_explore.ipynb #84ee86d7
 WIDE, HIGH, DPI = 10., 5.9, 115 # inches, pixels an inch
 BOXES = [(.04, .565, .219, .376), (.295, .565, .219, .376), (.585, .6, .405, .34),       # left, bottom, width, height
          (.055, .085, .255, .35), (.385, .085, .265, .35), (.725, .085, .265, .35)]
@@ -481,14 +490,15 @@ class Board:
         self.canvas.restore_region(self.ground)
         for a in self.moving(): a.axes.draw_artist(a)
         out = io.BytesIO()
-        mpl.image.imsave(out, np.asarray(self.canvas.buffer_rgba()), format='png', metadata=dict(Software=None), pil_kwargs=dict(compress_level=1))
+        mpl.image.imsave(out, np.asarray(self.canvas.buffer_rgba()), format='png', metadata=dict(Software=None),
+                         pil_kwargs=dict(compress_level=1))
         return out.getvalue()
 
 class Page(Board):
     "The six panels of the explorer"
     def __init__(self):
-        super().__init__(lambda ax: [Plane(ax[0]), Plane(ax[1], answers=False), Ranked(ax[2]), Losses(ax[3]), Accuracies(ax[4]), Features(ax[5])],
-                         (WIDE, HIGH), BOXES)
+        kinds = Plane, lambda ax: Plane(ax, answers=False), Ranked, Losses, Accuracies, Features
+        super().__init__(lambda axes: [kind(ax) for kind,ax in zip(kinds, axes)], (WIDE, HIGH), BOXES)
     def show(self, f:Frame): return super().show(f, (f.spans, f.settings.steps))
 
 # %% ../nbs/16_explore.ipynb #65c3a9b4
@@ -543,7 +553,7 @@ TOUR = (
          "the study counts networks over many seeds.", Settings(lr=GRID[11], seed=1)),
 )
 
-# %% ../nbs/16_explore.ipynb #37bd3a44
+# %% ../nbs/16_explore.ipynb #23244c2d
 LABELS = dict(shape='shape', n_features='features', margin='margin', noise='label noise', n_train='samples', width='width', depth='depth',
               steps='steps', seed='seed', flr='fine-tuning LR', lr='LR', feature='feature', network='network')
 
@@ -558,18 +568,20 @@ def controls() -> dict: # name of a setting -> widget; `utility` is a list of wi
     for name,step in (('n_features', 1), ('depth', 1)): made[name] = slide(name, W.IntSlider, **ends(name, step))
     for name in ('margin', 'noise'): made[name] = slide(name, W.FloatSlider, **ends(name, .01), readout_format='.2f')
     for name in ('n_train', 'width', 'steps'): made[name] = slide(name, options=[(f'{v:,}', v) for v in CHOICES[name]])
-    made |= dict(seed=W.BoundedIntText(description='seed', style=style, layout=layout, **ends('seed', 1)), flr=slide('flr', options=rates(CHOICES['flr'])))
+    made['seed'] = W.BoundedIntText(description='seed', style=style, layout=layout, **ends('seed', 1))
+    made['flr'] = slide('flr', options=rates(CHOICES['flr']))
     made |= dict(lr=slide('lr', options=rates(GRID), late=False), feature=slide('feature', options=[('best', 0)], late=False),
                  network=W.ToggleButtons(options=NETWORKS, style=dict(button_width='110px')))
     made['lr'].layout = W.Layout(width='520px')
-    made['utility'] = [W.FloatSlider(1., min=0, max=1, step=.05, orientation='vertical', description=str(i + 1), continuous_update=False,
-                                     readout_format='.2f', layout=W.Layout(width='38px', height='120px', margin='0')) for i in range(16)]
+    small = dict(continuous_update=False, readout_format='.2f', layout=W.Layout(width='38px', height='120px', margin='0'))
+    made['utility'] = [W.FloatSlider(1., min=0, max=1, step=.05, orientation='vertical', description=str(i + 1), **small) for i in range(16)]
     return made
 
-# %% ../nbs/16_explore.ipynb #9ca817e8
+# %% ../nbs/16_explore.ipynb #bca15932
 LINE = "<div role='{role}' style='line-height:1.35; color:{color}; min-height:{height}'>{text}</div>"
 
-def said(text, color=INK, role='status', height='1.35em'): return LINE.format(role=role, color=color, height=height, text=html.escape(text))
+def said(text, color=INK, role='status', height='1.35em'): # a line that screen readers announce
+    return LINE.format(role=role, color=color, height=height, text=html.escape(text))
 
 class Explorer(W.VBox):
     "The explorer: display it, or read its `settings` and `frame`"
@@ -593,7 +605,7 @@ class Explorer(W.VBox):
     def _repr_mimebundle_(self, **kw): # readers without a kernel see the picture
         return super()._repr_mimebundle_(**kw) | {'image/png': base64.b64encode(self.image.value).decode()}
 
-# %% ../nbs/16_explore.ipynb #e5708b36
+# %% ../nbs/16_explore.ipynb #74d6a7f5
 def _button(text, click, width='auto', tooltip=''):
     b = W.Button(description=text, tooltip=tooltip, layout=W.Layout(width=width))
     b.on_click(lambda _: click())
@@ -602,13 +614,15 @@ def _button(text, click, width='auto', tooltip=''):
 def _places(self):
     "Where everything stands"
     c = self.controls
-    tour = W.HBox([W.HTML('<b>Tour</b>'), *[_button(f'{i + 1} {t.title}', lambda t=t: self.tour(t)) for i,t in enumerate(TOUR)],
-                   _button('Reset', lambda: self.put(Settings()), tooltip='all settings to their defaults')], layout=W.Layout(flex_flow='row wrap'))
-    columns = W.HBox([W.VBox([c[k] for k in names]) for names in (('shape', 'n_features', 'margin', 'noise'), ('n_train', 'seed', 'width', 'depth'),
-                      ('steps', 'flr', 'feature'))], layout=W.Layout(flex_flow='row wrap'))
-    equal = W.HBox([W.HTML("<div style='width:92px; text-align:right'>utility of<br>each feature</div>"), *c['utility']])
-    share = W.Accordion([W.VBox([self.text, _button('Use these settings', lambda: None, tooltip='or leave the field with Tab')])], titles=['Settings as text: copy, paste, share'])
-    return [tour, self.stop, columns, W.Accordion([equal], titles=['Utility of each feature']), self.error, W.HBox([c['lr'], c['network']]),
+    wrap, groups = W.Layout(flex_flow='row wrap'), ('shape n_features margin noise', 'n_train seed width depth', 'steps flr feature')
+    stops = [_button(f'{i} {t.title}', lambda t=t: self.tour(t)) for i,t in enumerate(TOUR, 1)]
+    reset = _button('Reset', lambda: self.put(Settings()), tooltip='all settings to their defaults')
+    columns = W.HBox([W.VBox([c[k] for k in names.split()]) for names in groups], layout=wrap)
+    each = W.HBox([W.HTML("<div style='width:92px; text-align:right'>utility of<br>each feature</div>"), *c['utility']])
+    use = _button('Use these settings', lambda: None, tooltip='or leave the field with Tab') # leaving the field is what counts
+    share = W.Accordion([W.VBox([self.text, use])], titles=['Settings as text: copy, paste, share'])
+    return [W.HBox([W.HTML('<b>Tour</b>'), *stops, reset], layout=wrap), self.stop, columns,
+            W.Accordion([each], titles=['Utility of each feature']), self.error, W.HBox([c['lr'], c['network']], layout=wrap),
             self.image, W.HBox([self.bar, self.far]), self.words, share]
 
 def put(self, s:Settings):
@@ -637,7 +651,7 @@ def tour(self, t:Stop):
 
 Explorer._places, Explorer.put, Explorer.read, Explorer.tour = _places, put, read, tour
 
-# %% ../nbs/16_explore.ipynb #6f23564f
+# %% ../nbs/16_explore.ipynb #fc1acf4d
 PAUSE, BETWEEN, KEPT = .08, .3, 4 # seconds: a held key settles; two pictures while training. Lessons that are remembered
 
 def _moved(self, change):
@@ -663,7 +677,9 @@ def _train(self):
     first = self.frame is None
     try: loop = asyncio.get_running_loop()
     except RuntimeError: loop = None
-    if first or loop is None: self._seen(next(x for x in self._lesson(self.settings.taught).follow(self.settings.flr) if x.readings and x.readings.mark >= (self.start if first else 0)))
+    if first or loop is None:
+        shots, start = self._lesson(self.settings.taught).follow(self.settings.flr), self.start if first else 0
+        self._seen(next(x for x in shots if x.readings and x.readings.mark >= start))
     if loop: self.task = loop.create_task(self._follow(self.settings))
 
 def _lesson(self, taught):
@@ -730,7 +746,7 @@ def sources(
     return {str(f.relative_to(root)): f for f in [*published, *sorted({f.parents[1] for f in root.glob('runs/*/*/DONE')}),
                                                   *sorted(f.parent for f in root.glob('runs/*/*/DONE'))]}
 
-# %% ../nbs/16_explore.ipynb #0c671846
+# %% ../nbs/16_explore.ipynb #21399a09
 @dataclass(frozen=True)
 class RunFrame:
     "What finished runs say of one PLR and one FLR"
@@ -749,14 +765,14 @@ def _mean(view, table, of='mean', **columns): # one number a PLR
     return rows.groupby('plr').value.agg(of).reindex(view.plrs).to_numpy(float)
 
 def _networks(view, flr): # network -> its columns
-    return {'pre-trained': dict(stage='pretrain'), 'averaged': dict(stage='average', swa_k=AVERAGED), 'fine-tuned': dict(stage='finetune', flr=flr)}
+    return dict(zip(NETWORKS, (dict(stage='pretrain'), dict(stage='average', swa_k=AVERAGED), dict(stage='finetune', flr=flr))))
 
 def _wide(rows, columns): # rows of one PLR -> values of `columns`, one row a network
     seeds = {s: rows[s].astype('float').fillna(-1) for s in NETWORK}
     wide = rows.assign(**seeds).pivot_table(index=NETWORK, columns=columns, values='value', dropna=False).dropna(how='all')
     return wide.columns.to_numpy(float), wide.to_numpy(float)
 
-# %% ../nbs/16_explore.ipynb #6fa2cd83
+# %% ../nbs/16_explore.ipynb #33156ffb
 def run_frame(
     view:View,        # of a source
     plr:float,        # one of its PLRs
@@ -764,7 +780,8 @@ def run_frame(
 ) -> RunFrame:
     "From tables to the data of a picture"
     for name,v,known in (('PLR', plr, sorted(view.found)), ('FLR', flr, view.flrs)):
-        if v not in known and (v is not None or len(known)): raise InputError(f"{name} {v!r} is not in these tables; they have {', '.join(map(rate, known))}")
+        if v in known or (v is None and not len(known)): continue
+        raise InputError(f"{name} {v!r} is not in these tables; they have {', '.join(map(rate, known))}")
     stages, loss, ranks = _networks(view, flr), {}, {}
     runs = view.metrics.run[view.metrics.plr == plr].unique()
     for stage in ('pretrain', 'finetune') if 'curves' in view.tables else ():
@@ -779,7 +796,7 @@ def run_frame(
                     {k: _mean(view, 'metrics', metric='test_acc', **c) for k,c in stages.items()}, geometry('angle', 'mean'),
                     geometry('train_barrier', 'median'), loss, ranks)
 
-# %% ../nbs/16_explore.ipynb #9564c4c3
+# %% ../nbs/16_explore.ipynb #0fd8d24c
 class Paths:
     "Training loss over steps, one line a network"
     def __init__(self, ax, stage, title):
@@ -818,23 +835,24 @@ class Profile:
         for k,(c,_) in STAGES.items(): ax.plot([], [], color=c, label=k)
         self.title = titled(ax)
         self.moving = [*self.lines.values(), self.title]
-        ax.set(xlim=(.5, 16.5), xticks=[1, 4, 8, 12, 16], ylim=(44, 101), xlabel='rank of the feature', ylabel='accuracy on one feature, %')
+        ax.set(xlim=(.5, 16.5), xticks=[1, 4, 8, 12, 16], ylim=(44, 101), ylabel='accuracy on one feature, %')
+        ax.set_xlabel('rank of the feature')
         ax.legend(loc='upper right')
     def show(self, f:RunFrame):
         for k,lines in self.lines.items(): lines.set_segments([np.c_[np.arange(1, len(row) + 1), row] for row in f.ranks.get(k, ())])
         lack = [k for k in STAGES if k not in f.ranks]
         self.title.set_text(f"features at PLR {rate(f.lr)}, one line a network" + (f"\nnot read: {', '.join(lack)}" if lack else '\n '))
 
-# %% ../nbs/16_explore.ipynb #6be3704c
+# %% ../nbs/16_explore.ipynb #df0adb28
 class RunPage(Board):
     "The six panels of finished runs"
     def __init__(self, plrs):
-        pairs = {k: (label, c, 'o') for k,(label,c) in PAIRS.items()}
+        pairs, looks = {k: (label, c, 'o') for k,(label,c) in PAIRS.items()}, {k: (k, c, m) for k,(c,m) in STAGES.items()}
         def make(ax):
             last = Over(ax[5], plrs, 'angle', pairs, 'angle between the same pairs', ylabel='angle, radians', ylim=(-.08, 1.9))
             ax[5].get_legend().remove()
             return [Paths(ax[0], 'pretrain', 'pre-training'), Paths(ax[1], 'finetune', 'fine-tuning'), Profile(ax[2]),
-                    Over(ax[3], plrs, 'acc', {k: (k, c, m) for k,(c,m) in STAGES.items()}, 'mean test accuracy', ylabel='test accuracy, %', ylim=(44, 101)),
+                    Over(ax[3], plrs, 'acc', looks, 'mean test accuracy', ylabel='test accuracy, %', ylim=(44, 101)),
                     Over(ax[4], plrs, 'barrier', pairs, 'median training error barrier', ylabel='barrier, pp', ylim=(-.5, 50)), last]
         super().__init__(make, (WIDE, HIGH), [(x, y, .255, .35) for y in (.57, .085) for x in (.06, .39, .725)])
 
@@ -847,7 +865,7 @@ def say_run(f:RunFrame) -> str: # plain text
     sparse_ones = f" A dominant feature in {sum(a >= DOMINANT for a in ahead)} of {len(ahead)} pre-trained networks." if ahead else ''
     return f"PLR {rate(f.lr)}, regime {part}. Mean test accuracy: {acc}.{sparse_ones}"
 
-# %% ../nbs/16_explore.ipynb #e4671bad
+# %% ../nbs/16_explore.ipynb #e533602f
 class RunExplorer(W.VBox):
     "Finished runs: pick a source, a PLR and an FLR"
     def __init__(self, found:dict|None=None): # name -> folder; None: what is in this checkout
@@ -858,8 +876,8 @@ class RunExplorer(W.VBox):
         self.image = W.Image(format='png', layout=W.Layout(width=f'{WIDE*DPI:.0f}px', max_width='100%'))
         self.error, self.words, self.quiet, self.view = W.HTML(said('')), W.HTML(), False, None
         super().__init__([self.source, self.error, self.plr, self.flr, self.image, self.words])
-        for w,act in ((self.source, lambda _: self.turn_to(self.source.value)), (self.plr, lambda _: self.draw()), (self.flr, lambda _: self.draw())):
-            w.observe(act, 'value')
+        self.source.observe(lambda change: self.turn_to(change['new']), 'value')
+        for w in (self.plr, self.flr): w.observe(lambda _: self.draw(), 'value')
         self.turn_to(self.source.value) if found else self._fail("nothing to open yet; first: ulrs sweep synthetic --preset laptop")
 
     def _fail(self, text): self.error.value = said(text, '#b30000', 'alert')
@@ -881,4 +899,5 @@ class RunExplorer(W.VBox):
         self.image.value = self.page.show(self.frame, None).png()
         self.error.value, self.words.value = said(''), said(say_run(self.frame))
 
-    def _repr_mimebundle_(self, **kw): return super()._repr_mimebundle_(**kw) | {'image/png': base64.b64encode(self.image.value).decode()}
+    def _repr_mimebundle_(self, **kw):
+        return super()._repr_mimebundle_(**kw) | {'image/png': base64.b64encode(self.image.value).decode()}

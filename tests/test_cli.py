@@ -100,13 +100,13 @@ def test_damaged_and_partial_runs_are_listed(ulrs, tmp_path):
 
 def test_figures_are_drawn_from_what_is_there(ulrs, monkeypatch):
     drawn = []
-    plots = SimpleNamespace(draw=lambda study, source, out: drawn.append((study, sorted(source), out)) or [out/'a.svg'])
+    plots = SimpleNamespace(draw=lambda study, source, out, preset: drawn.append((study, sorted(source), out, preset)) or [out/'a.svg'])
     monkeypatch.setitem(sys.modules, 'understanding_lrs.plots', plots)
     assert 'nothing to draw in runs' in ulrs('figures')[2]
     run = Run('runs', fake_studies().protocols('tiny', 'smoke')[0]).start()
     run.finish({})
     code, out, err = ulrs('figures --preset smoke')
-    assert code == 0 and drawn == [('tiny', ['runs'], Path('runs/tiny/smoke/figures'))] and 'a.svg' in out
+    assert code == 0 and drawn == [('tiny', ['runs'], Path('runs/tiny/smoke/figures'), 'smoke')] and 'a.svg' in out
     assert 'note: 1 of 2 runs are not finished' in err
 
 def test_bench_prints_json(ulrs, monkeypatch):

@@ -152,6 +152,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'understanding_lrs.explore._draw': ('explore.html#_draw', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore._follow': ('explore.html#_follow', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore._lesson': ('explore.html#_lesson', 'understanding_lrs/explore.py'),
+                                           'understanding_lrs.explore._loop': ('explore.html#_loop', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore._mean': ('explore.html#_mean', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore._moved': ('explore.html#_moved', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore._networks': ( 'explore.html#_networks',

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'CHOICES', 'RANGES', 'LOOKS', 'MARKS', 'WINDOW', 'EVERY', 'AVERAGED', 'TAIL', 'REACH', 'SIDES', 'CLASSES',
-           'STAGES', 'WIDE', 'HIGH', 'DPI', 'BOXES', 'STRIP', 'TOUR', 'LABELS', 'LINE', 'PAUSE', 'BETWEEN', 'KEPT',
-           'Settings', 'to_text', 'from_text', 'marks', 'looks', 'Readings', 'Snapshot', 'lines', 'exam', 'Lesson',
-           'follow', 'answers', 'network_of', 'Frame', 'look', 'frame', 'describe', 'how_far', 'titled', 'Plane',
-           'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip', 'Stop',
-           'controls', 'said', 'Explorer', 'put', 'read', 'tour', 'open_source', 'sources', 'RunFrame', 'run_frame',
-           'Paths', 'Over', 'Profile', 'RunPage', 'say_run', 'RunExplorer']
+           'STAGES', 'WIDE', 'HIGH', 'DPI', 'BOXES', 'STRIP', 'TOUR', 'LABELS', 'LINE', 'PAUSE', 'SOON', 'BETWEEN',
+           'KEPT', 'Settings', 'to_text', 'from_text', 'marks', 'looks', 'Readings', 'Snapshot', 'lines', 'exam',
+           'Lesson', 'follow', 'answers', 'network_of', 'Frame', 'look', 'frame', 'describe', 'how_far', 'titled',
+           'Plane', 'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip',
+           'Stop', 'controls', 'said', 'Explorer', 'put', 'read', 'tour', 'open_source', 'sources', 'RunFrame',
+           'run_frame', 'Paths', 'Over', 'Profile', 'RunPage', 'say_run', 'RunExplorer']
 
 # %% ../nbs/16_explore.ipynb #c0c80845
 import asyncio, base64, html, io, json, os, time
@@ -577,7 +577,7 @@ def controls() -> dict: # name of a setting -> widget; `utility` is a list of wi
     made['utility'] = [W.FloatSlider(1., min=0, max=1, step=.05, orientation='vertical', description=str(i + 1), **small) for i in range(16)]
     return made
 
-# %% ../nbs/16_explore.ipynb #bca15932
+# %% ../nbs/16_explore.ipynb #84c9eca3
 LINE = "<div role='{role}' style='line-height:1.35; color:{color}; min-height:{height}'>{text}</div>"
 
 def said(text, color=INK, role='status', height='1.35em'): # a line that screen readers announce
@@ -591,7 +591,7 @@ class Explorer(W.VBox):
     ):
         self.page, self.pool, self.lessons, self.task, self.shot, self.frame = Page(), ThreadPoolExecutor(1), {}, None, None, None
         self.start = min(start, s.steps)
-        self.settings, self.controls, self.quiet, self.drawn = s, controls(), False, 0.
+        self.settings, self.controls, self.quiet, self.drawn, self.due = s, controls(), False, 0., None
         self.image = W.Image(format='png', layout=W.Layout(width=f'{WIDE*DPI:.0f}px', max_width='100%'))
         self.bar = W.FloatProgress(min=0, max=1, layout=W.Layout(width='220px', height='14px'), style=dict(bar_color=BLUE))
         self.far, self.words, self.error, self.stop = W.HTML(), W.HTML(), W.HTML(said('')), W.HTML()
@@ -651,8 +651,8 @@ def tour(self, t:Stop):
 
 Explorer._places, Explorer.put, Explorer.read, Explorer.tour = _places, put, read, tour
 
-# %% ../nbs/16_explore.ipynb #fc1acf4d
-PAUSE, BETWEEN, KEPT = .08, .3, 4 # seconds: a held key settles; two pictures while training. Lessons that are remembered
+# %% ../nbs/16_explore.ipynb #903597bf
+PAUSE, SOON, BETWEEN, KEPT = .08, .02, .3, 4 # seconds: before training, drawing; between pictures. Lessons remembered
 
 def _moved(self, change):
     "A control was moved by the reader"
@@ -664,19 +664,23 @@ def _moved(self, change):
     except InputError as e: self.error.value = said(str(e), '#b30000', 'alert')
     else: self.put(s) if change['owner'] is c['n_features'] else self._act(s)
 
+def _loop(): # the running event loop, or None
+    try: return asyncio.get_running_loop()
+    except RuntimeError: return None
+
 def _act(self, s):
     "Draw, or train and draw, as the change needs"
     same = self.frame is not None and s.taught == self.settings.taught and s.flr == self.settings.flr
     self.settings, self.text.value, self.error.value = s, to_text(s), said('')
-    if same: self._draw()
-    else: self._train()
+    if not same: self._train()
+    elif not _loop(): self._draw()
+    elif not self.due: self.due = _loop().call_later(SOON, self._draw) # moves that wait in the queue share one picture
 
 def _train(self):
     "Leave what is running and start a lesson; without an event loop follow it to its first mark"
     if self.task: self.task.cancel()
     first = self.frame is None
-    try: loop = asyncio.get_running_loop()
-    except RuntimeError: loop = None
+    loop = _loop()
     if first or loop is None:
         shots, start = self._lesson(self.settings.taught).follow(self.settings.flr), self.start if first else 0
         self._seen(next(x for x in shots if x.readings and x.readings.mark >= start))
@@ -691,7 +695,7 @@ def _lesson(self, taught):
 
 Explorer._moved, Explorer._act, Explorer._train, Explorer._lesson = _moved, _act, _train, _lesson
 
-# %% ../nbs/16_explore.ipynb #583f9854
+# %% ../nbs/16_explore.ipynb #1683f475
 async def _follow(self, s):
     "Follow a lesson in the other thread; a window trains while the one before it is drawn"
     loop = asyncio.get_running_loop()
@@ -716,6 +720,7 @@ def _seen(self, shot):
 
 def _draw(self):
     "The picture of what was trained and is looked at; the last good one stays where the two do not belong together"
+    self.due = None
     if self.shot is None or self.shot.lesson.settings != self.settings.taught: return
     self.frame = look(self.shot, self.settings)
     self.image.value = self.page.show(self.frame).png()

@@ -12,13 +12,14 @@ READY = .venv/.ready
 SKIP = ^([_.]|experiments$$)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce paper-synthetic test lab app readme publish clean
+.PHONY: help setup reproduce paper-synthetic test faults lab app readme publish clean
 
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
 	@echo 'make paper-synthetic  everything that figures/data holds, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
+	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make app         the explorer as a page of its own, without code'
 	@echo 'make readme      run nbs/index.ipynb and write README.md from it'
@@ -48,6 +49,9 @@ paper-synthetic: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/nbdev-test --skip-folder-re '$(SKIP)'
 	$(BIN)/python -m pytest -q
+
+faults: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --kills 200
 
 lab: $(READY)
 	$(BIN)/jupyter lab nbs

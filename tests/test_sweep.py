@@ -1,5 +1,5 @@
 """A sweep ends with exactly the tables of an undisturbed one, whatever is killed and however often it is called."""
-import dataclasses, shutil, signal, subprocess, sys, time
+import dataclasses, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import nbformat, psutil, pytest
 from understanding_lrs import sweep as module
@@ -17,7 +17,7 @@ def quick(protocols, root, **kw): return sweep(protocols, root, TINY, workers=2,
 def tables(root):
     "Bytes of all finished tables, and everything else that lies in the folders"
     found = find_runs(root)
-    extra = {f.name for r in found for f in r.folder.iterdir()}
+    extra = {re.sub(r'^\.lock-\d+$', '.lock', f.name) for r in found for f in r.folder.iterdir()} # a claim carries its number
     done = [r for r in found if r.state(deep=True).kind == 'done']
     return {(r.folder.name, t): (r/f'{t}.csv').read_bytes() for r in done for t in r.tables()}, extra
 
@@ -134,6 +134,93 @@ def test_more_seeds_and_force(tmp_path):
     assert (seeds(result.ran), seeds(result.done)) == ([(3,)], [(1, 2)])
     stamp = (Run(tmp_path, P)/'DONE').stat().st_mtime_ns
     assert len(quick([P], tmp_path, force=True).ran) == 1 and (Run(tmp_path, P)/'DONE').stat().st_mtime_ns > stamp
+
+def test_ctrl_c_saves_first(tmp_path, undisturbed):
+    "A run that was training goes on from where it was, not from the start"
+    process = child(tmp_path)
+    until(lambda: [r for r in training(tmp_path) if r.read_progress()['done'] >= 2])
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=10)[0]
+    stopped = [r for r in find_runs(tmp_path) if r.state().kind == 'partial' and (r/'checkpoint.safetensors').exists()]
+    assert stopped and all(r.load_checkpoint(numpy=True)[1]['step'] >= 1 for r in stopped)
+    assert 'the same command goes on from here with' in output and not list(tmp_path.glob('.*'))
+    assert {j.kind for j in plan(SLOW, tmp_path).jobs} <= {'resume', 'run'}
+    assert quick(SLOW, tmp_path).exit_code == 0
+    assert tables(tmp_path) == (undisturbed[1], WHOLE)
+
+def test_time_limit(tmp_path, undisturbed):
+    "The whole sweep ends soon after it, says so by its exit code, and goes on"
+    long = [dataclasses.replace(p, settings=dict(steps=200, pause=.1)) for p in SLOW]
+    start = time.time()
+    result = quick(long, tmp_path, time_limit=4.)
+    assert (result.exit_code, result.left, result.failed) == (3, 3, []) and time.time() - start < 16
+    assert 'the time limit is reached; the same command goes on from here with 3 runs' in str(result)
+    steps = [r.load_checkpoint(numpy=True) for r in find_runs(tmp_path)]
+    assert any(s and s[1]['step'] > 1 for s in steps)
+
+def test_keep_states_and_limits_reach_the_kernel(tmp_path):
+    def edit(nb): nb.cells[3].source = "import os\nassert os.environ['ULRS_KEEP_STATES'] == '1'\n" + nb.cells[3].source
+    assert sweep([P], tmp_path/'runs', changed(tmp_path, edit), progress='none', keep_states=True).exit_code == 0
+
+def test_retry_failed_runs_only_those(tmp_path):
+    bad = dataclasses.replace(P, plr=2.)
+    quick([bad], tmp_path)
+    result = quick([P, bad], tmp_path, only_failed=True)
+    assert (len(result.ran), [f.run.protocol for f in result.failed]) == (0, [bad])
+
+def test_published_runs_count_as_done(tmp_path):
+    result = quick(GRID[:2], tmp_path, published=GRID[:1])
+    assert ([r.protocol for r in result.ran], result.published) == (GRID[1:2], 1)
+    assert 'their tables are published' in str(result)
+
+def test_two_sweeps_in_one_folder(tmp_path, undisturbed):
+    "Each run is done once, both end well"
+    both = [child(tmp_path) for _ in range(2)]
+    out = [p.communicate(timeout=100)[0] for p in both]
+    assert [p.returncode for p in both] == [0, 0], out
+    assert sum(int(re.search(r'^(\d+) ran', o, re.M)[1]) for o in out) == len(SLOW), out
+    assert tables(tmp_path) == (undisturbed[1], WHOLE)
+
+def test_what_a_kill_in_the_last_moment_leaves_is_swept_up(tmp_path):
+    quick([P], tmp_path)
+    run = Run(tmp_path, P)
+    before = tables(tmp_path)
+    for name in ('.tmp-x', '.running-1-2.log', '.running-1-2.ipynb', 'checkpoint.safetensors', 'progress.json', 'kernel.log'): (run/name).touch()
+    assert quick([P], tmp_path).exit_code == 0 and tables(tmp_path) == before
+
+def test_a_study_of_200_runs_with_bad_ones(tmp_path, monkeypatch):
+    "3 bad parameters are refused before any work; of the others 5 fail, 195 end, and only the 5 are tried again"
+    import pandas as pd
+    grid = [dataclasses.replace(P, plr=round(.001*(i+1), 4)) for i in range(195)]
+    failing, wrong = [dataclasses.replace(P, plr=2. + i) for i in range(5)], []
+    for given in (dict(plr='abc'), dict(data_seeds=[-1]), dict(train_seeds=[1, 1])):
+        with pytest.raises(InputError): wrong.append(dataclasses.replace(P, **given))
+    with pytest.raises(InputError): quick([*grid, dataclasses.replace(P, settings=dict(steps=3, pauze=0.))], tmp_path)
+    assert not find_runs(tmp_path) and not wrong
+    def bare(job, how):
+        "The run without its kernel: the sweep itself is what is tested"
+        from concurrent.futures import Future
+        f, run = Future(), job.run
+        if run.protocol.plr > 1:
+            run.start()
+            (run/module.FAILED).touch()
+            f.set_result(module.Failure(run, 'In [5]', 'RuntimeError: diverged', run/module.FAILED))
+        else:
+            run.start().write_table('metrics', pd.DataFrame([dict(plr=run.protocol.plr, value=1.)]))
+            run.finish({})
+            (run/'notebook.ipynb').touch()
+            f.set_result(None)
+        return f
+    class Bare:
+        submit = staticmethod(bare)
+        def close(self): pass
+    monkeypatch.setattr(module, '_executor', lambda *_: Bare())
+    monkeypatch.setattr('understanding_lrs.runs.os.fsync', lambda fd: None)
+    result = quick([*grid, *failing], tmp_path)
+    assert (len(result.ran), len(result.failed), result.exit_code) == (195, 5, 1)
+    assert str(result).count('failed: plr=') == 5 and str(result).count('see ') == 5
+    again = quick([*grid, *failing], tmp_path, only_failed=True)
+    assert (len(again.done), len(again.ran), len(again.failed)) == (195, 0, 5)
 
 def test_run_made_bare_gets_its_notebook(tmp_path):
     quick([P], tmp_path)

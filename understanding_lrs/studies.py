@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'SWA_K', 'TINY', 'SYNTHETIC_PRESETS', 'UTILITIES',
-           'Preset', 'Study', 'study_of', 'protocols', 'OutOfTime', 'Life', 'live', 'close', 'protocol_of', 'now',
-           'provenance', 'synthetic_config', 'SyntheticLife', 'tidy', 'pretrain', 'average', 'fine_tunings', 'finetune',
+           'Preset', 'Study', 'study_of', 'protocols', 'Life', 'live', 'close', 'protocol_of', 'now', 'provenance',
+           'synthetic_config', 'SyntheticLife', 'tidy', 'pretrain', 'average', 'fine_tunings', 'finetune',
            'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read', 'by_plr', 'select',
            'by_setting', 'summary', 'Verdict', 'verdict']
 
-# %% ../nbs/12_studies.ipynb #cf6ff87d
+# %% ../nbs/12_studies.ipynb #2157907f
 import contextlib, json, tempfile, time
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -23,12 +23,12 @@ from .features import DOMINANT, dominance, effective_number, ranked, single_feat
 from .geometry import angle, barrier, barriers, path
 from .models import MLPSpec
 from .regimes import bootstrap, boundaries, clusters, network_regimes, regime_of
-from .runs import InputError, Protocol, Run, check_settings, networks, pick
+from .runs import InputError, OutOfTime, Protocol, Run, check_settings, keep_states, networks, pick, stop_asked
 from .stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_sets
 from .synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets
 from .training import ORDERS
 
-# %% ../nbs/12_studies.ipynb #50de9739
+# %% ../nbs/12_studies.ipynb #e686d875
 @dataclass(frozen=True)
 class Preset:
     "A named set of runs"
@@ -58,6 +58,7 @@ class Study:
     needs:str = ''      # what it needs beside the project
     lines:tuple = ()    # the authors' regime lines (1|2, 2A|2B, 2|3), `None` where they draw none
     numerics_version:int = 1 # raised by hand when a change moves numbers
+    per_gpu:int = 0     # runs that share a GPU, as measured best; 0: it does not use one
 
 STUDIES = {}            # id -> Study
 
@@ -90,9 +91,7 @@ def protocols(
     if len({one.key for one in made}) < len(made): raise InputError(f"plr must be distinct, got {[one.plr for one in made]}")
     return sorted(made, key=lambda one: one.plr)
 
-# %% ../nbs/12_studies.ipynb #5eb86bbe
-class OutOfTime(Exception): "The time limit was reached at a clean point; the run can go on later"
-
+# %% ../nbs/12_studies.ipynb #dce14495
 class Life:
     "One run, lived stage by stage"
     stages = ()         # (name, share of the work) in order; each is a method
@@ -234,7 +233,7 @@ class SyntheticLife(Life):
         self.points, self.rows, self.stage = {}, [], {}
         return self
 
-# %% ../nbs/12_studies.ipynb #0e977792
+# %% ../nbs/12_studies.ipynb #db37428d
 def _stage(self, name, stack, lr, steps, **kw):
     "Run one stage to its end, from the checkpoint if it was begun"
     tensors, stage = self.checkpoint[0], Stage(stack, self.sets, lr, steps, self.protocol.settings['batch'], threads=self.threads, **kw)
@@ -243,7 +242,7 @@ def _stage(self, name, stack, lr, steps, **kw):
     self.stage[name] = stage
     def window(st):
         self._told(name, st.step, st.steps)
-        late = self.deadline is not None and time.monotonic() > self.deadline
+        late = stop_asked() or (self.deadline is not None and time.monotonic() > self.deadline)
         if late or time.monotonic() - self.saved_at > 10: self._save()
         if late: raise OutOfTime(f"{self.run.folder}: stopped at {name} step {st.step} of {st.steps}; the same call goes on")
     with self._timed(name): stage.run(on_window=window)
@@ -402,7 +401,7 @@ def readings(protocol:Protocol) -> dict: # table -> reading
     several = len(fine_tunings(protocol)) > len(protocol.flrs)
     return dict(features=read_features, geometry=read_geometry) | (dict(edges=read_edges) if several else {})
 
-# %% ../nbs/12_studies.ipynb #a9003412
+# %% ../nbs/12_studies.ipynb #a3d8a2c8
 def _all_curves(self):
     "The looks of every stage"
     p, k, (pre, fine) = self.protocol, len(self.stack), (self.stage[n] if n in self.stage else None for n in ('pretrain', 'finetune'))
@@ -425,6 +424,7 @@ def read(self):
             self._told('read', i, len(todo))
             self.tables[name] = reading(self.points, self)
         self.tables |= dict(metrics=pd.concat(self.rows, ignore_index=True), curves=self._all_curves())
+    if keep_states(): self.run.save_states(self.points, dict(networks=[list(n) for n in networks(self.protocol)]))
     return self.close(engine='native' if native.kernel() is not None else 'torch')
 
 SyntheticLife.read = read

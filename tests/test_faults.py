@@ -1,0 +1,26 @@
+"""A few random kills, then the sweep called again: tables are the bytes of an undisturbed sweep, nothing is left over or done twice."""
+import sys
+from pathlib import Path
+import pytest
+sys.path.insert(0, str(Path(__file__).parent))
+from faults import Campaign, protocols
+
+def test_six_kills():
+    counts, wrong = Campaign(seed=3, runs=3, kinds=dict(kernel=1, parent=1, all=1), say=lambda *_, **__: None).run(6)
+    assert not wrong and counts['kills'] >= 6 and counts['wrong'] == 0, (counts, wrong)
+
+def test_the_questions_can_fail():
+    "A changed table, a file left over and a run done twice are each named"
+    campaign = Campaign(seed=0, runs=1, kinds={})
+    root = campaign.home/'x'
+    assert campaign.call(root).wait(60) == 0
+    reference = campaign.ask(root, None, {})
+    assert not campaign.wrong
+    run, = (root/'tiny').iterdir()
+    (run/'curves.csv').write_bytes((run/'curves.csv').read_bytes().replace(b'3', b'4'))
+    (run/'.tmp-x').touch()
+    campaign.ask(root, reference, {run.name: 1})
+    text = ' '.join(campaign.wrong)
+    assert all(w in text for w in ('differ', 'left over: .tmp-x', 'was done twice', 'not all runs are done'))
+    (campaign.home/'journal').write_text('a 1 0 10.0\na 1 1 30.0\na 2 1 20.0\n')
+    assert campaign.overlaps() == 1

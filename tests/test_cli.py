@@ -11,7 +11,7 @@ SETTINGS = dict(steps=3, pause=0.)
 
 def fake_studies():
     "A registry with one study that is lived by the tiny notebook"
-    preset = SimpleNamespace(doc='for tests', minutes=.1, plrs=(.1, .2))
+    preset = SimpleNamespace(doc='for tests', minutes=.1, plrs=(.1, .2), variants=({},))
     means = lambda tables: tables['metrics'].groupby('plr').value.mean()
     rows = lambda tables, study: [dict(PLR=plr, test=f'{v:.1f}') for plr, v in means(tables).items()]
     tiny = SimpleNamespace(id='tiny', title='A tiny study', template='tests/tiny_plr.ipynb', needs='',

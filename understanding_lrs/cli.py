@@ -97,7 +97,7 @@ def studies():
     """
     for s in _part('studies').STUDIES.values():
         print(f"{s.id}: {s.title}" + (f"; needs {s.needs}" if s.needs else ''))
-        print_rows([dict(preset=k, runs=len(p.plrs), minutes=p.minutes, about=p.doc) for k, p in s.presets.items()])
+        print_rows([dict(preset=k, runs=len(p.plrs)*len(p.variants), minutes=p.minutes, about=p.doc) for k, p in s.presets.items()])
 
 # %% ../nbs/17_cli.ipynb #ac02ae21
 def _studies(incomplete:str): return [s for s in _part('studies').STUDIES if s.startswith(incomplete)]

@@ -172,7 +172,7 @@ def exam(config:SyntheticConfig): # utility and noise play no role: see `Lesson`
     "Single-feature test sets, kept because drawing them takes as long as training"
     return single_feature_sets(config)
 
-# %% ../nbs/16_explore.ipynb #8caf6b0d
+# %% ../nbs/16_explore.ipynb #6afab0bc
 class Lesson:
     "The training of one setting, as far as it was followed"
     def __init__(self, s:Settings, threads:int=min(2, os.cpu_count() or 1)):
@@ -186,7 +186,7 @@ class Lesson:
         rng, aside = stream('probe', s.seed), np.zeros((s.n_features, 12), bool)
         self.others = torch.tensor(fill(self.config, rng.integers(0, 2, 12), aside, rng), dtype=torch.float32) # tell nothing
         self.border = SHAPES[s.shape].border(240, s.margin, rng)
-        self.exam = exam(replace(self.config, utility=1., noise=0., n_train=1))
+        self.exam = ThreadPoolExecutor(1).submit(exam, replace(self.config, utility=1., noise=0., n_train=1)) # ready when training is
 
     def _stage(self, stack, end):
         return Stage(stack, self.sets, GRID, end, evals=looks(self.settings.steps), swa_k=(AVERAGED,), ckpt_every=EVERY,
@@ -197,7 +197,7 @@ class Lesson:
         old, later = self.stage, next(m for m in self.marks if m > self.stage.steps)
         self.stage = self._stage(old.stack, later).load(old.state() | dict(sums=torch.zeros_like(old.sums)))
 
-# %% ../nbs/16_explore.ipynb #fb0446a4
+# %% ../nbs/16_explore.ipynb #1ec16634
 def _now(self, doing, tuned=0, flr=0.): # tuned: steps of fine-tuning done since the mark
     "A snapshot"
     st, m = self.stage, self.marks
@@ -214,7 +214,7 @@ def _tune(self, flr):
         if not fine.done: yield self._now('fine-tuning', fine.step)
     nets = dict(zip(NETWORKS, (base.stack, base.stack.at(base.averages()[AVERAGED]), fine.stack)))
     acc = {k: evaluate(n, self.sets.x_test, self.sets.y_test, threads=self.threads)[1].numpy() for k,n in nets.items()}
-    single = {k: single_feature_accuracy(n, *self.exam, threads=self.threads).numpy() for k,n in nets.items()}
+    single = {k: single_feature_accuracy(n, *self.exam.result(), threads=self.threads).numpy() for k,n in nets.items()}
     bounds = lines(base.steps, self.stage.curve_steps, self.stage.curves, self.settings.seed)
     self.readings = Readings(base.steps, flr, bounds, nets, acc, single)
     yield self._now('read', half)
@@ -410,15 +410,15 @@ class Losses:
         self.ax.set_xlim(1, 1.15*f.settings.steps)
         self.title.set_text(f"training loss of all {len(GRID)} rates\nblack: PLR {rate(f.settings.lr)}")
 
-# %% ../nbs/16_explore.ipynb #72efe7dd
+# %% ../nbs/16_explore.ipynb #7e706359
 class OverRates:
     "A logarithmic axis over the grid, regimes as bands, the chosen rate as a line"
     def __init__(self, ax, plrs=GRID):
-        self.bands = {r: ax.axvspan(1e-3, 1e-2, color=TINTS[r], lw=0, zorder=-3) for r in TINTS}
+        self.bands = {r: ax.axvspan(1e-3, 1e-2, color=TINTS[r], alpha=.8, lw=0, zorder=-3) for r in TINTS}
         look = dict(transform=ax.get_xaxis_transform(), ha='center', va='top', color=FAINT, fontweight='bold')
         self.names = {r: ax.text(1e-3, .985, r, **look) for r in TINTS}
         self.here, self.title = ax.axvline(1e-2, color=INK, lw=1.2, zorder=1), titled(ax)
-        self.moving = [self.here, self.title]
+        self.moving = [*self.bands.values(), *self.names.values(), self.here, self.title]
         ax.set(xscale='log', xlim=(plrs[0]/1.2, plrs[-1]*1.2), xlabel='PLR (learning rate of pre-training)')
         ax.xaxis.set_major_formatter(DECADES); ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
 
@@ -438,9 +438,8 @@ class Accuracies(OverRates):
     def __init__(self, ax):
         super().__init__(ax)
         self.lines = {k: ax.plot([], [], marker=m, color=c, ms=3.4, label=k)[0] for k,(c,m) in STAGES.items()}
-        self.moving += self.lines.values()
         ax.set(ylabel='test accuracy, %', ylim=(44, 101))
-        ax.legend(loc='upper right', bbox_to_anchor=(1, .93))
+        self.moving += [*self.lines.values(), ax.legend(loc='upper right', bbox_to_anchor=(1, .93))]
     def show(self, f):
         super().show(f)
         for k,line in self.lines.items(): line.set_data(GRID, f.acc[k])
@@ -452,15 +451,15 @@ class Features(OverRates):
         super().__init__(ax)
         colors = [RED, *shades(15, .1, .9)]
         self.lines = [ax.plot([], [], color=c, lw=1 + .8*(k == 0), zorder=3 - k/20)[0] for k,c in enumerate(colors)]
-        self.moving += self.lines
         ax.set(ylabel='accuracy on one feature, %', ylim=(44, 101))
-        ax.legend([self.lines[i] for i in (0, 1, 8)], ['best feature', 'second', 'others'], loc='upper right', bbox_to_anchor=(1, .93))
+        key = [self.lines[i] for i in (0, 1, 8)], ['best feature', 'second', 'others']
+        self.moving += [*self.lines, ax.legend(*key, loc='upper right', bbox_to_anchor=(1, .93))]
     def show(self, f):
         super().show(f)
         for k,line in enumerate(self.lines): line.set_data(*((GRID, f.ranks[:, k]) if k < f.ranks.shape[1] else ([], [])))
         self.title.set_text(f"features of the {f.settings.network} network,\nsorted at every rate")
 
-# %% ../nbs/16_explore.ipynb #84ee86d7
+# %% ../nbs/16_explore.ipynb #46edcdd7
 WIDE, HIGH, DPI = 10., 5.9, 115 # inches, pixels an inch
 BOXES = [(.04, .565, .219, .376), (.295, .565, .219, .376), (.585, .6, .405, .34),       # left, bottom, width, height
          (.055, .085, .255, .35), (.385, .085, .265, .35), (.725, .085, .265, .35)]
@@ -499,7 +498,7 @@ class Page(Board):
     def __init__(self):
         kinds = Plane, lambda ax: Plane(ax, answers=False), Ranked, Losses, Accuracies, Features
         super().__init__(lambda axes: [kind(ax) for kind,ax in zip(kinds, axes)], (WIDE, HIGH), BOXES)
-    def show(self, f:Frame): return super().show(f, (f.spans, f.settings.steps))
+    def show(self, f:Frame): return super().show(f, f.settings.steps)
 
 # %% ../nbs/16_explore.ipynb #65c3a9b4
 STRIP = (GRID[6], GRID[11], GRID[14], GRID[19]) # small, just above the threshold, larger, far too large
@@ -801,7 +800,7 @@ def run_frame(
                     {k: _mean(view, 'metrics', metric='test_acc', **c) for k,c in stages.items()}, geometry('angle', 'mean'),
                     geometry('train_barrier', 'median'), loss, ranks)
 
-# %% ../nbs/16_explore.ipynb #0fd8d24c
+# %% ../nbs/16_explore.ipynb #51920a47
 class Paths:
     "Training loss over steps, one line a network"
     def __init__(self, ax, stage, title):
@@ -824,10 +823,9 @@ class Over(OverRates):
     def __init__(self, ax, plrs, field, looks, title, **axis): # looks: name -> (label, colour, marker)
         super().__init__(ax, plrs)
         self.lines = {k: ax.plot([], [], marker=m, color=c, ms=3.2, label=label)[0] for k,(label,c,m) in looks.items()}
-        self.moving += self.lines.values()
         self.field, self.what = field, title
         ax.set(**axis)
-        ax.legend(loc='upper right', bbox_to_anchor=(1, .93))
+        self.moving += [*self.lines.values(), ax.legend(loc='upper right', bbox_to_anchor=(1, .93))]
     def show(self, f:RunFrame):
         super().show(f)
         for k,line in self.lines.items(): line.set_data(f.plrs, getattr(f, self.field)[k])
@@ -848,14 +846,14 @@ class Profile:
         lack = [k for k in STAGES if k not in f.ranks]
         self.title.set_text(f"features at PLR {rate(f.lr)}, one line a network" + (f"\nnot read: {', '.join(lack)}" if lack else '\n '))
 
-# %% ../nbs/16_explore.ipynb #df0adb28
+# %% ../nbs/16_explore.ipynb #21ad7950
 class RunPage(Board):
     "The six panels of finished runs"
     def __init__(self, plrs):
         pairs, looks = {k: (label, c, 'o') for k,(label,c) in PAIRS.items()}, {k: (k, c, m) for k,(c,m) in STAGES.items()}
         def make(ax):
             last = Over(ax[5], plrs, 'angle', pairs, 'angle between the same pairs', ylabel='angle, radians', ylim=(-.08, 1.9))
-            ax[5].get_legend().remove()
+            last.moving.pop().remove() # its legend is that of the panel before
             return [Paths(ax[0], 'pretrain', 'pre-training'), Paths(ax[1], 'finetune', 'fine-tuning'), Profile(ax[2]),
                     Over(ax[3], plrs, 'acc', looks, 'mean test accuracy', ylabel='test accuracy, %', ylim=(44, 101)),
                     Over(ax[4], plrs, 'barrier', pairs, 'median training error barrier', ylabel='barrier, pp', ylim=(-.5, 50)), last]

@@ -19,6 +19,7 @@ def fake_studies():
     known = dict(tiny=tiny)
     def study_of(id): return known[pick(id, known, 'study')]
     def protocols(study, name, plrs=None, data_seeds=(1,), train_seeds=(1,), overrides=None):
+        if data_seeds is None: data_seeds = (1,)
         p = study_of(study).presets[pick(name, study_of(study).presets, 'preset')]
         settings = check_settings(overrides or {}, SETTINGS)
         return [Protocol(study, plr, [.01], [], data_seeds, train_seeds, settings=settings) for plr in plrs or p.plrs]
@@ -50,7 +51,15 @@ def ulrs(monkeypatch, tmp_path, capsys):
     ('status tinny', "did you mean 'tiny'?"),
     ('tables tiny --out x', 'no finished run in runs; first: ulrs sweep tiny'),
     ('tables tinny --out x --preset smoke', "did you mean 'tiny'?"),
-    ('bench tiny', "unknown benchmark 'tiny'")])
+    ('bench tiny', "unknown benchmark 'tiny'"),
+    ('sweep tiny --time-limit soon', "expected a time such as 45s, 30m or 1h30m, got 'soon'"),
+    ('sweep tiny --time-limit 0', "got '0'"),
+    ('sweep tiny --scheduler nowhere', "expected tcp://host:port, got 'nowhere'"),
+    ('sweep tiny --scheduler tcp://127.0.0.1:9 --inline', 'choose one of them'),
+    ('sweep tiny --per-gpu=-1', 'per_gpu: expected a whole number'),
+    ('tables tiny --out x --set steps=4', 'name the preset'),
+    ('show abc', "unknown run in runs, 'abc'"),
+    ('pack a.tar', 'there is no run to pack')])
 def test_wrong_input_is_one_line(ulrs, words, part):
     code, out, err = ulrs(words)
     assert (code, out) == (2, '') and err.startswith('ulrs: ') and part in err and err.count('\n') == 1
@@ -60,8 +69,11 @@ def test_usage_errors(ulrs, words):
     code, out, err = ulrs(words)
     assert code == 2 and 'Traceback' not in err
 
-@pytest.mark.parametrize('verb', ['studies', 'sweep', 'status', 'tables', 'figures', 'bench'])
-def test_help_of_the_final_verbs(ulrs, verb): assert ulrs(f'{verb} --help')[0] == 0
+@pytest.mark.parametrize('verb', ['studies', 'sweep', 'status', 'show', 'tables', 'figures', 'claims', 'bench',
+                                  'pack', 'unpack', 'clean'])
+def test_help_of_the_final_verbs(ulrs, verb):
+    code, out, _ = ulrs(f'{verb} --help')
+    assert code == 0 and f'ulrs {verb}' in out.split('\n', 3)[3] and 'Example' in out # beside the line of usage
 
 def test_lists_studies(ulrs):
     code, out, _ = ulrs('studies')
@@ -138,3 +150,113 @@ sys.exit('torch' in sys.modules)"""
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0 and '1000 done' in done.stdout
     assert used() - before < 2 # processor seconds: other work on the machine does not count
+
+def some(n=3):
+    "Finished runs of the preset, made without a kernel"
+    import pandas as pd
+    made = []
+    for p in fake_studies().protocols('tiny', 'smoke', plrs=[.1, .2, .3][:n]):
+        run = Run('runs', p).start()
+        run.write_table('metrics', pd.DataFrame([dict(run=p.short, plr=p.plr, data_seed=1, metric='test_acc', value=90.)]))
+        run.finish(dict(seconds=1.))
+        made.append(run)
+    return made
+
+def test_show(ulrs):
+    run, *_ = some()
+    for words in (run.protocol.short, run.folder.name, f'runs/tiny/{run.folder.name}', 'plr=1.000e-01'):
+        code, out, _ = ulrs(f'show {words}')
+        assert code == 0 and 'done' in out and run.protocol.key in out and 'tables: metrics' in out and 'torch' in out
+    assert 'write more of it' in ulrs('show plr')[2]
+
+def test_pack_here_unpack_there(ulrs, tmp_path):
+    some()
+    assert ulrs('pack a.tar.gz --study tiny')[:2][0] == 0
+    code, out, _ = ulrs('unpack a.tar.gz --runs there')
+    assert code == 0 and out.count('done, new') == 3
+    assert '3 done' in ulrs('status --runs there --deep')[1]
+    (tmp_path/'a.tar.gz').write_bytes(b'no tar')
+    code, _, err = ulrs('unpack a.tar.gz')
+    assert code == 2 and err.count('\n') == 1 and 'not a whole pack' in err
+
+def test_clean_asks_and_spares_finished_runs(ulrs, monkeypatch):
+    some()
+    Run('runs', Protocol('tiny', .9)).start()
+    code, _, err = ulrs('clean')
+    assert code == 2 and 'say so with --yes' in err and len(runs.find_runs('runs')) == 4
+    monkeypatch.setattr(sys, 'stdin', SimpleNamespace(isatty=lambda: True, readline=lambda *_: 'n\n'))
+    monkeypatch.setattr('typer.confirm', lambda text: False)
+    assert 'nothing was deleted' in ulrs('clean')[1] and len(runs.find_runs('runs')) == 4
+    assert '1 runs deleted' in ulrs('clean --yes')[1] and len(runs.find_runs('runs')) == 3
+    assert 'nothing to clean' in ulrs('clean --yes')[1]
+    assert '3 runs deleted' in ulrs('clean --finished --yes')[1] and not runs.find_runs('runs')
+
+def test_clean_leaves_a_run_alone_that_is_written(ulrs):
+    run = Run('runs', Protocol('tiny', .9))
+    with run.lock():
+        run.start()
+        assert '1 running' in ulrs('status')[1] and 'nothing to clean' in ulrs('clean --yes')[1]
+    assert '1 partial' in ulrs('status')[1]
+
+def test_status_deep_reads_every_byte(ulrs, monkeypatch):
+    monkeypatch.setattr(runs, 'SMALL', 10)
+    run = some(1)[0]
+    data = (run/'metrics.csv').read_bytes()
+    (run/'metrics.csv').write_bytes(data.replace(b'90', b'91'))
+    assert '1 done' in ulrs('status')[1] and '1 damaged' in ulrs('status --deep')[1]
+
+def preset_of(out): return json.loads((Path(out)/'tables.json').read_text())['preset']
+
+def test_a_changed_preset_is_called_custom(ulrs):
+    some(2)
+    code, _, err = ulrs('tables tiny --preset smoke --out a')
+    assert (code, err, preset_of('a')) == (0, '', 'smoke')
+    code, out, _ = ulrs('sweep tiny --preset smoke --set steps=5')
+    assert code == 0 and "custom: these runs are not those of the preset 'smoke'" in out and 'ulrs figures' not in out
+    code, _, err = ulrs('tables tiny --preset smoke --set steps=5 --out b')
+    assert code == 0 and 'called custom' in err and preset_of('b') == 'custom'
+    assert ulrs('tables tiny --preset smoke --set steps=3 --out c')[0] == 0 and preset_of('c') == 'smoke' # not a change
+    assert ulrs('tables tiny --out d')[0] == 0 and preset_of('d') == 'custom' # both together
+
+def test_published_runs_are_left_out_when_asked(ulrs, tmp_path, monkeypatch):
+    from understanding_lrs import cli
+    some(1)
+    assert ulrs('tables tiny --out figures/data/tiny/smoke')[0] == 0
+    assert ulrs('clean --finished --yes')[0] == 0
+    monkeypatch.setattr(cli, 'project_root', lambda: tmp_path)
+    assert '2 to do, 0 done;' in ulrs('sweep tiny --preset smoke --dry-run')[1]
+    assert '1 to do, 0 done, 1 published' in ulrs('sweep tiny --preset smoke --dry-run --skip-published')[1]
+
+def test_retry_failed(ulrs):
+    assert ulrs('sweep tiny --plr 2')[0] == 1
+    out = ulrs('sweep tiny --plr .1,2 --retry-failed --dry-run')[1]
+    assert '1 to do, 0 done' in out and 'plr=2.000e+00' in out
+
+def test_a_folder_that_cannot_be_written(ulrs, tmp_path):
+    (tmp_path/'runs').write_text('a file')
+    code, out, err = ulrs('sweep tiny')
+    assert (code, out, err.count('\n')) == (2, '', 1) and 'cannot keep runs there' in err
+
+def test_outside_a_checkout(ulrs, monkeypatch, tmp_path):
+    "An installed package has no experiment notebooks; status, tables and the like work all the same"
+    import understanding_lrs
+    some(1)
+    monkeypatch.setattr(understanding_lrs, '__file__', str(tmp_path/'site-packages/understanding_lrs/__init__.py'))
+    code, out, err = ulrs('sweep tiny')
+    assert (code, out, err.count('\n')) == (2, '', 1) and 'run from a clone of it' in err
+    assert '1 done' in ulrs('status')[1] and ulrs('tables tiny --out x')[0] == 0
+
+def test_a_newer_run_is_named_and_left_alone(ulrs):
+    run = Run('runs', fake_studies().protocols('tiny', 'smoke')[0]).start()
+    (run/'protocol.json').write_text((run/'protocol.json').read_text().replace('"schema": 1', '"schema": 2'))
+    code, out, err = ulrs('sweep tiny --preset smoke')
+    assert code == 2 and 'update the package' in err and err.count('\n') == 1
+    assert '1 newer' in ulrs('status')[1] and 'nothing to clean' in ulrs('clean --yes')[1]
+
+@pytest.mark.parametrize('words,part', [('sweep ', 'tiny'), ('sweep tiny --preset ', 'smoke'), ('', 'unpack'), ('show ', 'plr=1.000e-01')])
+def test_shell_completion(ulrs, monkeypatch, words, part):
+    some(1)
+    monkeypatch.setenv('_ULRS_COMPLETE', 'complete_bash')
+    monkeypatch.setenv('COMP_WORDS', f'ulrs {words}')
+    monkeypatch.setenv('COMP_CWORD', str(1 + words.count(' ')))
+    assert part in ulrs('')[1]

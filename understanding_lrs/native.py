@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['C_ROWS', 'C_PRODUCTS', 'C_GRADIENT', 'C_NORM', 'C_WORK', 'C_FORWARD', 'C_BACKWARD', 'C_STEP', 'C_EVALUATE', 'SOURCE',
-           'FLAGS', 'cache_dir', 'compile_kernel', 'kernel', 'pad', 'train_native_', 'evaluate_native']
+           'FLAGS', 'cache_dir', 'compile_kernel', 'load_kernel', 'kernel', 'ready', 'share_out', 'pad',
+           'train_native_', 'evaluate_native']
 
 # %% ../nbs/06_native.ipynb #5fcfb2aa
 import ctypes, hashlib, math, os, shutil, subprocess, tempfile, warnings
@@ -264,10 +265,11 @@ def cache_dir() -> Path: # $ULRS_CACHE, or ~/.cache/understanding_lrs
     "Where compiled kernels are kept"
     return Path(os.environ.get('ULRS_CACHE') or Path.home()/'.cache'/'understanding_lrs')
 
-# %% ../nbs/06_native.ipynb #73b10eb7
+# %% ../nbs/06_native.ipynb #6b5e9de4
 def compile_kernel(
     source:str=SOURCE,    # C
     compiler:str|None=None, # $CC, cc, gcc or clang, whichever is there first
+    name:str='mlp',       # what the library is called, before a hash
 ) -> Path:                # the shared library
     "Compile `source` unless the cache has it; raises RuntimeError or OSError with what went wrong"
     cc = compiler or os.environ.get('CC') or next((c for c in ('cc', 'gcc', 'clang') if shutil.which(c)), None)
@@ -277,8 +279,8 @@ def compile_kernel(
         if done.returncode: raise RuntimeError(f"{cc} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         return done.stdout
     target = run(['-march=native', '-dM', '-E', '-x', 'c', '-'], input='') # macros: compiler version and processor features
-    name = hashlib.sha256('\0'.join([source, *FLAGS, target]).encode()).hexdigest()[:16]
-    lib = cache_dir()/f"mlp-{name}.so"
+    mark = hashlib.sha256('\0'.join([source, *FLAGS, target]).encode()).hexdigest()[:16]
+    lib = cache_dir()/f"{name}-{mark}.so"
     if lib.exists(): return lib
     lib.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=lib.parent) as tmp:
@@ -286,27 +288,40 @@ def compile_kernel(
         os.replace(f'{tmp}/k.so', lib)
     return lib
 
-# %% ../nbs/06_native.ipynb #8e4993d6
+# %% ../nbs/06_native.ipynb #72b27e08
 @lru_cache(maxsize=None)
-def kernel() -> ctypes.CDLL|None: # None where it cannot be had, or ULRS_NATIVE=0
-    "The compiled library, tried once a process"
+def load_kernel(
+    source:str=SOURCE, name:str='mlp', # as in `compile_kernel`
+) -> ctypes.CDLL|None: # None where it cannot be had, or ULRS_NATIVE=0
+    "A compiled library, tried once a process"
     if os.environ.get('ULRS_NATIVE') == '0': return None
-    try: return ctypes.CDLL(str(compile_kernel()))
+    try: return ctypes.CDLL(str(compile_kernel(source, name=name)))
     except (RuntimeError, OSError, subprocess.SubprocessError) as e:
-        warnings.warn(f"training falls back to batched PyTorch, about 10 times slower: {e}", stacklevel=2)
+        warnings.warn(f"training falls back to PyTorch, several times slower: {e}", stacklevel=2)
         return None
 
-# %% ../nbs/06_native.ipynb #3a55e04a
+def kernel() -> ctypes.CDLL|None: # as `load_kernel`
+    "The library of the MLP"
+    return load_kernel()
+
+# %% ../nbs/06_native.ipynb #d8d7f81b
 class _Spec(ctypes.Structure):
     _fields_ = [(n, ctypes.c_int64) for n in ('in_dim', 'width', 'depth', 'batch', 'n', 'ldx')] + [('eps', ctypes.c_float)]
 
-def _ready(name, t, dtype, shape):
+def ready(
+    name:str, t:Tensor, dtype, shape, # what it is, and what C expects
+) -> Tensor:                          # contiguous
     "Refuse what C would misread"
     if t.dtype != dtype or tuple(t.shape) != tuple(shape) or t.device.type != 'cpu':
         raise ValueError(f"{name} must be {dtype} {tuple(shape)} on the CPU, got {t.dtype} {tuple(t.shape)} on {t.device}")
     return t.contiguous()
 
-def _call(function, s, k, threads, *tensors_and_ints):
+def share_out(
+    function, s,       # C function and the structure it takes first
+    k:int,             # networks
+    threads:int,       # each takes a share of them
+    *tensors_and_ints, # further arguments
+):
     "One C call a thread, each for its share of the K networks"
     def one(a, b):
         args = [ctypes.c_void_p(t.data_ptr()) if isinstance(t, Tensor) else ctypes.c_int64(t) for t in tensors_and_ints]
@@ -326,7 +341,7 @@ def _spec(spec, x, batch):
     if spec.depth > 8: raise ValueError(f"the kernel has at most 8 hidden layers, got {spec.depth}")
     return _Spec(spec.in_dim, spec.width, spec.depth, batch, x.shape[1], x.shape[2], spec.eps)
 
-# %% ../nbs/06_native.ipynb #0e3f3382
+# %% ../nbs/06_native.ipynb #88f5e1c5
 def train_native_(
     spec:MLPSpec,     # sizes of every network
     w:Tensor,         # (K, P) float32 on the unit sphere; changed in place
@@ -344,12 +359,12 @@ def train_native_(
     if not w.is_contiguous(): raise ValueError("w must be contiguous, it is changed in place")
     for name,i,top in (('data', data, d), ('order_of', order_of, r), ('order', order, n)):
         if i.numel() and not (0 <= int(i.min()) and int(i.max()) < top): raise ValueError(f"{name} must lie in 0..{top - 1}")
-    _call(kernel().ulrs_train, _spec(spec, x, batch), k, threads, _ready('w', w, torch.float32, (k, spec.n_params)),
-          _ready('readout', readout, torch.float32, (k, spec.width)), _ready('x', x, torch.float32, (d, n, -(-spec.in_dim//8)*8)),
-          _ready('y', y, torch.float32, (d, n)), _ready('data', data, torch.int64, (k,)), _ready('order', order, torch.int32, order.shape),
-          _ready('order_of', order_of, torch.int64, (k,)), _ready('lr', lr, torch.float32, (k,)), steps)
+    share_out(kernel().ulrs_train, _spec(spec, x, batch), k, threads, ready('w', w, torch.float32, (k, spec.n_params)),
+          ready('readout', readout, torch.float32, (k, spec.width)), ready('x', x, torch.float32, (d, n, -(-spec.in_dim//8)*8)),
+          ready('y', y, torch.float32, (d, n)), ready('data', data, torch.int64, (k,)), ready('order', order, torch.int32, order.shape),
+          ready('order_of', order_of, torch.int64, (k,)), ready('lr', lr, torch.float32, (k,)), steps)
 
-# %% ../nbs/06_native.ipynb #57f28b32
+# %% ../nbs/06_native.ipynb #7e7c7933
 def evaluate_native(
     spec:MLPSpec, w:Tensor, readout:Tensor, x:Tensor, y:Tensor, data:Tensor, # as in `train_native_`
     threads:int=1,
@@ -358,7 +373,7 @@ def evaluate_native(
     k, (d, n, ld) = len(w), x.shape
     if data.numel() and not (0 <= int(data.min()) and int(data.max()) < d): raise ValueError(f"data must lie in 0..{d - 1}")
     loss, right = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
-    _call(kernel().ulrs_evaluate, _spec(spec, x, 1), k, threads, _ready('w', w, torch.float32, (k, spec.n_params)),
-          _ready('readout', readout, torch.float32, (k, spec.width)), _ready('x', x, torch.float32, (d, n, -(-spec.in_dim//8)*8)),
-          _ready('y', y, torch.float32, (d, n)), _ready('data', data, torch.int64, (k,)), loss, right)
+    share_out(kernel().ulrs_evaluate, _spec(spec, x, 1), k, threads, ready('w', w, torch.float32, (k, spec.n_params)),
+          ready('readout', readout, torch.float32, (k, spec.width)), ready('x', x, torch.float32, (d, n, -(-spec.in_dim//8)*8)),
+          ready('y', y, torch.float32, (d, n)), ready('data', data, torch.int64, (k,)), loss, right)
     return loss, 100*right

@@ -1,5 +1,5 @@
 """Where runs are executed does not show in their tables: inline, local, on a Dask cluster, also when a worker is killed."""
-import dataclasses, os, re, signal, socket, subprocess, sys, time
+import contextlib, dataclasses, os, re, signal, socket, subprocess, sys, threading, time
 from pathlib import Path
 import psutil, pytest
 from understanding_lrs import sweep as module
@@ -31,24 +31,28 @@ def kernels(process):
         except psutil.Error: pass # it has just ended
     return found
 
-@pytest.fixture(scope='module')
-def cluster():
-    "A scheduler and three workers, each a process of its own, on loopback"
+@contextlib.contextmanager
+def dask_cluster(n):
+    "A scheduler and n workers, each a process of its own, on loopback"
     port = free_port()
     address, dask = f'tcp://127.0.0.1:{port}', [sys.executable, '-m', 'dask']
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     started = [subprocess.Popen([*dask, 'scheduler', '--host', '127.0.0.1', '--port', str(port), '--no-dashboard'], **quiet)]
     worker = [*dask, 'worker', address, '--nthreads', '1', '--no-nanny', '--no-dashboard', '--host', '127.0.0.1']
-    started += [subprocess.Popen([*worker, '--name', f'w{i}'], **quiet) for i in range(3)]
+    started += [subprocess.Popen([*worker, '--name', f'w{i}'], **quiet) for i in range(n)]
     try:
         from distributed import Client
-        with Client(address, timeout=30, set_as_default=False) as client: client.wait_for_workers(3, timeout=60)
+        with Client(address, timeout=30, set_as_default=False) as client: client.wait_for_workers(n, timeout=60)
         yield address, started
     finally:
         for p in started:
             try: os.killpg(p.pid, signal.SIGKILL)
             except ProcessLookupError: pass
             p.wait()
+
+@pytest.fixture(scope='module')
+def cluster():
+    with dask_cluster(3) as address_and_processes: yield address_and_processes
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
@@ -81,6 +85,22 @@ print(result); sys.exit(result.exit_code)"""
     assert (tables(tmp_path), files(tmp_path)) == undisturbed
     assert orphans and all(not k.is_running() or k.status() == psutil.STATUS_ZOMBIE for k in orphans)
     assert not list(tmp_path.glob('.*'))
+
+def test_the_scheduler_dies(tmp_path, undisturbed, capfd):
+    "Said soon, once a run and in words; the kernels end, and another sweep ends with the tables of an undisturbed one"
+    with dask_cluster(1) as (address, started):
+        def strike():
+            until(lambda: any(r.read_progress().get('stage') == 'pretrain' for r in find_runs(tmp_path)))
+            started[0].kill()
+            dead.append(time.time())
+        dead = []
+        threading.Thread(target=strike).start()
+        result = sweep(SLOW, tmp_path, TINY, executor=address, progress='plain')
+        assert time.time() - dead[0] < 30 and result.exit_code == 1 and len(result.failed) == 4
+        assert {f.error for f in result.failed} == {module.LOST} and 'Traceback' not in capfd.readouterr().err
+        until(lambda: not kernels(started[1]) and not any(r.owner() for r in find_runs(tmp_path)))
+    assert sweep(SLOW, tmp_path, TINY, workers=4, progress='none').exit_code == 0
+    assert (tables(tmp_path), files(tmp_path)) == undisturbed
 
 def test_dask_failure_and_second_call(tmp_path, cluster):
     protocols = [P, dataclasses.replace(P, plr=2.)]

@@ -11,11 +11,12 @@ SETTINGS = dict(steps=3, pause=0.)
 
 def fake_studies():
     "A registry with one study that is lived by the tiny notebook"
-    preset = SimpleNamespace(doc='for tests', minutes=.1, plrs=(.1, .2), variants=({},))
+    preset = SimpleNamespace(doc='for tests', minutes=.1, mib=600., plrs=(.1, .2), data_seeds=(1,), variants=({},))
+    untold = SimpleNamespace(**vars(preset) | dict(mib=0., data_seeds=()))
     means = lambda tables: tables['metrics'].groupby('plr').value.mean()
     rows = lambda tables, study: [dict(PLR=plr, test=f'{v:.1f}') for plr, v in means(tables).items()]
-    tiny = SimpleNamespace(id='tiny', title='A tiny study', template='tests/tiny_plr.ipynb', needs='',
-                           presets=dict(smoke=preset, laptop=preset), summary=rows)
+    tiny = SimpleNamespace(id='tiny', title='A tiny study', template='tests/tiny_plr.ipynb', needs='', per_gpu=0,
+                           presets=dict(smoke=preset, laptop=preset, untold=untold), summary=rows)
     known = dict(tiny=tiny)
     def study_of(id): return known[pick(id, known, 'study')]
     def protocols(study, name, plrs=None, data_seeds=(1,), train_seeds=(1,), overrides=None):
@@ -44,6 +45,9 @@ def ulrs(monkeypatch, tmp_path, capsys):
     ('sweep tiny --plr=-1', "plr must be a positive number, got '-1'"),
     ('sweep tiny --data-seeds 3..1', 'range 3..1 is empty'),
     ('sweep tiny --data-seeds 1,1', 'data_seeds must be distinct'),
+    ('sweep tiny --seeds 1..3 --data-seeds 1', '--seeds and --data-seeds say the same: choose one of them'),
+    ('sweep tiny --preset untold --seeds 1 --train-seeds 1', '--seeds and --train-seeds say the same'),
+    ('sweep tiny --seeds 3..1', 'data_seeds: range 3..1 is empty'),
     ('sweep tiny --set stps=3', "unknown setting 'stps'; did you mean 'steps'?"),
     ('sweep tiny --set steps', "expected name=value, got 'steps'"),
     ('sweep tiny --set steps=x', "steps: expected int (like 3), got 'x'"),
@@ -77,7 +81,20 @@ def test_help_of_the_final_verbs(ulrs, verb):
 
 def test_lists_studies(ulrs):
     code, out, _ = ulrs('studies')
-    assert code == 0 and 'tiny: A tiny study' in out and 'smoke' in out and 'for tests' in out
+    assert code == 0 and 'tiny: A tiny study; needs no data to fetch' in out and 'MiB a run' in out
+    known = [line.split() for line in out.splitlines() if 'for tests' in line]
+    told, untold = ['2', '0.1', '600', 'for', 'tests'], ['2', '0.1', 'for', 'tests']
+    assert known == [['smoke', *told], ['laptop', *told], ['untold', *untold]]
+
+@pytest.mark.parametrize('words,part', [
+    ('--seeds 4..5', 'd4-5_t1'), ('--preset untold --seeds 4..5', 'd1_t4-5'), ('--seeds 4 --train-seeds 2', 'd4_t2')])
+def test_seeds_are_those_of_the_main_role(ulrs, words, part):
+    code, out, _ = ulrs(f'sweep tiny --plr .1 --dry-run {words}')
+    assert code == 0 and f'plr=1.000e-01_{part}_' in out
+
+def test_a_plan_costs_its_share_of_the_preset(ulrs):
+    for words, time in (('', '6 s'), ('--plr .1', '3 s'), ('--plr .1 --seeds 1..4', '12 s')):
+        assert ulrs(f'sweep tiny --preset smoke --dry-run {words}')[1].endswith(f'about {time}\n')
 
 def test_sweep_from_plan_to_tables(ulrs, tmp_path):
     code, out, _ = ulrs('sweep tiny --preset smoke --dry-run')

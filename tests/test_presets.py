@@ -1,10 +1,12 @@
 """Every preset asks for exactly the runs that its protocol names: grid, seeds, lengths, orders."""
 import math
-import numpy as np, pytest
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
 from understanding_lrs.runs import InputError, missing, networks
 from understanding_lrs.studies import CAPTION, GRID, HIGH, LOW, STUDIES, UTILITIES, fine_tunings, protocols
 from understanding_lrs.synthetic import SHAPES
 
+DATA = Path(__file__).resolve().parent.parent/'figures'/'data'
 PUBLISHED = """3.162e-5 5.623e-5 1.000e-4 1.778e-4 3.162e-4 5.623e-4 1.000e-3 1.778e-3 3.162e-3 5.623e-3 7.499e-3 1.000e-2
                1.334e-2 1.778e-2 2.371e-2 3.162e-2 4.217e-2 5.623e-2 1.000e-1 1.778e-1 3.162e-1 5.623e-1 1.000e+0"""
 FULL = dict(shape='tick', margin=.1, noise=0., n_train=512, n_test=2000, width=32, depth=2, batch=16, in_dim=32, steps=40_000, ft_steps=20_000, ckpt_every=100)
@@ -46,6 +48,16 @@ def test_utilities_run_every_shape():
 
 @pytest.mark.parametrize('study', STUDIES)
 def test_smoke_is_small(study): assert steps(protocols(study, 'smoke')) < 20_000
+
+LEDGERS = [(s, p) for s in STUDIES for p in STUDIES[s].presets if not STUDIES[s].per_gpu and (DATA/s/p/'runs.csv').exists()] # of CPUs
+@pytest.mark.parametrize('study, preset', LEDGERS)
+def test_what_a_preset_says_it_needs_is_what_was_recorded(study, preset):
+    "memory of its largest run within a quarter, time of all runs on two cores within a factor of two"
+    runs, said = pd.read_csv(DATA/study/preset/'runs.csv'), STUDIES[study].presets[preset]
+    assert runs.peak_mib.max() == pytest.approx(said.mib, rel=.25)
+    assert .5 < runs.seconds.sum()/120/said.minutes < 2
+
+def test_every_preset_says_what_it_needs(): assert LEDGERS and all(p.mib and p.minutes for s in STUDIES.values() for p in s.presets.values())
 
 @pytest.mark.parametrize('study, preset', [(s, p) for s in STUDIES for p in STUDIES[s].presets])
 def test_no_two_runs_are_the_same(study, preset):

@@ -33,6 +33,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'understanding_lrs.cli._part': ('cli.html#_part', 'understanding_lrs/cli.py'),
                                        'understanding_lrs.cli._presets': ('cli.html#_presets', 'understanding_lrs/cli.py'),
                                        'understanding_lrs.cli._published': ('cli.html#_published', 'understanding_lrs/cli.py'),
+                                       'understanding_lrs.cli._roles': ('cli.html#_roles', 'understanding_lrs/cli.py'),
                                        'understanding_lrs.cli._runs': ('cli.html#_runs', 'understanding_lrs/cli.py'),
                                        'understanding_lrs.cli._show_plan': ('cli.html#_show_plan', 'understanding_lrs/cli.py'),
                                        'understanding_lrs.cli._studies': ('cli.html#_studies', 'understanding_lrs/cli.py'),

@@ -93,11 +93,14 @@ def _study(name):
 def studies():
     """List the studies and their presets: what each is for, how long it takes, what it needs.
 
+    Minutes are for the whole preset on two cores, memory is that of one run; both are rough.
+
     Example: `ulrs studies`
     """
     for s in _part('studies').STUDIES.values():
-        print(f"{s.id}: {s.title}" + (f"; needs {s.needs}" if s.needs else ''))
-        print_rows([dict(preset=k, runs=len(p.plrs)*len(p.variants), minutes=p.minutes, about=p.doc) for k, p in s.presets.items()])
+        print(f"{s.id}: {s.title}; needs {s.needs or 'no data to fetch'}")
+        print_rows([{'preset': k, 'runs': len(p.plrs)*len(p.variants), 'minutes': p.minutes, 'MiB a run': p.mib or None, 'about': p.doc}
+                    for k, p in s.presets.items()])
 
 # %% ../nbs/18_cli.ipynb #ac02ae21
 def _studies(incomplete:str): return [s for s in _part('studies').STUDIES if s.startswith(incomplete)]
@@ -121,8 +124,9 @@ def sweep(
     study:Study,
     preset:Preset='laptop',
     plr:Annotated[list[str], typer.Option(help="only these learning rates: 1e-2 or 1e-3,1e-2")]=None,
-    data_seeds:Annotated[str, typer.Option(help="1,2,3 or 1..10")]=None,
-    train_seeds:Annotated[str, typer.Option(help="1,2,3 or 1..10")]=None,
+    seeds:Annotated[str, typer.Option(help="1,2,3 or 1..10: data seeds; where a study has none, train seeds")]=None,
+    data_seeds:Annotated[str, typer.Option(help="the same, of the data")]=None,
+    train_seeds:Annotated[str, typer.Option(help="the same, of initial weights and batch order")]=None,
     set_:Set=None,
     workers:Annotated[int, typer.Option(help="runs at a time; default: one a core")]=None,
     runs:Runs='runs',
@@ -144,36 +148,44 @@ def sweep(
     Examples:
 
     - `ulrs sweep synthetic --preset laptop --dry-run`: what is done, what would run, how long
-    - `ulrs sweep synthetic --plr 1e-2 --data-seeds 11..20`: more seeds of one rate
+    - `ulrs sweep synthetic --plr 1e-2 --seeds 11..20`: more seeds of one rate
     - `ulrs sweep synthetic --preset smoke --set width=64`: a changed preset, published as custom
     - `ulrs sweep synthetic --preset paper --time-limit 55m`: in a batch queue; exit code 3 while some is left
     - `ulrs sweep synthetic --scheduler tcp://127.0.0.1:8786`: on a Dask cluster
     """
-    given = dict(data_seeds=data_seeds, train_seeds=train_seeds)
-    seeds = {k: int_list(v, k) for k, v in given.items() if v is not None}
-    protocols = _part('studies').protocols(study, preset, plrs=lr_list(plr), overrides=assignments(set_), **seeds)
+    roles = _roles(study, preset, seeds, data_seeds=data_seeds, train_seeds=train_seeds)
+    protocols = _part('studies').protocols(study, preset, plrs=lr_list(plr), overrides=assignments(set_), **roles)
     if scheduler and inline: raise InputError("--scheduler and --inline: choose one of them")
     if scheduler and '://' not in scheduler: raise InputError(f"--scheduler: expected tcp://host:port, got {scheduler!r}")
     which = dict(force=force, only_failed=retry_failed, published=_published(study) if skip_published else ())
-    if dry_run: return _show_plan(protocols, runs, which, _study(study).presets[preset])
-    share = getattr(_study(study), 'per_gpu', 0) if per_gpu is None else per_gpu
+    if dry_run: return _show_plan(study, preset, protocols, runs, which)
+    share = _study(study).per_gpu if per_gpu is None else per_gpu
     result = run_sweep(protocols, runs, workers=workers, executor=scheduler or ('inline' if inline else 'local'),
                        time_limit=seconds(time_limit), keep_states=keep_states, per_gpu=share, **which)
     print(result)
     _summary(study, preset, protocols, runs)
     raise typer.Exit(result.exit_code)
 
+def _roles(study, preset, seeds, **given):
+    "Lists of seeds by role, as far as they are given; `seeds` means the main role of the preset"
+    presets = _study(study).presets
+    main = 'data_seeds' if presets[pick(preset, presets, 'preset')].data_seeds else 'train_seeds'
+    if seeds is not None and given[main] is not None:
+        raise InputError(f"--seeds and --{main.replace('_', '-')} say the same: choose one of them")
+    return {k: int_list(v, k) for k, v in (given | ({main: seeds} if seeds is not None else {})).items() if v is not None}
+
 def _published(study): return [p for p in published_protocols(project_root()/'figures/data'/study) if p.study == study]
 
 # %% ../nbs/18_cli.ipynb #c9d431d5
-def _show_plan(protocols, runs, which, preset):
+def _show_plan(study, preset, protocols, runs, which):
     "What a sweep would do, and about how long it would take"
     todo = plan(protocols, runs, **which)
     rows = [dict(run=r.folder.name, plan='done', why='') for r in todo.done]
     rows += [dict(run=j.run.folder.name, plan=j.kind, why=j.why) for j in todo.jobs]
     print_rows(rows)
-    work = sum(j.kind != 'notebook' for j in todo.jobs)
-    time = duration(60 * preset.minutes * work / len(protocols))
+    count = lambda wanted: sum(len(networks(p)) for p in wanted)
+    share = count(j.run.protocol for j in todo.jobs if j.kind != 'notebook') / count(_part('studies').protocols(study, preset))
+    time = duration(60 * _study(study).presets[preset].minutes * share)
     left_out = f", {len(todo.published)} published" if todo.published else ''
     print(f"{len(todo.jobs)} to do, {len(todo.done)} done{left_out}; about {time}")
 

@@ -114,8 +114,8 @@ class Campaign:
         (self.home/'inject').mkdir()
         (self.home/'inject/sitecustomize.py').write_text(INJECT)
         self.full = self.home/'full'
-        self.env = os.environ | dict(FAULTS_ID=self.id, FAULTS_JOURNAL=str(self.home/'journal'), FAULTS_FULL=str(self.full), OMP_NUM_THREADS='1',
-                                     JUPYTER_RUNTIME_DIR=str(self.home/'runtime'))
+        self.env = os.environ | dict(FAULTS_ID=self.id, FAULTS_JOURNAL=str(self.home/'journal'), FAULTS_FULL=str(self.full),
+                                     OMP_NUM_THREADS='1', JUPYTER_RUNTIME_DIR=str(self.home/'runtime'))
         self.inject = self.env | dict(PYTHONPATH=os.pathsep.join([str(self.home/'inject'), *filter(None, [os.environ.get('PYTHONPATH')])]))
         self.cluster, self.address = [], ''
 
@@ -240,7 +240,8 @@ class Campaign:
     def round(self, limit, reference=None):
         "Faults on one folder until its runs are done or `limit` kills are reached; then one calm call, and the questions"
         root = Path(tempfile.mkdtemp(dir=self.home))
-        disk = 'full' in self.kinds and subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'none', root], capture_output=True).returncode == 0
+        mount = ['mount', '-t', 'tmpfs', '-o', 'size=8m', 'none', root]
+        disk = 'full' in self.kinds and subprocess.run(mount, capture_output=True).returncode == 0
         self.counts['rounds'] += 1
         stamps = {}
         try:
@@ -304,8 +305,8 @@ def lanes(a):
     with tempfile.TemporaryDirectory() as folder:
         more = ['--only', a.only] if a.only else []
         outs = [Path(folder)/f'{i}.csv' for i in range(a.lanes)]
-        many = [subprocess.Popen([sys.executable, __file__, '--kills', str(-(-a.kills//a.lanes)), '--seed', str(a.seed+i), '--runs', str(a.runs),
-                                  '--out', str(out), *more]) for i, out in enumerate(outs)]
+        same = [sys.executable, __file__, '--kills', str(-(-a.kills//a.lanes)), '--runs', str(a.runs), *more]
+        many = [subprocess.Popen([*same, '--seed', str(a.seed+i), '--out', str(out)]) for i, out in enumerate(outs)]
         for p in many: p.wait()
         total = collections.Counter()
         for out in outs:

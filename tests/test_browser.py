@@ -6,7 +6,8 @@ import pytest
 
 NEEDED = os.environ.get('ULRS_NEED_BROWSER') == '1' # then a browser that is not there is a failure
 CHROME = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'))), None)
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+         '--disable-component-update', '--disable-sync']
 IMAGE, HANDLE = 'img.widget-image', '.noUi-handle'
 
 def lacking():
@@ -28,7 +29,8 @@ def browser():
 def served(command, folder, home):
     "A server on loopback, stopped at the end; gives its address and process"
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    dirs = {k: str(home/k.lower()) for k in ('JUPYTER_CONFIG_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR', 'JUPYTERLAB_SETTINGS_DIR', 'JUPYTERLAB_WORKSPACES_DIR')}
+    names = 'JUPYTER_CONFIG_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR', 'JUPYTERLAB_SETTINGS_DIR', 'JUPYTERLAB_WORKSPACES_DIR'
+    dirs = {k: str(home/k.lower()) for k in names}
     quiet = Path(dirs['JUPYTERLAB_SETTINGS_DIR'])/'@jupyterlab/apputils-extension'
     quiet.mkdir(parents=True)
     (quiet/'notification.jupyterlab-settings').write_text('{"fetchNews": "false", "checkForUpdates": false}')
@@ -58,7 +60,8 @@ def opened(browser, url, name):
     page, wrong = browser.new_page(viewport=dict(width=1280, height=1500)), []
     page.set_default_timeout(30_000)
     page.on('pageerror', lambda e: wrong.append(str(e)))
-    ours = lambda m: m.type == 'error' and '//127.0.0.1' in m.location.get('url', '//127.0.0.1') # Voilà asks a CDN for fonts that we do not use
+    # Voilà asks a CDN for fonts that we do not use
+    ours = lambda m: m.type == 'error' and '//127.0.0.1' in m.location.get('url', '//127.0.0.1')
     page.on('console', lambda m: wrong.append(f"{m.text} {m.location.get('url')}") if ours(m) else None)
     try:
         page.goto(url)
@@ -145,8 +148,8 @@ def shake(page, server, moves=200):
     for _ in range(moves): handles[rng.choice(labels)].press(rng.choice(['ArrowLeft', 'ArrowRight']))
     def arrived(): # the kernel has what the sliders show
         s = settings(page)
-        wanted = {'LR': rate(s.lr), 'features': str(s.n_features), 'margin': f'{s.margin:.2f}', 'label noise': f'{s.noise:.2f}', 'samples': f'{s.n_train:,}',
-                  'depth': str(s.depth), 'fine-tuning LR': rate(s.flr), 'feature': str(s.feature or 'best')}
+        wanted = {'LR': rate(s.lr), 'features': str(s.n_features), 'margin': f'{s.margin:.2f}', 'label noise': f'{s.noise:.2f}',
+                  'samples': f'{s.n_train:,}', 'depth': str(s.depth), 'fine-tuning LR': rate(s.flr), 'feature': str(s.feature or 'best')}
         return all(page.locator(ROW.format(k)).locator('.widget-readout').inner_text() == v for k,v in wanted.items())
     wait(arrived, 20, lambda: page.locator('textarea:visible').first.input_value())
     agrees(page)
@@ -160,12 +163,14 @@ def shake(page, server, moves=200):
     assert time.monotonic() - start < 5
     if Path('/proc/self/statm').exists(): assert rss(server) - before < 300, f"{before:.0f} to {rss(server):.0f} MiB"
 
-@pytest.fixture
-def notebook(root, tmp_path):
-    "The tutorial alone in a folder"
+def alone(root, name, tmp_path):
+    "A tutorial alone in a folder"
     folder = tmp_path/'pages'
     folder.mkdir()
-    return Path(shutil.copy(root/'nbs'/'tutorials'/'explore_synthetic.ipynb', folder))
+    return Path(shutil.copy(root/'nbs'/'tutorials'/f'{name}.ipynb', folder))
+
+@pytest.fixture
+def notebook(root, tmp_path): return alone(root, 'explore_synthetic', tmp_path)
 
 def run_all(page, tries=3):
     "As a reader would: JupyterLab loses what is run while it still shakes hands with the kernel, so look, and run again"
@@ -177,20 +182,58 @@ def run_all(page, tries=3):
         except TimeoutError:
             if not left: raise
 
-def test_jupyterlab(browser, notebook, tmp_path):
-    lab = ['jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', '--ServerApp.port={port}', '--IdentityProvider.token=', '--LabApp.expose_app_in_browser=True']
-    with served(lab, notebook.parent, tmp_path) as (url, server), opened(browser, f'{url}/doc/tree/{notebook.name}', 'lab') as (page, wrong):
+ERRORS = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
+
+@contextlib.contextmanager
+def lab(browser, notebook, home, name):
+    "JupyterLab with all cells of a notebook run, as (page, mistakes, server); no cell and no log may hold an error at the end"
+    command = ['jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', '--ServerApp.port={port}',
+               '--IdentityProvider.token=', '--LabApp.expose_app_in_browser=True']
+    with served(command, notebook.parent, home) as (url, server), opened(browser, f'{url}/doc/tree/{notebook.name}', name) as (page, wrong):
         page.locator('.jp-OutputArea-output img').first.wait_for() # the static picture, before any cell has run
         page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').wait_for(state='attached')
         run_all(page)
+        yield page, wrong, server
+        assert page.locator(ERRORS).count() == 0
+        assert not wrong, '\n'.join(wrong)
+
+def test_jupyterlab(browser, notebook, tmp_path):
+    with lab(browser, notebook, tmp_path, 'lab') as (page, wrong, server):
         play(page)
         shake(page, server)
-        assert page.locator('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
-        assert not wrong, '\n'.join(wrong)
+
+def test_jupyterlab_of_finished_runs(browser, root, tmp_path):
+    "The page of runs opens published tables; keyboard and mouse move PLR and FLR, another source has pictures of its own"
+    from understanding_lrs.explore import RunPage, open_source, rate, run_frame, say_run, sources
+    seen, found, views = [], sources(), {}
+    with lab(browser, alone(root, 'explore_runs', tmp_path), tmp_path, 'runs') as (page, wrong, _):
+        def new(): # the picture, if it is one not seen before, and it and the words are those of the source and the two rates on the page
+            name = source.evaluate('s => s.options[s.selectedIndex].text')
+            view = views[name] = views.get(name) or open_source(found[name])
+            text = {k: page.locator(f'{ROW.format(k)} .widget-readout').inner_text() for k in ('PLR', 'FLR')}
+            plr, flr = (next((v for v in known if rate(v) == text[k]), None) for k,known in (('PLR', view.found), ('FLR', view.flrs)))
+            f, now = run_frame(view, plr, flr), picture(page)
+            right = now == hashlib.sha256(RunPage(view.plrs).show(f, None).png()).hexdigest()
+            return right and now not in seen and page.get_by_text(say_run(f)).count() and now
+        def agrees(): seen.append(wait(new, 30, lambda: source.evaluate('s => s.parentElement.parentElement.innerText')))
+        source = page.get_by_label('open', exact=True)
+        agrees()
+        slider(page, 'PLR').press('ArrowRight')
+        agrees()
+        box = slider(page, 'FLR').bounding_box()
+        page.mouse.move(box['x'] + box['width']/2, box['y'] + box['height']/2)
+        page.mouse.down()
+        page.mouse.move(box['x'] - 300, box['y'] + box['height']/2, steps=5)
+        page.mouse.up()
+        agrees()
+        source.select_option(index=1)
+        agrees()
+        assert page.locator('[role=alert]').count() == 0
 
 def test_voila(browser, notebook, tmp_path):
     pytest.importorskip('voila') if not NEEDED else __import__('voila')
-    voila = ['voila', notebook.name, '--no-browser', '--Voila.ip=127.0.0.1', '--port={port}', "--VoilaConfiguration.extension_denylist=['jupyterlab-jupytext']"]
+    voila = ['voila', notebook.name, '--no-browser', '--Voila.ip=127.0.0.1', '--port={port}',
+             "--VoilaConfiguration.extension_denylist=['jupyterlab-jupytext']"]
     with served(voila, notebook.parent, tmp_path) as (url, server), opened(browser, url, 'voila') as (page, wrong):
         page.locator(IMAGE).wait_for(timeout=60_000)
         play(page)

@@ -1,4 +1,4 @@
-"""frame: settings -> data of a picture, a function of nothing else; text(settings) and back; a mistake is one line and changes no picture."""
+"""frame: settings -> data of a picture, a function of nothing else; text(settings) and back; a mistake is one line, no other picture."""
 import asyncio, json, time
 from dataclasses import replace
 import numpy as np
@@ -38,7 +38,8 @@ def test_marks_leave_no_trace():
     s = replace(TINY, steps=5000, n_train=64)
     assert marks(5000) == [2000, 5000]
     *_, shot = Lesson(s).follow(s.flr)
-    straight = Stage(make_stack(MLPSpec(32, 8, 2), [15]*23, [15]*23, [0]*23), stack_sets([make_data(s.config, 15)]), GRID, 5000, evals=(), swa_k=(5,)).run()
+    stack, sets = make_stack(MLPSpec(32, 8, 2), [15]*23, [15]*23, [0]*23), stack_sets([make_data(s.config, 15)])
+    straight = Stage(stack, sets, GRID, 5000, evals=(), swa_k=(5,)).run()
     assert torch.equal(shot.readings.nets['averaged'].w, straight.averages()[5])
 
 def test_a_look_trains_nothing(monkeypatch):
@@ -78,9 +79,10 @@ def test_text_and_back():
         assert from_text(to_text(s)) == s
         assert '\n' not in to_text(s) and len(to_text(s)) < 400
 
-BAD = {'{': 'not JSON', '[]': 'object', '{"marginn": 1}': "did you mean 'margin'", '{"margin": 3}': 'from 0 to 0.3', '{"margin": "0.1"}': 'margin',
-       '{"n_features": 17}': '1 to 16', '{"n_features": 2, "utility": [1, 1, 1]}': 'utility needs one number or 2', '{"utility": [2]}': 'utility',
-       '{"utility": 1.5}': 'from 0 to 1', '{"lr": 0.02}': 'lr must be one of', '{"lr": -1}': 'lr', '{"flr": 1}': 'flr', '{"lr": null}': 'lr',
+BAD = {'{': 'not JSON', '[]': 'object', '{"marginn": 1}': "did you mean 'margin'", '{"margin": 3}': 'from 0 to 0.3',
+       '{"margin": "0.1"}': 'margin', '{"n_features": 17}': '1 to 16', '{"utility": [2]}': 'utility', '{"utility": 1.5}': 'from 0 to 1',
+       '{"n_features": 2, "utility": [1, 1, 1]}': 'utility needs one number or 2',
+       '{"lr": 0.02}': 'lr must be one of', '{"lr": -1}': 'lr', '{"flr": 1}': 'flr', '{"lr": null}': 'lr',
        '{"depth": 2.5}': 'whole number', '{"seed": -1}': 'seed', '{"width": true}': 'width', '{"shape": "tik"}': "did you mean 'tick'",
        '{"network": "best"}': 'network', '{"n_features": 4, "feature": 5}': 'feature', '{"noise": NaN}': 'noise', '{"lr": NaN}': 'lr',
        '{"steps": 1e999}': 'steps', '{"seed": [1]}': 'seed', '{"utility": {}}': 'utility', '{"shape": ["tick"]}': 'shape'}
@@ -104,7 +106,8 @@ def test_a_mistake_keeps_the_picture():
 def test_the_picture_is_the_one_of_the_frame():
     x = Explorer(TINY)
     assert x.image.value == Page().show(frame(TINY)).png()
-    for name,v in dict(margin=.2, n_features=3, lr=GRID[5], network='averaged', feature=2, flr=GRID[1], depth=1).items(): x.controls[name].value = v
+    moves = dict(margin=.2, n_features=3, lr=GRID[5], network='averaged', feature=2, flr=GRID[1], depth=1)
+    for name,v in moves.items(): x.controls[name].value = v
     x.controls['utility'][1].value = .5
     s = x.settings
     assert (s.margin, s.n_features, s.utility, s.depth) == (.2, 3, (1., .5, 1.), 1)
@@ -120,7 +123,8 @@ def test_reset_tour_and_fewer_features():
 
 def test_every_control_has_a_name():
     x = Explorer(TINY)
-    assert all(w.description for k,w in x.controls.items() if k not in ('utility', 'network')) and all(w.description for w in x.controls['utility'])
+    assert all(w.description for k,w in x.controls.items() if k not in ('utility', 'network'))
+    assert all(w.description for w in x.controls['utility'])
 
 def run(coroutine): return asyncio.new_event_loop().run_until_complete(coroutine)
 
@@ -192,7 +196,6 @@ def test_the_page_of_runs(finished, tmp_path):
 def test_nothing_to_open_is_said(): assert 'first: ulrs sweep' in RunExplorer({}).error.value
 
 # the pages
-
 
 @pytest.mark.parametrize('name,pictures', [('explore_synthetic', 2), ('explore_runs', 1)])
 def test_the_saved_notebook_shows_a_picture(root, name, pictures):

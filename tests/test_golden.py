@@ -7,8 +7,8 @@ from understanding_lrs.stacked import Stage, make_stack, stack_sets
 from understanding_lrs.studies import STUDIES
 from understanding_lrs.synthetic import SyntheticConfig, make_data, single_feature_sets
 
-GOLDEN = dict(data=-54.58446473, labels=265.0, test=-361.8737512, single=-424.0921484, init=-0.2773621713, readout=-5.758126236, order=509, replay=181,
-              losses=[1.4784439, 0.6954605, 0.55934405, 0.4968527])
+GOLDEN = dict(data=-54.58446473, labels=265.0, test=-361.8737512, single=-424.0921484, init=-0.2773621713, readout=-5.758126236,
+              order=509, replay=181, losses=[1.4784439, 0.6954605, 0.55934405, 0.4968527])
 
 def measured():
     data, spec = make_data(SyntheticConfig(), 1), MLPSpec()

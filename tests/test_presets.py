@@ -9,7 +9,8 @@ from understanding_lrs.synthetic import SHAPES
 DATA = Path(__file__).resolve().parent.parent/'figures'/'data'
 PUBLISHED = """3.162e-5 5.623e-5 1.000e-4 1.778e-4 3.162e-4 5.623e-4 1.000e-3 1.778e-3 3.162e-3 5.623e-3 7.499e-3 1.000e-2
                1.334e-2 1.778e-2 2.371e-2 3.162e-2 4.217e-2 5.623e-2 1.000e-1 1.778e-1 3.162e-1 5.623e-1 1.000e+0"""
-FULL = dict(shape='tick', margin=.1, noise=0., n_train=512, n_test=2000, width=32, depth=2, batch=16, in_dim=32, steps=40_000, ft_steps=20_000, ckpt_every=100)
+FULL = dict(shape='tick', margin=.1, noise=0., n_train=512, n_test=2000, width=32, depth=2, batch=16, in_dim=32, steps=40_000,
+            ft_steps=20_000, ckpt_every=100)
 
 def steps(ps): return sum(len(networks(p))*(p.settings['steps'] + len(fine_tunings(p))*p.settings['ft_steps']) for p in ps)
 
@@ -57,7 +58,8 @@ def test_what_a_preset_says_it_needs_is_what_was_recorded(study, preset):
     assert runs.peak_mib.max() == pytest.approx(said.mib, rel=.25)
     assert .5 < runs.seconds.sum()/120/said.minutes < 2
 
-def test_every_preset_says_what_it_needs(): assert LEDGERS and all(p.mib and p.minutes for s in STUDIES.values() for p in s.presets.values())
+def test_every_preset_says_what_it_needs():
+    assert LEDGERS and all(p.mib and p.minutes for s in STUDIES.values() for p in s.presets.values())
 
 @pytest.mark.parametrize('study, preset', [(s, p) for s in STUDIES for p in STUDIES[s].presets])
 def test_no_two_runs_are_the_same(study, preset):
@@ -71,11 +73,13 @@ def test_more_seeds_add_only_their_runs():
 
 @pytest.mark.parametrize('kw, words', [
     (dict(plrs=[0]), 'positive'), (dict(plrs=[-1]), 'positive'), (dict(plrs=['abc']), "'abc'"), (dict(plrs=[math.nan]), 'positive'),
-    (dict(plrs=['1e-3', 1e-3]), 'distinct'), (dict(overrides=dict(utility=[1.2])), 'utility'), (dict(overrides=dict(utility=[.5, .5])), 'utility needs one number or 16'),
-    (dict(overrides=dict(feature_ids=[0, 3])), 'even'), (dict(overrides=dict(feature_ids=[0, 0])), 'feature'), (dict(overrides=dict(feature_ids=[0, 40])), '40'),
+    (dict(plrs=['1e-3', 1e-3]), 'distinct'), (dict(overrides=dict(utility=[1.2])), 'utility'),
+    (dict(overrides=dict(utility=[.5, .5])), 'utility needs one number or 16'), (dict(overrides=dict(feature_ids=[0, 3])), 'even'),
+    (dict(overrides=dict(feature_ids=[0, 0])), 'feature'), (dict(overrides=dict(feature_ids=[0, 40])), '40'),
     (dict(overrides=dict(shape='tik')), "did you mean 'tick'"), (dict(overrides=dict(margn=.1)), "did you mean 'margin'"),
     (dict(overrides=dict(batch=1000)), 'batch'), (dict(overrides=dict(order='x')), 'order'), (dict(overrides=dict(precision='fp8')), 'fp8'),
-    (dict(overrides=dict(steps=0)), 'steps'), (dict(overrides=dict(width='wide')), 'width'), (dict(data_seeds=[]), 'seed'), (dict(data_seeds=[-1]), 'data_seeds')],
+    (dict(overrides=dict(steps=0)), 'steps'), (dict(overrides=dict(width='wide')), 'width'), (dict(data_seeds=[]), 'seed'),
+    (dict(data_seeds=[-1]), 'data_seeds')],
     ids=lambda v: str(v)[:40])
 def test_bad_input_is_one_clear_line(kw, words):
     with pytest.raises(InputError) as e: protocols('synthetic', 'smoke', **kw)

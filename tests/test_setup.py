@@ -22,7 +22,8 @@ def clone(root, tmp_path):
 
 def run(clone, before='', **env):
     "Run set-up in `clone` by a Python that first runs `before`; it must not get as far as installing"
-    code = f"import runpy, sys, shutil, importlib.util as u\n{before}\nsys.argv = ['x']\nrunpy.run_path('tools/setup_env.py', run_name='__main__')"
+    code = f"import runpy, sys, shutil, importlib.util as u\n{before}\nsys.argv = ['x']\n"
+    code += "runpy.run_path('tools/setup_env.py', run_name='__main__')"
     return subprocess.run([sys.executable, '-c', code], cwd=clone, env={**os.environ, **env}, capture_output=True, text=True)
 
 def one_line(r, *words):

@@ -185,7 +185,8 @@ def test_what_a_kill_in_the_last_moment_leaves_is_swept_up(tmp_path):
     quick([P], tmp_path)
     run = Run(tmp_path, P)
     before = tables(tmp_path)
-    for name in ('.tmp-x', '.running-1-2.log', '.running-1-2.ipynb', 'checkpoint.safetensors', 'progress.json', 'kernel.log'): (run/name).touch()
+    left = '.tmp-x', '.running-1-2.log', '.running-1-2.ipynb', 'checkpoint.safetensors', 'progress.json', 'kernel.log'
+    for name in left: (run/name).touch()
     assert quick([P], tmp_path).exit_code == 0 and tables(tmp_path) == before
 
 def test_a_study_of_200_runs_with_bad_ones(tmp_path, monkeypatch):

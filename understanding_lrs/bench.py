@@ -38,7 +38,8 @@ def eager_loop(
             if log_every and t % log_every == 0:
                 for x,y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
                     z = model(x)
-                    kept.append((F.binary_cross_entropy_with_logits(z, y).item(), ((z > 0) == (y > .5)).float().mean().item(), model.flat()))
+                    loss, acc = F.binary_cross_entropy_with_logits(z, y).item(), ((z > 0) == (y > .5)).float().mean().item()
+                    kept.append((loss, acc, model.flat()))
     return (time.perf_counter() - start)/steps*1e6
 
 # %% ../nbs/19_bench.ipynb #72c5e526
@@ -103,7 +104,8 @@ def synthetic(
                         faster_than_eager=round(plain/us), faster_than_eager_logging=round(logged/us), peak_mib=round(peak_mib()))
         rows = [row(k, engine, model_steps) for k in stacks] + ([row(50, 'torch', model_steps//10)] if engine == 'native' else [])
     finally: torch.set_num_threads(threads)
-    return dict(rows=rows, flop_floor_us=round(floor, 2), flop_per_step=step_flop(), eager_us=round(plain), eager_logging_every_5_us=round(logged),
+    return dict(rows=rows, flop_floor_us=round(floor, 2), flop_per_step=step_flop(), eager_us=round(plain),
+                eager_logging_every_5_us=round(logged),
                 compile_cold_s=round(compile_seconds(), 2) if engine == 'native' else None, **environment() | dict(threads=1))
 
 # %% ../nbs/19_bench.ipynb #2a76f5c6
@@ -127,6 +129,6 @@ def explorer(
         pre = Stage(lesson.stage.stack, lesson.sets, GRID, 2000, evals=(), threads=lesson.threads).run()
         Stage(pre.stack, lesson.sets, s.flr, 1000, evals=(), purpose='finetune_order', threads=lesson.threads).run()
     look = sorted(timed(lambda: setattr(x.controls['lr'], 'value', GRID[3 + i % 7])) for i in range(looks))
-    return dict(rows=rows, slowest_move_s=max(r['seconds'] for r in rows), opening_s=round(opening, 2), training_alone_s=round(timed(train), 2),
-                look_ms=round(1e3*look[len(look)//2]), slowest_look_ms=round(1e3*look[-1]),
+    return dict(rows=rows, slowest_move_s=max(r['seconds'] for r in rows), opening_s=round(opening, 2),
+                training_alone_s=round(timed(train), 2), look_ms=round(1e3*look[len(look)//2]), slowest_look_ms=round(1e3*look[-1]),
                 to_the_end_s=round(timed(lambda: list(lesson.follow(s.flr))), 1), **environment() | dict(threads=lesson.threads))

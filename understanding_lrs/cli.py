@@ -426,8 +426,9 @@ def claims(
     if as_json: return print(table.to_json(orient='records', indent=1))
     def line(r):
         if r.verdict == judge.MISSING: return dict(claim=r.claim, statement=r.statement, verdict=r.verdict)
-        return dict(claim=r.claim, statement=r.statement, preset=f'{r.study} {r.preset}', statistic=r.statistic, value=f'{r.value:.3g} [{r.lo:.3g}, {r.hi:.3g}]',
-                    asked=r.threshold, n=f'{r.n:.0f} ({r.seeds:.0f} seeds)', verdict=r.verdict)
+        return dict(claim=r.claim, statement=r.statement, preset=f'{r.study} {r.preset}', statistic=r.statistic,
+                    value=f'{r.value:.3g} [{r.lo:.3g}, {r.hi:.3g}]', asked=r.threshold, n=f'{r.n:.0f} ({r.seeds:.0f} seeds)',
+                    verdict=r.verdict)
     rows = [line(r) for r in table.itertuples()]
     names = ('claim', 'statement', 'preset', 'statistic', 'value', 'asked', 'n', 'verdict')
     print_rows([{k: r.get(k, '') for k in names} for r in rows])

@@ -521,8 +521,8 @@ def strip(
             plane.title.set_text(f"PLR {rate(column)}, regime {f.regimes[GRID.index(column)]}\nfeature {f.feature}")
             ranked.title.set_text(f"test accuracy {f.acc[s.network][GRID.index(column)]:.0f} %")
             if column != rates[0]: ax[1].set_ylabel('')
-        fig.supxlabel(f"One seed, {f.mark:,} steps of pre-training. Colours: what the network answers when only this feature is informative.",
-                      x=.012, ha='left', fontsize=7, color='#505050')
+        note = f"One seed, {f.mark:,} steps of pre-training. Colours: what the network answers when only this feature is informative."
+        fig.supxlabel(note, x=.012, ha='left', fontsize=7, color='#505050')
     return fig
 
 # %% ../nbs/17_explore.ipynb #e5496f25
@@ -539,17 +539,18 @@ TOUR = (
          "Many, each a little. No single feature takes it more than a few points above chance (50 %), all together about 70 %. "
          "The first panel is pale: the network hardly answers to one feature alone.", Settings(lr=GRID[6])),
     Stop('Just above the threshold', "The rate is 1e-2: the loss no longer goes to zero. What happened to the features by 10,000 steps?",
-         "One stands out: alone it gives 65 % or more, all others are near chance. The colours of the first panel follow the true boundary. "
-         "This is the sparsity that the paper finds in regime 2A.", Settings(lr=GRID[11])),
-    Stop('Calm it down', "Now look at the average of the last five checkpoints, or at the fine-tuned network. Do the other features come back?",
-         "No. The network stays sparse and learns its one feature better; its test accuracy passes that of every small rate in the fifth panel.",
-         Settings(lr=GRID[11], network='averaged')),
+         "One stands out: alone it gives 65 % or more, all others are near chance. The colours of the first panel follow the true "
+         "boundary. This is the sparsity that the paper finds in regime 2A.", Settings(lr=GRID[11])),
+    Stop('Calm it down',
+         "Now look at the average of the last five checkpoints, or at the fine-tuned network. Do the other features come back?",
+         "No. The network stays sparse and learns its one feature better; its test accuracy passes that of every small rate in the "
+         "fifth panel.", Settings(lr=GRID[11], network='averaged')),
     Stop('Too large', "The rate is 4.2e-2, still in regime 2. Is larger better?",
          "No. Here training settles on nothing, and fine-tuning from it ends like a small rate: many features, each a little.",
          Settings(lr=GRID[16], network='fine-tuned')),
     Stop('Was it luck?', "The same rate as in step 2 with other data and another initial point: seed 1. Does it become sparse?",
-         "Often it does not: near the threshold some networks find a dominant feature and some do not. One seed is an example, no evidence; "
-         "the study counts networks over many seeds.", Settings(lr=GRID[11], seed=1)),
+         "Often it does not: near the threshold some networks find a dominant feature and some do not. One seed is an example, no "
+         "evidence; the study counts networks over many seeds.", Settings(lr=GRID[11], seed=1)),
 )
 
 # %% ../nbs/17_explore.ipynb #23244c2d
@@ -573,7 +574,8 @@ def controls() -> dict: # name of a setting -> widget; `utility` is a list of wi
                  network=W.ToggleButtons(options=NETWORKS, style=dict(button_width='110px')))
     made['lr'].layout = W.Layout(width='520px')
     small = dict(continuous_update=False, readout_format='.2f', layout=W.Layout(width='38px', height='120px', margin='0'))
-    made['utility'] = [W.FloatSlider(1., min=0, max=1, step=.05, orientation='vertical', description=str(i + 1), **small) for i in range(16)]
+    upright = lambda i: W.FloatSlider(1., min=0, max=1, step=.05, orientation='vertical', description=str(i + 1), **small)
+    made['utility'] = [upright(i) for i in range(16)]
     return made
 
 # %% ../nbs/17_explore.ipynb #84c9eca3

@@ -59,7 +59,8 @@ def variance_components(
     "Components of a three-way random-effects model with one observation a cell"
     y = np.asarray(cube, dtype=float)
     if y.ndim != 3 or min(y.shape) < 2 or np.isnan(y).any():
-        raise ValueError(f"expected a full crossed design with at least 2 levels a factor, got shape {y.shape}, {np.isnan(y).sum()} missing")
+        raise ValueError("expected a full crossed design with at least 2 levels a factor, "
+                         f"got shape {y.shape}, {np.isnan(y).sum()} missing")
     effect, square, free = {(): y.mean()}, {}, {}
     for size in (1, 2, 3):
         for f in combinations(range(3), size): # the part of the means over the other factors that smaller effects leave

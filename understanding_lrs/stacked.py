@@ -154,7 +154,8 @@ class Stage:
             raise ValueError(f"averaging {max(swa_k)} checkpoints {ckpt_every} steps apart needs more than {steps} steps")
         self.stack, self.sets, self.steps, self.batch, self.purpose = stack.at(stack.w.clone()), sets, steps, batch, purpose
         self.lr = torch.as_tensor(lr, dtype=torch.float32).expand(len(stack)).contiguous()
-        self.evals, self.swa_k, self.engine, self.threads = set(eval_steps(steps) if evals is None else evals), tuple(swa_k), engine, threads
+        self.evals = set(eval_steps(steps) if evals is None else evals)
+        self.swa_k, self.engine, self.threads = tuple(swa_k), engine, threads
         self.takes = {k: set(range(steps - (k-1)*ckpt_every, steps + 1, ckpt_every)) for k in self.swa_k}
         self.seeds, self.order_of = np.unique(stack.seed.numpy(), return_inverse=True)
         self.order_of = torch.from_numpy(self.order_of.astype(np.int64))

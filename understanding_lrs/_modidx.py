@@ -483,6 +483,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'understanding_lrs.runs.table_bytes': ('runs.html#table_bytes', 'understanding_lrs/runs.py'),
                                         'understanding_lrs.runs.unpack': ('runs.html#unpack', 'understanding_lrs/runs.py')},
             'understanding_lrs.seeds': { 'understanding_lrs.seeds.batch_order': ('seeds.html#batch_order', 'understanding_lrs/seeds.py'),
+                                         'understanding_lrs.seeds.batches': ('seeds.html#batches', 'understanding_lrs/seeds.py'),
+                                         'understanding_lrs.seeds.epoch_order': ('seeds.html#epoch_order', 'understanding_lrs/seeds.py'),
                                          'understanding_lrs.seeds.stream': ('seeds.html#stream', 'understanding_lrs/seeds.py')},
             'understanding_lrs.sphere': { 'understanding_lrs.sphere.ProjectedSGD': ( 'sphere.html#projectedsgd',
                                                                                      'understanding_lrs/sphere.py'),

@@ -28,7 +28,7 @@ from .stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_set
 from .synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets
 from .training import ORDERS
 
-# %% ../nbs/13_studies.ipynb #e686d875
+# %% ../nbs/13_studies.ipynb #5b8af270
 @dataclass(frozen=True)
 class Preset:
     "A named set of runs"
@@ -43,6 +43,8 @@ class Preset:
     readout_seeds:tuple = ()
     settings:dict = field(default_factory=dict) # what differs from the study's settings
     variants:tuple = ({},) # further settings: every PLR is run once with each
+    precision:str = 'fp32' # see `Protocol`
+    seed_of:dict = field(default_factory=dict) # PLR -> its own train seed, where a preset asks for the authors' scheme
 
 @dataclass(frozen=True)
 class Study:
@@ -63,7 +65,7 @@ class Study:
 
 STUDIES = {}            # id -> Study
 
-# %% ../nbs/13_studies.ipynb #f71b2b0e
+# %% ../nbs/13_studies.ipynb #55c53458
 def study_of(id:str) -> Study:
     "The study of an id, or `InputError` with the near miss"
     return STUDIES[pick(id, STUDIES, 'study')]
@@ -79,20 +81,21 @@ def protocols(
     "The runs that a preset asks for, everything checked before anything runs"
     study = study_of(study_id)
     p, given = study.presets[pick(preset, study.presets, 'preset')], dict(overrides or {})
-    fields = dict(flrs=list(p.flrs), swa_k=list(p.swa_k), readout_seeds=list(p.readout_seeds), precision='fp32')
+    fields = dict(flrs=list(p.flrs), swa_k=list(p.swa_k), readout_seeds=list(p.readout_seeds), precision=p.precision)
     if not p.readout_seeds and 'readout_seeds' in given: fields['readout_seeds'] = [0] # the type of its entries
-    seeds = dict(data_seeds=p.data_seeds if data_seeds is None else data_seeds, train_seeds=p.train_seeds if train_seeds is None else train_seeds)
-    made = []
+    data, made = p.data_seeds if data_seeds is None else data_seeds, []
+    train = lambda plr: train_seeds if train_seeds is not None else (p.seed_of[plr],) if plr in p.seed_of else p.train_seeds
     for variant in p.variants:
         values = check_settings(given, fields | study.settings | p.settings | variant)
         if 'readout_seeds' not in given: values['readout_seeds'] = list(p.readout_seeds)
-        made += [Protocol(study=study.id, plr=plr, settings={k: values[k] for k in study.settings}, numerics_version=study.numerics_version,
-                          **seeds, **{k: values[k] for k in fields}) for plr in (p.plrs if plrs is None else plrs)]
+        settings = study.life.settle({k: values[k] for k in study.settings})
+        made += [Protocol(study=study.id, plr=plr, settings=settings, numerics_version=study.numerics_version, data_seeds=data, train_seeds=train(plr),
+                          **{k: values[k] for k in fields}) for plr in (p.plrs if plrs is None else plrs)]
     for one in made: study.life.check(one)
     if len({one.key for one in made}) < len(made): raise InputError(f"plr must be distinct, got {[one.plr for one in made]}")
     return sorted(made, key=lambda one: one.plr)
 
-# %% ../nbs/13_studies.ipynb #dce14495
+# %% ../nbs/13_studies.ipynb #fa76cb4e
 class Life:
     "One run, lived stage by stage"
     stages = ()         # (name, share of the work) in order; each is a method
@@ -109,6 +112,7 @@ class Life:
         self.finished = self.run.state().kind == 'done'
         self.deadline = None if time_limit is None else time.monotonic() + time_limit
         self.seconds, self.tables, self.saved_at, self._locked = {}, {}, time.monotonic(), contextlib.ExitStack()
+        self.points, self.rows, self.stage = {}, [], {} # networks by name; what was measured; the stages that were begun
         if self.finished: self.tables = {t: self.run.table(t) for t in self.run.tables()}
         else:
             self._locked.enter_context(self.run.lock())
@@ -118,8 +122,12 @@ class Life:
 
     @classmethod
     def check(cls, protocol:Protocol): "Refuse a protocol that this life cannot live, before any work"
+    @classmethod
+    def settle(cls, settings:dict) -> dict: # settings as given -> as they are remembered
+        "Turn what depends on this machine, such as the folder of the data, into what does not"
+        return settings
 
-# %% ../nbs/13_studies.ipynb #f44fff46
+# %% ../nbs/13_studies.ipynb #2a203bac
 def _told(self, stage, done, total):
     "Report progress, keep a checkpoint fresh, obey the clock"
     shares = dict(self.stages)
@@ -136,6 +144,26 @@ def _timed(self, name):
     try: yield
     finally: self.seconds[name] = round(self.seconds.get(name, 0.) + time.perf_counter() - start, 3)
 
+def _follow(self, name, stage): # a resumable stage: run, load, state, step, steps
+    "Run one stage to its end, from the checkpoint if it was begun"
+    prefix = f'{name}.'
+    begun = {k.removeprefix(prefix): v for k,v in self.checkpoint[0].items() if k.startswith(prefix)}
+    if begun: stage.load(begun)
+    self.stage[name] = stage
+    def window(st):
+        self._told(name, st.step, st.steps)
+        late = stop_asked() or (self.deadline is not None and time.monotonic() > self.deadline)
+        if late or time.monotonic() - self.saved_at > 10: self._save()
+        if late: raise OutOfTime(f"{self.run.folder}: stopped at {name} step {st.step} of {st.steps}; the same call goes on")
+    with self._timed(name): stage.run(on_window=window)
+    return stage
+
+def _save(self):
+    "All begun stages into the checkpoint"
+    tensors = {f'{n}.{k}': v for n,st in self.stage.items() for k,v in st.state().items()}
+    self.run.save_checkpoint(tensors, dict(seconds=self.seconds))
+    self.saved_at = time.monotonic()
+
 def live(self) -> 'Life':
     "All stages, then the seal"
     for name,_ in self.stages: getattr(self, name)()
@@ -150,7 +178,7 @@ def close(self, **provenance):
     self._locked.close()
     return self
 
-Life._told, Life._timed, Life.live, Life.close = _told, _timed, live, close
+Life._told, Life._timed, Life._follow, Life._save, Life.live, Life.close = _told, _timed, _follow, _save, live, close
 
 # %% ../nbs/13_studies.ipynb #a59e47b8
 def protocol_of(
@@ -201,7 +229,7 @@ def synthetic_config(s:dict) -> SyntheticConfig: # settings of a protocol
     return SyntheticConfig(utility=utility, feature_ids=tuple(s['feature_ids']),
                            **{k: s[k] for k in ('shape', 'in_dim', 'margin', 'noise', 'n_train', 'n_test')})
 
-# %% ../nbs/13_studies.ipynb #402a8173
+# %% ../nbs/13_studies.ipynb #92441b94
 class SyntheticLife(Life):
     "The life of one PLR of the synthetic example"
     stages = (('pretrain', 1.), ('average', .01), ('finetune', 1.), ('read', .1))
@@ -231,31 +259,14 @@ class SyntheticLife(Life):
         self.stack = make_stack(MLPSpec(self.config.in_dim, s['width'], s['depth']), [t for _,t,_ in nets], [r for *_,r in nets],
                                 [seeds.index(d) for d,_,_ in nets])
         self.frame = pd.DataFrame(nets, columns=['data_seed', 'train_seed', 'readout_seed'])
-        self.points, self.rows, self.stage = {}, [], {}
         return self
 
-# %% ../nbs/13_studies.ipynb #db37428d
+# %% ../nbs/13_studies.ipynb #2603b751
 def _stage(self, name, stack, lr, steps, **kw):
-    "Run one stage to its end, from the checkpoint if it was begun"
-    tensors, stage = self.checkpoint[0], Stage(stack, self.sets, lr, steps, self.protocol.settings['batch'], threads=self.threads, **kw)
-    prefix = f'{name}.'
-    if f'{prefix}w' in tensors: stage.load({k.removeprefix(prefix): v for k,v in tensors.items() if k.startswith(prefix)})
-    self.stage[name] = stage
-    def window(st):
-        self._told(name, st.step, st.steps)
-        late = stop_asked() or (self.deadline is not None and time.monotonic() > self.deadline)
-        if late or time.monotonic() - self.saved_at > 10: self._save()
-        if late: raise OutOfTime(f"{self.run.folder}: stopped at {name} step {st.step} of {st.steps}; the same call goes on")
-    with self._timed(name): stage.run(on_window=window)
-    return stage
+    "Run one stage to its end"
+    return self._follow(name, Stage(stack, self.sets, lr, steps, self.protocol.settings['batch'], threads=self.threads, **kw))
 
-def _save(self):
-    "All begun stages into the checkpoint"
-    tensors = {f'{n}.{k}': v for n,st in self.stage.items() for k,v in st.state().items()}
-    self.run.save_checkpoint(tensors, dict(seconds=self.seconds))
-    self.saved_at = time.monotonic()
-
-SyntheticLife._stage, SyntheticLife._save = _stage, _save
+SyntheticLife._stage = _stage
 
 # %% ../nbs/13_studies.ipynb #00ebb8de
 def tidy(
@@ -501,7 +512,7 @@ def verdict(life:Life) -> Verdict:
     holds = 'too small to tell' if small else 'no line to compare' if one is None else 'agrees' if mine == theirs else 'differs'
     return Verdict(f'regime at PLR {plr:g}', seen, f'regime {theirs}' if one else 'not in the paper', holds)
 
-# %% ../nbs/13_studies.ipynb #119ee571
+# %% ../nbs/13_studies.ipynb #3b07725a
 SWA_K = (2, 5, 10, 20, 50)
 TINY = dict(n_train=64, n_test=100, steps=200, ft_steps=100, ckpt_every=10)
 SYNTHETIC_PRESETS = dict(
@@ -513,7 +524,7 @@ SYNTHETIC_PRESETS = dict(
 STUDIES['synthetic'] = Study('synthetic', 'Feature learning on synthetic data', 'nbs/experiments/synthetic_plr.ipynb', SYNTHETIC,
     SYNTHETIC_PRESETS, SyntheticLife, summary, chance=50., data='synthetic', lines=(HIGH, 1.778e-2, 5.623e-2))
 
-# %% ../nbs/13_studies.ipynb #a6dce65d
+# %% ../nbs/13_studies.ipynb #9642bb33
 SYNTHETIC_PRESETS |= dict(
     paper=Preset("the authors' design: 5 data x 10 train seeds, 11 FLRs, 299 M steps", plrs=GRID, flrs=GRID[:11], swa_k=SWA_K,
                  data_seeds=tuple(range(1, 6)), train_seeds=tuple(range(1, 11)), minutes=13, mib=750, settings=dict(order='replay')),
@@ -525,7 +536,7 @@ SYNTHETIC_PRESETS |= dict(
                  train_seeds=(1,), minutes=4, mib=700, settings=dict(ft_orders=3)),
 )
 
-# %% ../nbs/13_studies.ipynb #2a6d055d
+# %% ../nbs/13_studies.ipynb #b9420576
 UTILITIES = [1.]*4 + [.9]*4 + [.7]*4 + [.5]*4
 STUDIES['synthetic_utilities'] = Study('synthetic_utilities', 'Which feature becomes dominant when they differ in utility',
     'nbs/experiments/synthetic_plr.ipynb', SYNTHETIC | dict(utility=UTILITIES), dict(

@@ -1,0 +1,43 @@
+"""Whatever the C compiler does, training works: without its kernel the stack runs in batched PyTorch, and says so once."""
+import warnings
+import pytest, torch
+from understanding_lrs import native
+from understanding_lrs.models import MLPSpec
+from understanding_lrs.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.synthetic import SyntheticConfig, make_data
+
+GARBAGE = '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && echo garbage > "$2"; shift; done\n'
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    "As in a new process with an empty cache"
+    monkeypatch.setenv('ULRS_CACHE', str(tmp_path/'cache'))
+    native.kernel.cache_clear()
+    yield
+    native.kernel.cache_clear()
+
+def trained(**kw):
+    sets = stack_sets([make_data(SyntheticConfig(n_train=64, n_test=20), 1)])
+    return Stage(make_stack(MLPSpec(), [1, 2], [1, 1], [0, 0]), sets, 1e-3, steps=20, evals=(), **kw).run().stack.w
+
+def told(f): # messages of the warnings of a call, and its value
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter('always')
+        return f(), [str(w.message) for w in seen]
+
+@pytest.mark.parametrize('compiler', ['false', 'true', 'no-such-compiler', 'garbage', 'no room'])
+def test_any_failure_is_said_once_and_training_goes_on(fresh, monkeypatch, tmp_path, compiler):
+    (tmp_path/'garbage').write_text(GARBAGE)
+    (tmp_path/'garbage').chmod(0o755)
+    (tmp_path/'no room').touch()
+    if compiler == 'no room': monkeypatch.setenv('ULRS_CACHE', str(tmp_path/'no room'/'cache'))
+    else: monkeypatch.setenv('CC', str(tmp_path/compiler) if compiler == 'garbage' else compiler)
+    w, words = told(lambda: [trained() for _ in range(2)])
+    assert len(words) == 1 and 'falls back to batched PyTorch' in words[0] and '\n' not in words[0]
+    assert torch.equal(w[0], trained(engine='torch'))
+    with pytest.raises(RuntimeError, match='needs a C compiler'): trained(engine='native')
+
+def test_it_can_be_asked_for_in_silence(fresh, monkeypatch):
+    monkeypatch.setenv('ULRS_NATIVE', '0')
+    w, words = told(trained)
+    assert not words and torch.equal(w, trained(engine='torch'))

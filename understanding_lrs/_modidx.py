@@ -270,6 +270,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'understanding_lrs.images.normalise': ('images.html#normalise', 'understanding_lrs/images.py'),
                                           'understanding_lrs.images.number_classes': ( 'images.html#number_classes',
                                                                                        'understanding_lrs/images.py'),
+                                          'understanding_lrs.images.on_device': ('images.html#on_device', 'understanding_lrs/images.py'),
                                           'understanding_lrs.images.one_line': ('images.html#one_line', 'understanding_lrs/images.py'),
                                           'understanding_lrs.images.parquet_folder': ( 'images.html#parquet_folder',
                                                                                        'understanding_lrs/images.py'),

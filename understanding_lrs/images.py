@@ -8,15 +8,15 @@ __all__ = ['CIFAR', 'DECODER', 'ID', 'CIFAR_MEAN', 'CIFAR_STD', 'check_labels', 
            'number_classes', 'visible', 'class_folders', 'folder_part', 'Source', 'clean_name', 'join_parts',
            'parquet_folder', 'folder_source', 'read_digits', 'torchvision_class', 'read_cifar', 'image_cache',
            'write_whole', 'save_cached', 'read_cached', 'stamp_of', 'from_cache', 'alone', 'find_source',
-           'load_pictures', 'first_of_each', 'subset', 'shrink', 'normalise', 'channel_stats', 'augment_table',
-           'crop_flip', 'augment']
+           'load_pictures', 'first_of_each', 'subset', 'shrink', 'normalise', 'on_device', 'channel_stats',
+           'augment_table', 'crop_flip', 'augment']
 
-# %% ../nbs/04_images.ipynb #71f41a77
+# %% ../nbs/04_images.ipynb #087581a1
 import contextlib, fcntl, hashlib, io, json, os, re, sys, uuid, warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -226,7 +226,7 @@ def folder_part(
     y = np.repeat(np.arange(len(classes)), [len(fs) for fs in classes.values()])
     return Part(files, y, lambda i: str(files[i]), tuple(classes))
 
-# %% ../nbs/04_images.ipynb #0ba987fa
+# %% ../nbs/04_images.ipynb #7c2133ac
 class Source(NamedTuple):
     "Where pictures come from"
     key:str        # 'cifar10', 'digits' or the folder's full path
@@ -235,7 +235,7 @@ class Source(NamedTuple):
 
 def clean_name(folder): # Path
     "A folder's name as the name of its pictures: lower case, letters, digits and -._"
-    return re.sub(r'[^a-z0-9._-]+', '-', folder.resolve().name.lower()).strip('-.') or 'pictures'
+    return re.sub(r'[^a-z0-9._-]+', '-', folder.name.lower()).strip('-.') or 'pictures'
 
 def join_parts(
     name:str,
@@ -249,7 +249,7 @@ def join_parts(
     x, xt = decode(train.blobs, train.where), decode(test.blobs, test.where)
     return Pictures(name, names, x, torch.from_numpy(train.y), xt, torch.from_numpy(test.y))
 
-# %% ../nbs/04_images.ipynb #d26edcfa
+# %% ../nbs/04_images.ipynb #b07622fd
 def parquet_folder(
     folder:Path,
 ) -> Path|None: # the folder itself, or the only one below it that has the files
@@ -267,10 +267,11 @@ def folder_source(
     if not folder.exists(): raise FileNotFoundError(
         f"there is no folder {folder}; a source is cifar10, cifar100, digits, the path of a folder, or an id name@12 digits")
     if not folder.is_dir(): raise ValueError(f"{folder} is a file; pass the folder that holds train*.parquet and test*.parquet")
+    folder = Path(os.path.abspath(folder))
     if base := parquet_folder(folder):
         train, test = sorted(base.glob('train*.parquet')), sorted(base.glob('test*.parquet'))
         if not (train and test): raise ValueError(f"{base} has no {'test' if train else 'train'}*.parquet; both parts are needed")
-        return Source(str(folder.resolve()), train + test,
+        return Source(str(folder), train + test,
                       lambda say: join_parts(clean_name(folder), parquet_part(train), parquet_part(test), say))
     train, test = folder/'train', folder/'test'
     if not (train.is_dir() and test.is_dir()): raise ValueError(
@@ -278,7 +279,7 @@ def folder_source(
     a, b = class_folders(train), class_folders(test)
     if a.keys() != b.keys(): raise ValueError(
         f"{folder}: train and test must have the same classes; only in train: {sorted(a.keys() - b)}, only in test: {sorted(b.keys() - a)}")
-    return Source(str(folder.resolve()), [f for c in (a, b) for fs in c.values() for f in fs],
+    return Source(str(folder), [f for c in (a, b) for fs in c.values() for f in fs],
                   lambda say: join_parts(clean_name(folder), folder_part(a), folder_part(b), say))
 
 # %% ../nbs/04_images.ipynb #752160ff
@@ -306,7 +307,7 @@ def torchvision_class(
         f"{torch.__version__}, both from the same index") from None
     return getattr(datasets, kind)
 
-# %% ../nbs/04_images.ipynb #af525144
+# %% ../nbs/04_images.ipynb #cc9d5adf
 def read_cifar(
     name:str,     # 'cifar10' or 'cifar100'
     root:Path,    # where the archive lies, or is put
@@ -315,13 +316,14 @@ def read_cifar(
     "CIFAR from torchvision's archive, downloaded where it is missing"
     kind, mb = CIFAR[name]
     data = torchvision_class(kind)
+    load = lambda **kw: [data(root, train=t, **kw) for t in (True, False)]
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        if not (root/data.base_folder).exists():
-            there = (root/data.filename).exists()
-            say(f"unpacking {root/data.filename}" if there else f"downloading {kind} ({mb} MB) from {data.url} to {root}")
-        train, test = (data(root, train=t, download=True) for t in (True, False))
-    except (OSError, RuntimeError, EOFError) as e: raise ValueError(
+        try: train, test = load()
+        except RuntimeError: # torchvision's way to say that it is not there, or damaged
+            say(f"getting {kind} ({mb} MB) from {data.url} into {root}, unless its archive is there")
+            root.mkdir(parents=True, exist_ok=True)
+            train, test = load(download=True)
+    except Exception as e: raise ValueError(
         f"cannot get {kind} ({one_line(e)}). Three ways to provide pictures: (1) torchvision's download, on a machine with a network, or "
         f"{data.filename} put into {root} by hand; (2) the path of a folder with train*.parquet and test*.parquet (columns img or image, "
         "and label); (3) the path of a folder with train/ and test/, in each one folder a class") from None
@@ -489,7 +491,7 @@ def shrink(
         for j in range(k): total += x[..., i::k, j::k]
     return total.div_(k*k, rounding_mode='floor').to(torch.uint8)
 
-# %% ../nbs/04_images.ipynb #35220e1e
+# %% ../nbs/04_images.ipynb #d27771d0
 CIFAR_MEAN = (.4914, .4822, .4465) # [code]
 CIFAR_STD = (.2023, .1994, .2010)  # [code]
 
@@ -503,8 +505,12 @@ def normalise(
     if not len(mean) == len(std) == x.shape[-3]: raise ValueError(
         f"mean and std must have one number a channel ({x.shape[-3]}), got {len(mean)} and {len(std)}")
     if not min(std) > 0: raise ValueError(f"std must be > 0 in every channel, got {tuple(std)}")
-    mean, std = (torch.tensor(v, dtype=torch.float32, device=x.device).view(-1, 1, 1) for v in (mean, std))
-    return x.float().div_(255).sub_(mean).div_(std)
+    return x.float().div_(255).sub_(on_device(tuple(mean), x.device)).div_(on_device(tuple(std), x.device))
+
+@lru_cache(maxsize=32)
+def on_device(values, device): # C floats
+    "Constants of the channels as a (C, 1, 1) tensor, copied to a device once: later calls need no traffic"
+    return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
 
 def channel_stats(
     x:Tensor,  # (n, C, H, W) uint8

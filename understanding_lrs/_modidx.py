@@ -45,6 +45,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'understanding_lrs.claims.published_tables': ( 'claims.html#published_tables',
                                                                                          'understanding_lrs/claims.py'),
                                           'understanding_lrs.claims.ranks': ('claims.html#ranks', 'understanding_lrs/claims.py'),
+                                          'understanding_lrs.claims.resample': ('claims.html#resample', 'understanding_lrs/claims.py'),
                                           'understanding_lrs.claims.resampled': ('claims.html#resampled', 'understanding_lrs/claims.py'),
                                           'understanding_lrs.claims.unrun': ('claims.html#unrun', 'understanding_lrs/claims.py'),
                                           'understanding_lrs.claims.verdicts': ('claims.html#verdicts', 'understanding_lrs/claims.py'),

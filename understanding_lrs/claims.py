@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['REPRODUCED', 'NOT', 'OPEN', 'SINGLE', 'MISSING', 'PARTIAL', 'SMALL', 'WINDOW', 'PICTURES', 'CLAIMS', 'Part', 'worst',
-           'resampled', 'c13', 'c14', 'dominant_features', 'c19', 'bounds_of', 'c20', 'Grid', 'ranks', 'longest', 'c1',
-           'c2', 'c3', 'c4', 'c5', 'c6', 'Claim', 'unrun', 'verdicts', 'published_tables']
+           'resampled', 'c13', 'c14', 'dominant_features', 'c19', 'bounds_of', 'c20', 'resample', 'Grid', 'ranks',
+           'longest', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'Claim', 'unrun', 'verdicts', 'published_tables']
 
-# %% ../nbs/15_claims.ipynb #2a8d97ca
+# %% ../nbs/15_claims.ipynb #77d73413
 import json, warnings
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +19,7 @@ import pandas as pd
 from .features import DOMINANT
 from .regimes import CONVERGED, bootstrap, boundaries, clusters, network_regimes, regime_of
 from .runs import read_published
+from .seeds import stream
 from .studies import GRID, STUDIES, select
 
 # %% ../nbs/15_claims.ipynb #b037d458
@@ -136,7 +137,20 @@ def c20(tables, study):
             resampled(worst_pair('train_barrier', '2B'), by_rate, 'the same in 2B, at the PLR with the highest median, pp', '>=', 3.),
             resampled(rise, lambda v, p: np.median(v), 'worst pair rise of train loss in 2A, median, % of pre-training loss', '<=', 1.)]
 
-# %% ../nbs/15_claims.ipynb #2a0079af
+# %% ../nbs/15_claims.ipynb #4bf04c0a
+def resample(
+    k:int,      # seeds
+    statistic,  # function of how often each was drawn, (k,) -> number
+    n:int=1000, # resamples
+) -> tuple:     # (value, lower end, upper end) as `bootstrap` gives them
+    "Percentile bootstrap of a statistic that does not care for the order of the seeds"
+    value = float(statistic(np.ones(k)))
+    if k < 2: return value, np.nan, np.nan
+    ways, which = np.unique([np.bincount(d, minlength=k) for d in stream('bootstrap', 0).integers(0, k, (n, k))], axis=0, return_inverse=True)
+    drawn = np.array([statistic(w) for w in ways], float)[which.ravel()]
+    return value, *map(float, np.nanquantile(drawn, [.025, .975]))
+
+# %% ../nbs/15_claims.ipynb #ad4a461e
 class Grid:
     "The tables of a picture study as arrays over seeds and rates"
     def __init__(self,
@@ -164,17 +178,17 @@ class Grid:
         return np.stack([self(stage='average', swa_k=k) for k in ks], 1)
 
     def part(self, what, sense, threshold, statistic, *curves) -> Part: # statistic: of the mean of each of `curves` over seeds -> number
-        sizes = [int(np.prod(c.shape[1:])) for c in curves]
         flat = np.concatenate([c.reshape(len(self.seeds), -1) for c in curves], 1)
-        def of(drawn):
-            means = np.split(np.nanmean(drawn, 0), np.cumsum(sizes)[:-1])
+        total, known, ends = np.nan_to_num(flat), ~np.isnan(flat), np.cumsum([c[0].size for c in curves])[:-1]
+        def of(times): # how often each seed was drawn -> number
+            means = np.split((times @ total)/(times @ known), ends)
             return statistic(*(m.reshape(c.shape[1:]) for m,c in zip(means, curves)))
-        with warnings.catch_warnings():
+        with np.errstate(invalid='ignore'), warnings.catch_warnings():
             warnings.simplefilter('ignore', RuntimeWarning) # a resample, or a regime, may hold nothing
-            value, lo, hi = bootstrap(flat, of, 1000)
+            value, lo, hi = resample(len(self.seeds), of)
         pre = select(self.rows, stage='pretrain', metric='test_acc')
         networks = len(pre.drop_duplicates(['data_seed', 'train_seed', 'readout_seed']))
-        return Part(what, float(value), float(lo), float(hi), sense, threshold, networks, int((~np.isnan(self.at(pre))).sum(0).min()))
+        return Part(what, value, lo, hi, sense, threshold, networks, int((~np.isnan(self.at(pre))).sum(0).min()))
 
     def best(self, curve, *regimes): # (..., PLRs) -> (...) highest value in these regimes, NaN where there is none
         inside = curve[..., np.isin(self.regime, regimes)]

@@ -93,10 +93,11 @@ def _cube(frame, value, plrs):
     most = max(map(len, groups), default=0)
     return np.stack([np.pad(g, ((0, most - len(g)), (0, 0)), constant_values=np.nan) for g in groups])
 
-# %% ../nbs/11_regimes.ipynb #69fa15fb
+# %% ../nbs/11_regimes.ipynb #0f056f22
 def _shares(cube, draws): # (clusters, m, P), (n, clusters) -> (n, P) mean over the networks of each draw
     times = np.stack([np.bincount(d, minlength=len(cube)) for d in draws])
-    return (times @ np.nansum(cube, 1))/(times @ (~np.isnan(cube)).sum(1))
+    with np.errstate(invalid='ignore'): # a draw may hold no network of a PLR
+        return (times @ np.nansum(cube, 1))/(times @ (~np.isnan(cube)).sum(1))
 
 def _medians(cube, draws): # the same for the median; a PLR whose barriers are all NaN has an infinite one
     flat = np.where(np.isnan(cube).all((0, 1)), np.inf, cube)[draws].reshape(len(draws), -1, cube.shape[-1])
@@ -108,7 +109,7 @@ def _boundary(name, plrs, how, left): # left: (n,) number of PLRs left of the bo
     k = int(left[0])
     return Boundary(name, plrs[k - 1] if k > 0 else None, plrs[k] if k < len(plrs) else None, ci, how)
 
-# %% ../nbs/11_regimes.ipynb #7367c803
+# %% ../nbs/11_regimes.ipynb #42de4d2e
 def _low_high(metrics): # -> rows (plr, seeds, value) or None
     "Test accuracy after fine-tuning at the highest FLR minus that at the lowest (pp)"
     rows = metrics[(metrics.stage == 'finetune') & (metrics.metric == 'test_acc')]
@@ -120,7 +121,7 @@ def _low_high(metrics): # -> rows (plr, seeds, value) or None
 
 def _agrees(cube, draws, beyond): # (clusters, m, P), (n, clusters), (P,) PLRs to take the noise from -> (n, P) bool
     "Is the mean difference within `AGREE` plus one standard error?"
-    with np.errstate(invalid='ignore'), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning) # a PLR may have one seed or none
         each = np.nanmean(cube, 1)
         error = np.nanstd(each, 0, ddof=1)/np.sqrt((~np.isnan(each)).sum(0))

@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'INK', 'FAINT', 'BLUE', 'ORANGE', 'GREEN', 'RED', 'TINTS', 'DECADES', 'MARKERS',
-           'MARK', 'AUTHORS', 'REGIMES', 'FIGURES', 'LINES', 'PAIRS', 'MANY', 'BIN', 'DOT', 'STAGE_LOOKS', 'HUES',
-           'ROLES', 'PARTS', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture', 'canvas', 'preset_of', 'read_paper',
-           'View', 'by_network', 'over_plr', 'spans', 'rate', 'plr_axis', 'regimes_on', 'shades', 'curve', 'authors',
-           'flr_name', 'key', 'print_below', 'small_print', 'figure', 'synthetic_data', 'shown', 'accuracy_axis',
-           'finetune_accuracy', 'swa_accuracy', 'stages', 'single_features', 'geometry', 'swarm', 'gaps_on',
-           'near_threshold', 'shares_on', 'dominance', 'sparse', 'regimes', 'overview', 'one_plr', 'crossed',
+           'MARK', 'AUTHORS', 'REGIMES', 'FIGURES', 'PICTURE_FIGURES', 'LINES', 'DATA', 'PAPER', 'PAIRS', 'MANY', 'BIN',
+           'DOT', 'STAGE_LOOKS', 'HUES', 'ROLES', 'PARTS', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture', 'canvas',
+           'preset_of', 'read_paper', 'View', 'by_network', 'over_plr', 'spans', 'rate', 'plr_axis', 'regimes_on',
+           'shades', 'curve', 'authors', 'flr_name', 'key', 'print_below', 'small_print', 'of_pictures', 'figure',
+           'synthetic_data', 'shown', 'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup',
+           'picture_print', 'pretraining', 'finetune_and_swa', 'stages', 'single_features', 'geometry', 'swarm',
+           'gaps_on', 'near_threshold', 'shares_on', 'dominance', 'sparse', 'regimes', 'overview', 'one_plr', 'crossed',
            'factorial', 'relevance', 'edges', 'write', 'draw']
 
-# %% ../nbs/16_plots.ipynb #0edda92b
+# %% ../nbs/16_plots.ipynb #58222a21
 import io, json, re, textwrap, warnings
 from collections import Counter
+from copy import copy
 from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
@@ -28,11 +30,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from .claims import dominant_features
+from .claims import SMALL, dominant_features
 from .features import DOMINANT, variance_shares
 from .regimes import NETWORK, bootstrap, boundaries, regime_of, seed_numbers
 from .runs import InputError, atomic_write, networks, pick, read_published
-from .studies import CAPTION, STUDIES, Study, protocols, select, study_of, synthetic_config
+from .studies import CAPTION, STUDIES, Study, SyntheticLife, protocols, select, study_of, synthetic_config
 from .sweep import project_root
 from .synthetic import SHAPES, SyntheticConfig, make_data
 
@@ -210,7 +212,7 @@ def regimes_on(ax, view, names=True):
     for x,dash in zip(view.study.lines, ((0, (10, 3)), (0, (1, 2)), (0, (10, 3)))):
         if x is not None: ax.axvline(x, color='black', lw=.7, ls=dash, zorder=1.5, label='_authors')
 
-# %% ../nbs/16_plots.ipynb #f6a5e691
+# %% ../nbs/16_plots.ipynb #58f9b4f6
 def shades(n:int, lo=0., hi=.82): # number of colours; ends of the map
     "A sequence of colours, dark to light, that colour-blind readers can order"
     return mpl.colormaps['viridis'](np.linspace(lo, hi, n))
@@ -238,11 +240,11 @@ def flr_name(view, panel, flr): # the series of the authors for a fine-tuning ra
     return next((s for s in names if s.startswith('flr=') and np.isclose(float(s[4:]), flr, rtol=1e-3)), '')
 
 AUTHORS = "authors' released sample\n(few seeds, read off a figure)"
-def key(ax, view, extra=(), **kw): # extra: more handles
+def key(ax, view, extra=(), theirs=AUTHORS, **kw): # extra: more handles
     "The legend, with an entry for the authors' marks where there are any"
     handles = ax.get_legend_handles_labels()[0] + list(extra)
     if any(line.get_label().startswith('_authors ') for line in ax.lines):
-        handles.append(Line2D([], [], **MARK, mec=FAINT, label=AUTHORS))
+        handles.append(Line2D([], [], **MARK, mec=FAINT, label=theirs))
     return ax.legend(handles=handles, **(dict(loc='center left', bbox_to_anchor=(1.01, .5)) | kw))
 
 # %% ../nbs/16_plots.ipynb #a023f9de
@@ -270,10 +272,13 @@ def small_print(fig, view, *sentences):
         fig.suptitle(said, x=.012, ha='left', fontsize=8, color='#b30000', fontweight='bold')
     return fig
 
-# %% ../nbs/16_plots.ipynb #8b51501b
-FIGURES = {} # name -> function (tables, study, paper, preset) -> Picture
+# %% ../nbs/16_plots.ipynb #02308111
+FIGURES, PICTURE_FIGURES = {}, {} # of synthetic studies, of pictures: name -> function (tables, study, paper, preset) -> Picture
 
-def figure(*needs, register=True, several=False): # tables beside `metrics`; into `FIGURES`? may settings differ?
+def of_pictures(study:Study) -> bool: # does it train on pictures?
+    return not issubclass(study.life, SyntheticLife)
+
+def figure(*needs, into=(FIGURES,), several=False): # tables beside `metrics`; registers; may settings differ?
     "Make a figure of a function of a `View`: in the house style, from a `View` or from tables"
     def made(f):
         @wraps(f)
@@ -285,7 +290,7 @@ def figure(*needs, register=True, several=False): # tables beside `metrics`; int
             if view.kinds > 1 and not several:
                 raise InputError(f"figure {f.__name__} shows one setting, these runs have {view.kinds}; select the runs of one of them")
             with house(): return f(view)
-        if register: FIGURES[f.__name__] = drawn
+        for register in into: register[f.__name__] = drawn
         return drawn
     return made
 
@@ -321,7 +326,7 @@ def _synthetic_data(view): # as the study has it; no measurement enters
 _synthetic_data.__name__ = 'data'
 figure()(_synthetic_data)
 
-# %% ../nbs/16_plots.ipynb #a96092d8
+# %% ../nbs/16_plots.ipynb #67cb1094
 def shown(values, most=5): # -> at most `most` of them, the ends included
     "An even choice of a long list"
     even = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
@@ -332,9 +337,16 @@ def accuracy_axis(ax, view):
     regimes_on(ax, view)
     ax.set_ylabel('test accuracy, %')
 
-def _pretrained(ax, view):
+def _pretrained(ax, view, panel='pretrain_test_acc'):
     curve(ax, view, view(stage='pretrain', metric='test_acc'), INK, 'pre-training', marker='x', ms=3.4, zorder=4)
-    authors(ax, view, INK, 'pretrain_test_acc', 'pretrain')
+    authors(ax, view, INK, panel, 'pretrain')
+
+def _tuned(ax, view): # -> what was left out, in words
+    few = shown(view.flrs)
+    for flr,color,m in zip(few, shades(len(few)), MARKERS):
+        curve(ax, view, view(stage='finetune', metric='test_acc', flr=flr), color, f'FLR {rate(flr)}', marker=m)
+        authors(ax, view, color, 'finetune_test_acc', flr_name(view, 'finetune_test_acc', flr))
+    return f"{len(few)} of {len(view.flrs)} FLRs." if len(few) < len(view.flrs) else ''
 
 LINES = "Lines: mean over networks; bands: 95 % bootstrap over data seeds."
 
@@ -342,29 +354,96 @@ LINES = "Lines: mean over networks; bands: 95 % bootstrap over data seeds."
 def finetune_accuracy(view):
     "Test accuracy after pre-training and after fine-tuning with several FLRs"
     fig, ax = canvas()
-    few = shown(view.flrs)
-    for flr,color,m in zip(few, shades(len(few)), MARKERS):
-        curve(ax, view, view(stage='finetune', metric='test_acc', flr=flr), color, f'FLR {rate(flr)}', marker=m)
-        authors(ax, view, color, 'finetune_test_acc', flr_name(view, 'finetune_test_acc', flr))
+    left_out = _tuned(ax, view)
     _pretrained(ax, view)
     accuracy_axis(ax, view)
     key(ax, view)
-    left_out = f"{len(few)} of {len(view.flrs)} FLRs." if len(few) < len(view.flrs) else ''
     return small_print(fig, view, LINES, left_out, REGIMES)
 
-# %% ../nbs/16_plots.ipynb #6da0d8fd
-@figure()
-def swa_accuracy(view):
-    "Test accuracy of the average of the last k checkpoints"
-    fig, ax = canvas()
+# %% ../nbs/16_plots.ipynb #4c5761d9
+def _averaged(ax, view):
     ks = shown(sorted(int(k) for k in view.metrics.swa_k.dropna().unique()))
     for k,color,m in zip(ks, shades(len(ks)), MARKERS):
         curve(ax, view, view(stage='average', metric='test_acc', swa_k=k), color, f'average of {k}', marker=m)
         authors(ax, view, color, 'swa_test_acc', f'k={k}')
+
+@figure()
+def swa_accuracy(view):
+    "Test accuracy of the average of the last k checkpoints"
+    fig, ax = canvas()
+    _averaged(ax, view)
     _pretrained(ax, view)
     accuracy_axis(ax, view)
     key(ax, view)
     return small_print(fig, view, LINES, REGIMES)
+
+# %% ../nbs/16_plots.ipynb #e3a66f09
+DATA = {'cifar10': 'CIFAR-10', 'cifar10-jpeg': 'CIFAR-10 (JPEG)', 'cifar100': 'CIFAR-100', 'cifar100-jpeg': 'CIFAR-100 (JPEG)', 'digits': "scikit-learn's digits"}
+PAPER = 'the paper'
+
+def own_setup(view): # -> View
+    "With the authors' values and lines only if their setup is that of the runs"
+    if view.preset not in ('', *SMALL): return view
+    bare = copy(view)
+    bare.paper, bare.study = None, replace(view.study, lines=())
+    return bare
+
+def picture_print(fig, view, *sentences, bands=True): # bands: does it have some?
+    "The small print of a figure on pictures"
+    data = ', '.join(DATA.get(d, d) for d in sorted(view.metrics.data.dropna().unique()))
+    marks = any(line.get_label().startswith('_authors ') for ax in fig.axes for line in ax.lines)
+    known = view.paper is not None and len(view.paper) > 0
+    inner = view.bounds.get('lr_2ab')
+    tints, lines = REGIMES.split(' Thin')
+    several = "Bands: 95 % bootstrap over train seeds." if view.metrics.train_seed.nunique() > 1 else "One seed: no bands."
+    return small_print(fig, view, f"{view.study.title}; data: {data}.", *sentences, several if bands else '', tints,
+                       "2A|2B: as far as the lowest and the highest FLR agree in test accuracy." if inner is not None and 'test' in inner.how else '',
+                       f'Thin{lines}' if any(view.study.lines) else '',
+                       "Diamonds: the paper's single runs, read off a figure." if marks else '' if known else "No values of the paper for this setup.")
+
+# %% ../nbs/16_plots.ipynb #b1d68ec0
+@figure(into=(PICTURE_FIGURES,))
+def pretraining(view):
+    "Test accuracy at the end of pre-training, and how much it moves from epoch to epoch"
+    view = own_setup(view)
+    fig, ax = canvas()
+    tail, std = (view(stage='pretrain', metric=m) for m in ('test_acc_tail', 'test_acc_tail_std'))
+    mean, move = (t.groupby('plr').value.mean().reindex(view.plrs) for t in (tail, std))
+    ax.axhline(view.study.chance, color=FAINT, lw=.7, ls=(0, (4, 2)), zorder=1, label='guessing')
+    bars = ax.errorbar(view.plrs, mean, move, fmt='none', ecolor=FAINT, elinewidth=2.4, alpha=.55, label='± std over these epochs')
+    curve(ax, view, tail, INK, 'mean over the last\ntenth of the epochs', marker='x', ms=3.4, zorder=4)
+    authors(ax, view, INK, 'pretrain_test_acc_mean_181_200', 'pretrain')
+    accuracy_axis(ax, view)
+    ax.set_ylim(0, None)
+    key(ax, view, theirs=PAPER)
+    return picture_print(fig, view, "Line and bars: mean over networks.")
+
+# %% ../nbs/16_plots.ipynb #234c712f
+def _frame(ax, view): # -> words
+    "Start the axis a little below everything that was fine-tuned"
+    tuned = view(stage='finetune', metric='test_acc').groupby(['plr', 'flr']).value.mean()
+    best = view(metric='test_acc').groupby(['plr', 'stage', 'flr', 'swa_k'], dropna=False).value.mean()
+    if not len(tuned): return ''
+    low, high = float(tuned.min()), float(best.max())
+    bottom = np.floor(low - .12*(high - low))
+    ax.set_ylim(bottom, high + .06*(high - low))
+    return f"Values below {bottom:g} % are not shown." if best.min() < bottom else ''
+
+@figure(into=(PICTURE_FIGURES,))
+def finetune_and_swa(view):
+    "Test accuracy after fine-tuning with several FLRs, and of averages of several networks"
+    view = own_setup(view)
+    fig, axes = canvas(1, 2, (TWO, 3.3), sharey=True)
+    cut, left_out = _frame(axes[0], view), _tuned(axes[0], view)
+    _averaged(axes[1], view)
+    for ax,title in zip(axes, ('fine-tuning with different FLRs', 'averages of networks of one run')):
+        _pretrained(ax, view, 'pretrain_test_acc_200')
+        accuracy_axis(ax, view)
+        ax.set_title(title, pad=20)
+        below = offset_copy(ax.transAxes, fig, y=-30, units='points')
+        key(ax, view, theirs=PAPER, loc='upper center', bbox_to_anchor=(.5, 0), bbox_transform=below, ncols=3, columnspacing=1.2)
+    axes[1].set_ylabel('')
+    return picture_print(fig, view, "Lines: mean over networks.", left_out, cut)
 
 # %% ../nbs/16_plots.ipynb #59dfe5ac
 def stages(view): # (short name, title, columns) of the networks that features were read from
@@ -576,7 +655,7 @@ def dominance(view):
                        f"{DOMINANT:g} pp ahead of the second.", said,
                        "Below, left: bands are 95 % bootstrap over data seeds.", REGIMES)
 
-# %% ../nbs/16_plots.ipynb #d3af97ca
+# %% ../nbs/16_plots.ipynb #e9867e89
 HUES = {'1': BLUE, '2': ORANGE, '2A': ORANGE, '2B': RED, '3': '#6e6e6e'}
 
 def _tones(view): # PLR -> (colour, regime): the hue of its regime, lighter for smaller rates
@@ -596,21 +675,24 @@ def sparse(steps, ratio=1.2): # ascending -> which of them to draw
     return keep[::-1]
 
 def _over_steps(ax, view, metric, tones):
-    "Median over networks at every look, one line a PLR"
+    "Median over networks at every look, one line a PLR; over epochs the axis is linear"
+    epochs = of_pictures(view.study)
     c = view('curves', stage='pretrain', metric=metric)
     plr_of = dict(zip(view.metrics.run, view.metrics.plr))
     for plr,line in c.groupby([c.run.map(plr_of).rename('plr'), 'step']).value.median().unstack('step').iterrows():
         line = line.dropna()
-        steps = line.index.to_numpy(int) + 1
-        keep = sparse(steps)
+        steps = line.index.to_numpy(int) + (not epochs)
+        keep = slice(None) if epochs else sparse(steps)
         ax.plot(steps[keep], line.to_numpy()[keep], color=tones[plr][0], lw=.9)
+    if epochs: return ax.set_xlabel('epoch')
     ax.set(xscale='log', xlabel='step + 1')
     ax.xaxis.set_major_formatter(DECADES)
     ax.xaxis.set_minor_locator(NullLocator())
 
-@figure('curves')
+@figure('curves', into=(FIGURES, PICTURE_FIGURES))
 def regimes(view):
     "How pre-training goes at every PLR, and where it ends"
+    if pictures := of_pictures(view.study): view = own_setup(view)
     fig, axes = canvas(1, 3, (TWO, 2.7))
     tones = _tones(view)
     _over_steps(axes[0], view, 'train_loss', tones)
@@ -629,8 +711,9 @@ def regimes(view):
     last = {r: c for c,r in tones.values()}
     handles = [Line2D([], [], color=c, label=f'regime {r}', lw=1.6) for r,c in last.items()]
     axes[0].legend(handles=handles, loc='lower left')
-    return small_print(fig, view, "Left, middle: median over networks, one line a PLR (darker: larger). "
-                       "Right: mean ± std over the last tenth of the steps (both averaged over networks).", REGIMES)
+    words = ("Left, middle: median over networks, one line a PLR (darker: larger). "
+             f"Right: mean ± std over the last tenth of the {'epochs' if pictures else 'steps'} (both averaged over networks).")
+    return picture_print(fig, view, words, bands=False) if pictures else small_print(fig, view, words, REGIMES)
 
 # %% ../nbs/16_plots.ipynb #139bdee4
 def _accuracies(ax, view):
@@ -689,8 +772,8 @@ def _feature_profile(ax, view, columns, paint):
     for net,acc in accs.iterrows(): ax.plot(accs.columns.to_numpy(int), acc, lw=.7, color=paint[net], alpha=.8)
     ax.set(xlabel='rank of the feature', xticks=[1, *range(4, accs.shape[1] + 1, 4)])
 
-# %% ../nbs/16_plots.ipynb #22328e85
-@figure('curves', 'features', register=False)
+# %% ../nbs/16_plots.ipynb #0dc4774b
+@figure('curves', 'features', into=())
 def one_plr(view):
     "All networks of one run: losses, accuracies by stage, features"
     fig, paint, parts = Picture(figsize=(TWO, 3.9)), _paint(view), stages(view)
@@ -712,7 +795,7 @@ def one_plr(view):
                        f"at least {DOMINANT:g} pp ahead of the second after pre-training. PT: pre-training, SWA: "
                        "average, FT: fine-tuning.", rates)
 
-# %% ../nbs/16_plots.ipynb #c1dbbe08
+# %% ../nbs/16_plots.ipynb #651d6173
 ROLES = dict(data_seed='data', train_seed='initial weights', readout_seed='readout')
 PARTS = {'data': BLUE, 'initial weights': ORANGE, 'readout': GREEN} # the rest is ink
 
@@ -749,7 +832,7 @@ def _cells(ax, cube, a, b, names): # two axes of the cube
     ax.grid(False)
     return image
 
-@figure('features', register=False)
+@figure('features', into=())
 def factorial(view):
     "What decides whether a feature becomes dominant: data, initial weights or readout"
     plrs = [p for p in view.plrs if .05 <= crossed(view, p, stage='pretrain').mean() <= .95] # elsewhere there is nothing to decide
@@ -766,8 +849,8 @@ def factorial(view):
     return small_print(fig, view, "Above: components of a random-effects model of the outcome 'has a dominant feature after pre-training' as shares of their sum; bars below zero are "
                        "estimates of components near zero; lines: 95 % jackknife over seeds.")
 
-# %% ../nbs/16_plots.ipynb #07998b49
-@figure('features', 'runs', register=False, several=True)
+# %% ../nbs/16_plots.ipynb #4234b6f9
+@figure('features', 'runs', into=(), several=True)
 def relevance(view):
     "Which feature becomes dominant when features differ in utility"
     found, tables = dominant_features(view.tables, stage='pretrain'), view.tables
@@ -788,8 +871,8 @@ def relevance(view):
     fig.legend(*axes.flat[0].get_legend_handles_labels(), loc='outside upper left', ncols=4, title=None)
     return small_print(fig, view, "Height: networks with a dominant feature after pre-training; colour: in what share of the samples that feature helps. Four of sixteen features have each utility.")
 
-# %% ../nbs/16_plots.ipynb #cd8a4f9f
-@figure('edges', register=False)
+# %% ../nbs/16_plots.ipynb #1cdf8c09
+@figure('edges', into=())
 def edges(view):
     "Barriers and loss along all pairs of fine-tunings of one point"
     keys = ['plr', *NETWORK]
@@ -816,7 +899,7 @@ def edges(view):
 # %% ../nbs/16_plots.ipynb #10fd028b
 SPECIAL = {('synthetic', 'factorial'): factorial, ('synthetic', 'edges'): edges, ('synthetic_utilities', 'wide'): relevance} # (study, preset) -> its figure
 
-# %% ../nbs/16_plots.ipynb #95666298
+# %% ../nbs/16_plots.ipynb #d4942230
 LARGEST = 200_000 # bytes of an SVG
 
 def write(fig, stem): # path without suffix -> Path written
@@ -841,7 +924,7 @@ def draw(
     view, done = View(tables, study_of(study_id), read_paper() if paper is None else paper, preset), []
     out.mkdir(parents=True, exist_ok=True)
     special = SPECIAL.get((study_id, view.preset))
-    chosen = {special.__name__: special} if special else FIGURES
+    chosen = {special.__name__: special} if special else PICTURE_FIGURES if of_pictures(view.study) else FIGURES
     for name in chosen if names is None else [pick(n, chosen, 'figure') for n in names]:
         try: fig = chosen[name](view)
         except InputError as e: warnings.warn(f"not drawn: {e}", stacklevel=2)

@@ -237,6 +237,8 @@ def test_voila(browser, notebook, tmp_path):
     with served(voila, notebook.parent, tmp_path) as (url, server), opened(browser, url, 'voila') as (page, wrong):
         page.locator(IMAGE).wait_for(timeout=60_000)
         play(page)
+        shake(page, server)
+        assert page.locator(ERRORS).count() == 0
         assert not wrong, '\n'.join(wrong)
 
 def test_a_missing_browser_is_said(monkeypatch):

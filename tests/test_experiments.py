@@ -1,5 +1,5 @@
 """Every experiment notebook declares exactly its study's parameters, lives at smoke size, and its verdict there is 'too small to tell'."""
-import inspect, shutil
+import inspect, json, shutil
 import nbformat, papermill as pm, pytest, torch
 from understanding_lrs.runs import Protocol, Run, find_runs, networks
 from understanding_lrs.stacked import evaluate
@@ -30,6 +30,9 @@ def test_a_smoke_run(swept, root):
     page = nbformat.read(run.folder/'notebook.ipynb', 4)
     texts = [o.get('data', {}).get('text/plain', '') for c in page.cells for o in c.get('outputs', [])]
     assert 'too small to tell' in texts[-1]
+    made = json.loads((run/'provenance.json').read_bytes())
+    for value in (run.protocol.key, run.protocol.precision, *(made[k] for k in ('package', 'torch', 'device', 'peak_mib'))):
+        assert str(value) in texts[-2] # it says by itself where it came from
     assert any('image/png' in o.get('data', {}) or 'image/svg+xml' in o.get('data', {}) for c in page.cells for o in c.get('outputs', []))
 
 @pytest.fixture(scope='module')

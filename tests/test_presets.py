@@ -40,11 +40,18 @@ def test_factorial_is_fully_crossed():
     ps = protocols('synthetic', 'factorial')
     assert [p.plr for p in ps] == list(GRID[9:14])
     assert all(set(networks(p)) == {(d, t, r) for d in range(1, 9) for t in range(1, 9) for r in range(1, 9)} for p in ps)
+    assert all({k: p.settings[k] for k in FULL} == FULL and p.settings['utility'] == [1.] for p in ps)
+    assert {(p.flrs, p.swa_k, p.settings['order'], p.settings['ft_orders']) for p in ps} == {((LOW,), (5,), 'own', 1)}
 
 def test_utilities_run_every_shape():
     ps = protocols('synthetic_utilities', 'wide')
     assert {(p.plr, p.settings['shape']) for p in ps} == {(g, s) for g in GRID[5:17] for s in SHAPES} and len(SHAPES) == 8
-    assert all(p.settings['utility'] == UTILITIES and p.data_seeds == tuple(range(201, 221)) for p in ps)
+    tick = protocols('synthetic_utilities', 'laptop')
+    assert [p.plr for p in tick] == list(GRID) and {p.settings['shape'] for p in tick} == {'tick'}
+    for p in ps + tick:
+        assert (p.data_seeds, p.train_seeds, p.readout_seeds, p.flrs, p.swa_k) == (tuple(range(201, 221)), (1,), (), (LOW, HIGH), (5,))
+        assert {k: p.settings[k] for k in FULL} == FULL | dict(shape=p.settings['shape']) and p.settings['utility'] == UTILITIES
+        assert (p.settings['order'], p.settings['ft_orders']) == ('own', 1)
     assert sorted(np.unique(UTILITIES, return_counts=True)[1]) == [4]*4
 
 @pytest.mark.parametrize('study', STUDIES)

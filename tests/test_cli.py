@@ -140,9 +140,9 @@ def test_figures_are_drawn_from_what_is_there(ulrs, monkeypatch):
 
 def test_bench_prints_json(ulrs, monkeypatch):
     result = dict(rows=[dict(models=50, us=3.1)], peak_mib=200.)
-    monkeypatch.setitem(sys.modules, 'understanding_lrs.bench', SimpleNamespace(synthetic=lambda: result))
+    monkeypatch.setitem(sys.modules, 'understanding_lrs.bench', SimpleNamespace(synthetic=lambda: result, sweeps=lambda: dict(rows=[dict(workers=2)])))
     assert json.loads(ulrs('bench --json')[1]) == result
-    assert 'peak_mib' in ulrs('bench synthetic')[1]
+    assert 'peak_mib' in ulrs('bench synthetic')[1] and 'workers' in ulrs('bench sweep')[1]
 
 def test_missing_room_is_one_line(ulrs, monkeypatch):
     monkeypatch.setitem(sys.modules, 'understanding_lrs.plots', None)

@@ -8,6 +8,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'understanding_lrs.bench.peak_flops': ('bench.html#peak_flops', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.stack_step': ('bench.html#stack_step', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.step_flop': ('bench.html#step_flop', 'understanding_lrs/bench.py'),
+                                         'understanding_lrs.bench.sweeps': ('bench.html#sweeps', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.synthetic': ('bench.html#synthetic', 'understanding_lrs/bench.py')},
             'understanding_lrs.claims': { 'understanding_lrs.claims.Claim': ('claims.html#claim', 'understanding_lrs/claims.py'),
                                           'understanding_lrs.claims.Claim.fits': ('claims.html#claim.fits', 'understanding_lrs/claims.py'),

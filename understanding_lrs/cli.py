@@ -398,15 +398,15 @@ def figures(
 # %% ../nbs/18_cli.ipynb #a06bbee1
 @app.command()
 def bench(
-    what:Annotated[str, typer.Argument(help="what to measure")]='synthetic',
+    what:Annotated[str, typer.Argument(help="synthetic: a training step; explorer: moves; sweep: a run beside its work")]='synthetic',
     as_json:Annotated[bool, typer.Option('--json', help="for programs")]=False,
 ):
-    """Measure the speed of training on this machine.
+    """Measure the speed of training, of the explorer or of sweeps on this machine.
 
-    Example: `ulrs bench synthetic --json`
+    Examples: `ulrs bench synthetic --json`, `ulrs bench sweep`
     """
-    measure = dict(synthetic=lambda: _part('bench').synthetic(), explorer=lambda: _part('bench').explorer())
-    result = measure[pick(what, measure, 'benchmark')]()
+    names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps')
+    result = getattr(_part('bench'), names[pick(what, names, 'benchmark')])()
     if as_json: return print(json.dumps(result, indent=1))
     print_rows(result.get('rows', []))
     print_rows([dict(name=k, value=v) for k, v in result.items() if k != 'rows'])

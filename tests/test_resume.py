@@ -4,7 +4,8 @@ from understanding_lrs import seeds, stacked
 from understanding_lrs.models import MLPSpec
 from understanding_lrs.runs import InputError, Run
 from understanding_lrs.stacked import Stage, make_stack, stack_sets
-from understanding_lrs.studies import OutOfTime, live, protocols
+from understanding_lrs.runs import OutOfTime
+from understanding_lrs.studies import live, protocols
 from understanding_lrs.synthetic import SyntheticConfig, make_data
 
 def stage(lr=5e-2): # above the threshold, where a single bit would grow

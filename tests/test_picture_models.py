@@ -13,7 +13,7 @@ from understanding_lrs.sphere import ProjectedSGD, elr_to_lr, invariant_groups, 
 RESNET, CONVNET = ConvSpec(width=2, classes=3, size=8), ConvSpec('convnet', 2, 3, 8)
 PRACTICAL = ConvSpec(width=2, classes=3, size=8, practical=True)
 ALL = {'resnet': RESNET, 'convnet': CONVNET, 'practical': PRACTICAL, 'one channel, side 24': ConvSpec('convnet', 3, 4, 24, channels=1),
-       'side 16': ConvSpec(width=4, classes=3, size=16)}
+       'side 16': ConvSpec(width=2, classes=3, size=16)}
 SCALE_INVARIANT = [k for k in ALL if k != 'practical']
 
 def pictures(spec, n=8, seed=0):
@@ -150,7 +150,7 @@ def test_groups_of_the_practical_network():
     assert len(groups) == 23 and all([f'blocks.{b}.bn1.weight', f'blocks.{b}.bn1.bias'] in groups for b in range(8))
     assert sorted(map(len, groups)) == [1]*8 + [2]*8 + [3]*4 + [5]*3
     assert not {'bn.weight', 'bn.bias', 'head.weight', 'blocks.2.bn_short.bias'} & set(sum(groups, []))
-    for g in groups + SUMS: assert scaling_error(net, x, g, 10.) < 1e-8
+    for g in [max(groups, key=len), *SUMS]: assert scaling_error(net, x, g, 10.) < 1e-8
 
 @pytest.mark.parametrize('c', [.1, 10.])
 @pytest.mark.parametrize('kind', ALL)
@@ -179,7 +179,8 @@ def test_a_sphere_optimiser_takes_what_asks_for_a_gradient(kind):
     spec = ALL[kind]
     net, x, rho = picture_net(spec, 1), pictures(spec), default_radius(spec)
     params, before = [p for p in net.parameters() if p.requires_grad], {k: v.clone() for k, v in net.head.state_dict().items()}
-    assert [id(p) for p in params] == [id(p) for _, p in si_params(net)] == [id(m.weight) for m in net.modules() if isinstance(m, nn.Conv2d)]
+    convs = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)]
+    assert [*map(id, params)] == [id(p) for _, p in si_params(net)] == [*map(id, convs)]
     optimizer, start = ProjectedSGD(params, elr_to_lr(1e-2, rho), rho), net.flat()
     for _ in range(5):
         optimizer.zero_grad()
@@ -202,9 +203,10 @@ def test_init_depends_on_the_seeds_alone(kind):
     assert torch.equal(d['head.weight'], picture_net(spec, 0).head.weight)
 
 def test_init_is_pinned():
-    "The same numbers on every machine: the first of stem, last conv and head, from their streams"
+    "The same numbers on every machine: corners of the stem, the last conv, a head and a bias"
     net = picture_net(ConvSpec(), 1)
-    assert [f'{v:.6g}' for v in (net.flat()[0].item(), net.flat()[-1].item(), net.head.weight[0, 0].item())] == ['0.105541', '0.0107753', '0.32355']
+    found = net.flat()[0], net.flat()[-1], net.head.weight[0, 0], picture_net(CONVNET, 1).head.bias[-1]
+    assert [f'{v:.6g}' for v in found] == ['0.105541', '0.0107753', '0.32355', '0.192502']
 
 @pytest.mark.parametrize('kind', ALL)
 def test_flat_and_load_flat_are_inverse(kind):
@@ -224,7 +226,8 @@ def test_mlp_has_the_same_parts():
     assert names(net) == ['hidden.0.weight', 'hidden.1.weight', 'hidden.2.weight'] and net.flat().shape == (5*4 + 2*16,)
 
 @pytest.mark.parametrize('bad,text', [
-    (dict(arch='resnet50'), "arch must be 'resnet18' or 'convnet', got 'resnet50'"), (dict(size=28), 'size must be a multiple of 8 .*got 28'),
+    (dict(arch='resnet50'), "arch must be 'resnet18' or 'convnet', got 'resnet50'"),
+    (dict(size=28), 'size must be a multiple of 8 .*got 28'),
     (dict(size=0), 'size must be an integer >= 8, got 0'), (dict(width=0), 'width must be an integer >= 1, got 0'),
     (dict(width=2.), 'width must be an integer >= 1, got 2.0'), (dict(width=True), 'width must be an integer >= 1, got True'),
     (dict(classes=1), 'classes must be an integer >= 2, got 1'), (dict(channels=0), 'channels must be an integer >= 1, got 0'),

@@ -35,7 +35,8 @@ def test_every_figure_draws_and_says_what_it_shows():
     assert set(plots.PICTURE_FIGURES) == {'pretraining', 'finetune_and_swa', 'regimes'}
     for name,f in plots.PICTURE_FIGURES.items():
         said = words(f(v))
-        for want in ('CIFAR-10 (JPEG)', 'preset laptop', '3 train seeds', 'n = 3 networks a PLR', 'No values of the paper for this setup', 'agree in test accuracy'):
+        for want in ('CIFAR-10 (JPEG)', 'preset laptop', '3 train seeds', 'n = 3 networks a PLR', 'No values of the paper for this setup',
+                     'agree in test accuracy'):
             assert want in said, (name, want)
         assert 'PARTIAL' not in said and 'data seeds' not in said
 
@@ -43,7 +44,8 @@ def test_labels_tell_what_is_drawn():
     fig = plots.pretraining(view())
     assert 'PLR (effective learning rate)' in words(fig) and '± std over these epochs' in words(fig) and 'guessing' in words(fig)
     fig = plots.finetune_and_swa(view())
-    assert {'FLR 1e-5', 'FLR 1e-4', 'average of 2', 'average of 5', 'pre-training'} <= {t.get_text() for a in fig.axes for t in a.get_legend().get_texts()}
+    entries = {t.get_text() for a in fig.axes for t in a.get_legend().get_texts()}
+    assert {'FLR 1e-5', 'FLR 1e-4', 'average of 2', 'average of 5', 'pre-training'} <= entries
     assert 'Values below' in words(fig) # pre-training in regime 3
 
 def test_the_curves_are_the_means_of_the_tables():
@@ -72,7 +74,8 @@ def test_a_partial_grid_is_said():
 
 def theirs(preset):
     "The main setup of the paper as a study, with one preset"
-    return replace(STUDY, id='resnet18si_cifar10', lines=(3e-4, 1.4e-3, 2e-2), presets={preset: Preset('made up', PLRS, FLRS, (2, 5), (), (1, 2, 3), 1)})
+    made_up = Preset('made up', PLRS, FLRS, (2, 5), (), (1, 2, 3), 1)
+    return replace(STUDY, id='resnet18si_cifar10', lines=(3e-4, 1.4e-3, 2e-2), presets={preset: made_up})
 
 @pytest.mark.parametrize('preset, marks', [('paper', True), ('short', True), ('laptop', False), ('smoke', False)])
 def test_the_authors_values_only_beside_their_setup(paper, monkeypatch, preset, marks):

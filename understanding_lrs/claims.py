@@ -137,7 +137,7 @@ def c20(tables, study):
             resampled(worst_pair('train_barrier', '2B'), by_rate, 'the same in 2B, at the PLR with the highest median, pp', '>=', 3.),
             resampled(rise, lambda v, p: np.median(v), 'worst pair rise of train loss in 2A, median, % of pre-training loss', '<=', 1.)]
 
-# %% ../nbs/18_claims.ipynb #4bf04c0a
+# %% ../nbs/18_claims.ipynb #b6025ce4
 def resample(
     k:int,      # seeds
     statistic,  # function of how often each was drawn, (k,) -> number
@@ -146,9 +146,10 @@ def resample(
     "Percentile bootstrap of a statistic that does not care for the order of the seeds"
     value = float(statistic(np.ones(k)))
     if k < 2: return value, np.nan, np.nan
-    ways, which = np.unique([np.bincount(d, minlength=k) for d in stream('bootstrap', 0).integers(0, k, (n, k))], axis=0, return_inverse=True)
-    drawn = np.array([statistic(w) for w in ways], float)[which.ravel()]
-    return value, *map(float, np.nanquantile(drawn, [.025, .975]))
+    drawn = stream('bootstrap', 0).integers(0, k, (n, k))
+    ways, which = np.unique([np.bincount(d, minlength=k) for d in drawn], axis=0, return_inverse=True)
+    values = np.array([statistic(w) for w in ways], float)[which.ravel()]
+    return value, *map(float, np.nanquantile(values, [.025, .975]))
 
 # %% ../nbs/18_claims.ipynb #ad4a461e
 class Grid:
@@ -194,7 +195,7 @@ class Grid:
         inside = curve[..., np.isin(self.regime, regimes)]
         return np.nanmax(inside, -1) if inside.shape[-1] else np.full(curve.shape[:-1], np.nan)
 
-# %% ../nbs/18_claims.ipynb #8f93441b
+# %% ../nbs/18_claims.ipynb #9f66b55d
 def ranks(v): # (n,) -> ranks from 1, ties share theirs
     return (v[:, None] > v).sum(1) + ((v[:, None] == v).sum(1) + 1)/2
 
@@ -212,8 +213,10 @@ def c1(tables, study):
         at = np.arange(len(a))
         return (at >= lead(a >= .5)) & (at < len(a) - last(a, c)) & (a < .5) & (c < .5)
     def odd(a, c): return len(a) - lead(a >= .5) - last(a, c) - middle(a, c).sum()
-    return [g.part('PLRs in a row, in regime 1, whose training loss ends below 0.01', '>=', 3, lambda a, l: longest(l[:lead(a >= .5)] >= .5), one, low),
-            g.part('PLRs in a row beyond them that neither converge nor fall to chance', '>=', 3, lambda a, c: longest(middle(a, c)), one, three),
+    def loss(a, l): return longest(l[:lead(a >= .5)] >= .5)
+    def noise(a, c): return longest(middle(a, c))
+    return [g.part('PLRs in a row, in regime 1, whose training loss ends below 0.01', '>=', 3, loss, one, low),
+            g.part('PLRs in a row beyond them that neither converge nor fall to chance', '>=', 3, noise, one, three),
             g.part('PLRs at chance up to the end of the grid', '>=', 3, last, one, three),
             g.part('PLRs out of this order', '<=', 0, odd, one, three)]
 
@@ -225,7 +228,7 @@ def c2(tables, study):
     return [g.part('Spearman correlation of PLR and tail accuracy in regime 1', '>=', .9, spearman, tail),
             g.part('tail accuracy at the last PLR of regime 1 minus at the first, pp', '>=', 5., gain, tail)]
 
-# %% ../nbs/18_claims.ipynb #6f8ee1ea
+# %% ../nbs/18_claims.ipynb #d2b86d4f
 WINDOW = 5 # the best rate lies within this multiple of the 1|2 line [figure]
 
 def c3(tables, study):
@@ -248,18 +251,20 @@ def c4(tables, study):
         return lambda m: of((np.nanmax(m, 0) - np.nanmin(m, 0))[g.regime == regime]) if (g.regime == regime).any() else np.nan
     how = g.bounds['lr_2ab'].how if 'lr_2ab' in g.bounds else ''
     found = ' (2A itself found from two FLRs)' if 'test accuracy' in how else ''
-    return [g.part(f'range over FLRs of the fine-tuned accuracy, median over 2A{found}, pp', '<=', .6, spread(np.nanmedian, '2A'), g.tuned()),
+    what = f'range over FLRs of the fine-tuned accuracy, median over 2A{found}, pp'
+    return [g.part(what, '<=', .6, spread(np.nanmedian, '2A'), g.tuned()),
             g.part('the same range, largest in 2B, pp', '>=', 3., spread(np.nanmax, '2B'), g.tuned())]
 
-# %% ../nbs/18_claims.ipynb #796337b5
+# %% ../nbs/18_claims.ipynb #de88cc55
 def c5(tables, study):
     g = Grid(tables, study)
     if not g.ks or not g.flrs: return []
     k = g.ks[-1]
     swa, tuned = g.averaged(k)[:, 0], g.tuned()
     def inside(m): return float(g.regime[np.nan_to_num(m, nan=-1.).argmax()] == '2A') if 'lr_2ab' in g.bounds else np.nan
+    def margin(m, t): return g.best(m, '2A') - np.nanmax(t)
     return [g.part(f'the best PLR of the average of {k} lies in 2A (1 = yes)', '>=', 1., inside, swa),
-            g.part(f'best average of {k} in 2A minus best fine-tuned accuracy of all, pp', '>=', 0., lambda m, t: g.best(m, '2A') - np.nanmax(t), swa, tuned)]
+            g.part(f'best average of {k} in 2A minus best fine-tuned accuracy of all, pp', '>=', 0., margin, swa, tuned)]
 
 def c6(tables, study):
     g = Grid(tables, study)
@@ -273,7 +278,7 @@ def c6(tables, study):
     return [g.part(f'largest change of accuracy by averaging {some} in regime 1, pp', '<=', .3, change, gain),
             g.part(f'best of regime 1 minus best average of {k} in the upper half of 2B, pp', '>=', 10., loss, pre, g.averaged(k)[:, 0])]
 
-# %% ../nbs/18_claims.ipynb #9232acd5
+# %% ../nbs/18_claims.ipynb #17187cec
 @dataclass(frozen=True)
 class Claim:
     "A statement of the paper, or a question it leaves open"
@@ -287,7 +292,7 @@ class Claim:
         mine = (self.study,) if isinstance(self.study, str) else self.study
         return self.judge is not None and study in mine and preset != 'factorial' and (preset == 'edges') == (self.id == 'C20')
 
-PICTURES = 'resnet18si_cifar10', 'convnetsi32_cifar10', 'resnet18si_cifar100', 'convnetsi128_cifar100' # scale-invariant, trained with one constant rate
+PICTURES = 'resnet18si_cifar10', 'convnetsi32_cifar10', 'resnet18si_cifar100', 'convnetsi128_cifar100' # the scale-invariant ones
 
 CLAIMS = [
     Claim('C1', 'Constant-rate training has three regimes: convergence, chaotic equilibrium, divergence', PICTURES, c1,
@@ -318,7 +323,7 @@ CLAIMS = [
     Claim('C20', '2A is one linearly connected basin beyond three points', 'synthetic', c20, 'ours: the paper tests three points'),
 ]
 
-# %% ../nbs/18_claims.ipynb #3def46f5
+# %% ../nbs/18_claims.ipynb #44cbad50
 def unrun(
     tables:dict, study:str, preset:str, # as published
 ) -> list:       # PLRs that the preset asks for and the ledger does not hold
@@ -338,7 +343,7 @@ def verdicts(
             parts = claim.judge(tables, STUDIES[study])
             total = worst(parts)
             if unrun(tables, study, preset) and parts: total = PARTIAL
-            elif preset in SMALL and total not in (SINGLE, MISSING): total = 'seen at laptop size' if total == REPRODUCED else 'not seen at laptop size'
+            elif preset in SMALL and total not in (SINGLE, MISSING): total = f"{'' if total == REPRODUCED else 'not '}seen at laptop size"
             if not parts: rows.append(dict(**head, study=study, preset=preset, verdict=MISSING, reference=claim.reference))
             rows += [dict(**head, study=study, preset=preset, statistic=p.what, value=p.value, lo=p.lo, hi=p.hi,
                           threshold=f'{p.sense} {p.threshold:g}', n=p.n, seeds=p.seeds, part=p.verdict, verdict=total,

@@ -377,8 +377,9 @@ def swa_accuracy(view):
     key(ax, view)
     return small_print(fig, view, LINES, REGIMES)
 
-# %% ../nbs/19_plots.ipynb #e3a66f09
-DATA = {'cifar10': 'CIFAR-10', 'cifar10-jpeg': 'CIFAR-10 (JPEG)', 'cifar100': 'CIFAR-100', 'cifar100-jpeg': 'CIFAR-100 (JPEG)', 'digits': "scikit-learn's digits"}
+# %% ../nbs/19_plots.ipynb #0c696540
+DATA = {'cifar10': 'CIFAR-10', 'cifar10-jpeg': 'CIFAR-10 (JPEG)', 'cifar100': 'CIFAR-100', 'cifar100-jpeg': 'CIFAR-100 (JPEG)',
+        'digits': "scikit-learn's digits"} # name in the tables -> for people
 PAPER = 'the paper'
 
 def own_setup(view): # -> View
@@ -393,13 +394,14 @@ def picture_print(fig, view, *sentences, bands=True): # bands: does it have some
     data = ', '.join(DATA.get(d, d) for d in sorted(view.metrics.data.dropna().unique()))
     marks = any(line.get_label().startswith('_authors ') for ax in fig.axes for line in ax.lines)
     known = view.paper is not None and len(view.paper) > 0
-    inner = view.bounds.get('lr_2ab')
+    inner = 'lr_2ab' in view.bounds and 'test' in view.bounds['lr_2ab'].how
     tints, lines = REGIMES.split(' Thin')
     several = "Bands: 95 % bootstrap over train seeds." if view.metrics.train_seed.nunique() > 1 else "One seed: no bands."
     return small_print(fig, view, f"{view.study.title}; data: {data}.", *sentences, several if bands else '', tints,
-                       "2A|2B: as far as the lowest and the highest FLR agree in test accuracy." if inner is not None and 'test' in inner.how else '',
+                       "2A|2B: as far as the lowest and the highest FLR agree in test accuracy." if inner else '',
                        f'Thin{lines}' if any(view.study.lines) else '',
-                       "Diamonds: the paper's single runs, read off a figure." if marks else '' if known else "No values of the paper for this setup.")
+                       "Diamonds: the paper's single runs, read off a figure." if marks else '',
+                       '' if known else "No values of the paper for this setup.")
 
 # %% ../nbs/19_plots.ipynb #b1d68ec0
 @figure(into=(PICTURE_FIGURES,))

@@ -108,7 +108,8 @@ def test_a_study_gets_the_figures_of_its_kind(tmp_path):
 
 def test_same_bytes_and_others_for_other_numbers():
     for f in (plots.pretraining, plots.finetune_and_swa):
-        a, b, c = (hashlib.sha256(f(view(**kw)).render()).hexdigest() for kw in ({}, {}, dict(noise=.5, pre=[v + 1 for v in range(60, 73)])))
+        other = dict(noise=.5, pre=[v + 1 for v in range(60, 73)])
+        a, b, c = (hashlib.sha256(f(view(**kw)).render()).hexdigest() for kw in ({}, {}, other))
         assert a == b != c
 
 def published(folder, made):

@@ -140,7 +140,8 @@ def test_figures_are_drawn_from_what_is_there(ulrs, monkeypatch):
 
 def test_bench_prints_json(ulrs, monkeypatch):
     result = dict(rows=[dict(models=50, us=3.1)], peak_mib=200.)
-    monkeypatch.setitem(sys.modules, 'understanding_lrs.bench', SimpleNamespace(synthetic=lambda: result, sweeps=lambda: dict(rows=[dict(workers=2)])))
+    bench = SimpleNamespace(synthetic=lambda: result, sweeps=lambda: dict(rows=[dict(workers=2)]))
+    monkeypatch.setitem(sys.modules, 'understanding_lrs.bench', bench)
     assert json.loads(ulrs('bench --json')[1]) == result
     assert 'peak_mib' in ulrs('bench synthetic')[1] and 'workers' in ulrs('bench sweep')[1]
 

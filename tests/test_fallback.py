@@ -12,9 +12,9 @@ GARBAGE = '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && echo garbage > "$2
 def fresh(monkeypatch, tmp_path):
     "As in a new process with an empty cache"
     monkeypatch.setenv('ULRS_CACHE', str(tmp_path/'cache'))
-    native.kernel.cache_clear()
+    native.load_kernel.cache_clear()
     yield
-    native.kernel.cache_clear()
+    native.load_kernel.cache_clear()
 
 def trained(**kw):
     sets = stack_sets([make_data(SyntheticConfig(n_train=64, n_test=20), 1)])
@@ -33,7 +33,7 @@ def test_any_failure_is_said_once_and_training_goes_on(fresh, monkeypatch, tmp_p
     if compiler == 'no room': monkeypatch.setenv('ULRS_CACHE', str(tmp_path/'no room'/'cache'))
     else: monkeypatch.setenv('CC', str(tmp_path/compiler) if compiler == 'garbage' else compiler)
     w, words = told(lambda: [trained() for _ in range(2)])
-    assert len(words) == 1 and 'falls back to batched PyTorch' in words[0] and '\n' not in words[0]
+    assert len(words) == 1 and 'falls back to PyTorch' in words[0] and '\n' not in words[0]
     assert torch.equal(w[0], trained(engine='torch'))
     with pytest.raises(RuntimeError, match='needs a C compiler'): trained(engine='native')
 

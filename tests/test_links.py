@@ -6,7 +6,7 @@ import pytest
 
 LINK = re.compile(r'\]\(\s*<?([^)\s>]+)[^)]*\)|(?:src|href)=["\']([^"\']+)')
 FENCED = re.compile(r'```.*?```|``.*?``|`[^`\n]*`', re.S)
-ROOM = re.compile(r'\b([01]\d_[a-z]+)(?:\.ipynb)?\b')
+ROOM = re.compile(r'\b([012]\d_[a-z_]+)(?:\.ipynb)?\b')
 PAGES = ['README.md', 'nbs/*.ipynb', 'nbs/*/*.ipynb', 'figures/data/**/*.md']
 
 def prose(path):

@@ -277,17 +277,17 @@ def evaluate_nets(
     with _packed(nets) as stack:
         return native_conv.evaluate_conv(nets.spec, stack, x, native_conv.byte_table(data.mean, data.std), y, batch, threads, own)
 
-# %% ../nbs/09_pictures.ipynb #6bf4811d
+# %% ../nbs/09_pictures.ipynb #387b839d
 LOOKS = ('train_loss', 'train_acc', 'test_loss', 'test_acc')
 
 def looks(
     epochs:int,   # length of the stage
     every:int=0,  # > 0: every so many epochs instead [code: 1]
 ) -> list[int]:   # ascending; the last epoch included
-    "Epochs after which the test set is looked at: about twenty on the way, and all of the last tenth"
+    "Epochs after which the test set is looked at: about ten on the way, and all of the last tenth"
     if every > 0: return sorted({*range(0, epochs + 1, every), epochs})
     tail = range(epochs - max(epochs//10, 1) + 1, epochs + 1)
-    return sorted({0, epochs, *tail, *(int(s) for s in np.linspace(0, epochs, 21).round())})
+    return sorted({0, epochs, *tail, *(int(s) for s in np.linspace(0, epochs, 11).round())})
 
 class PictureStage:
     "K networks trained at constant rates, resumable; a step of a stage is an epoch"

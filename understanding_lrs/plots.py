@@ -503,7 +503,7 @@ def _rank_key(fig, axes, used, view, colors):
     if shown_marks: handles.append(Line2D([], [], **MARK, mec=FAINT, label=AUTHORS + ',\nranks 1 and 2'))
     ax.legend(handles=handles, loc='upper left', bbox_to_anchor=(0, .42))
 
-# %% ../nbs/19_plots.ipynb #1e350eab
+# %% ../nbs/19_plots.ipynb #9f68020f
 PAIRS = dict(swa5_high=('average of 5 – high FLR', ORANGE), low_high=('low FLR – high FLR', BLUE),
              swa5_low=('average of 5 – low FLR', GREEN)) # drawn in this order [figure]
 
@@ -536,9 +536,10 @@ def _barriers(ax, view, which, marks=True): # which: train or test
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
     ax.set_yticks([0, .1, 1, 10, 100])
 
-@figure('geometry')
+@figure('geometry', into=(FIGURES, PICTURE_FIGURES))
 def geometry(view):
     "Angles and error barriers between fine-tuned and averaged networks"
+    if pictures := of_pictures(view.study): view = own_setup(view)
     fig, axes = canvas(1, 3, (TWO, 2.75))
     _angles(axes[0], view)
     for ax,which in zip(axes[1:], ('train', 'test')): _barriers(ax, view, which)
@@ -550,8 +551,9 @@ def geometry(view):
         handles.append(Line2D([], [], **MARK, mec=FAINT, label=AUTHORS))
     fig.legend(handles=handles, loc='outside upper left', ncols=4)
     raw = "Dotted: angles not divided by the norm of the average, as the authors' values."
-    return small_print(fig, view, "Angles: mean ± std over networks; barriers: median and quartiles over networks; "
-                       "linear axis below 0.1.", raw if view.paper is not None else '', REGIMES)
+    words = "Angles: mean ± std over networks; barriers: median and quartiles over networks; linear axis below 0.1."
+    if pictures: return picture_print(fig, view, words, bands=False)
+    return small_print(fig, view, words, raw if view.paper is not None else '', REGIMES)
 
 # %% ../nbs/19_plots.ipynb #853d1557
 MANY = 60  # networks a PLR: above this dots become strips [choice]
@@ -742,9 +744,12 @@ def overview(view):
                        f"after pre-training; a feature is dominant when at least {DOMINANT:g} pp ahead of the second. "
                        "Barriers: median and quartiles.", REGIMES)
 
-# %% ../nbs/19_plots.ipynb #e7785519
+# %% ../nbs/19_plots.ipynb #5eec3bef
 def _paint(view): # network -> colour
-    "Red where one feature dominates after pre-training, grey elsewhere"
+    "Red where one feature dominates after pre-training, grey elsewhere; on pictures a colour for each network"
+    if of_pictures(view.study):
+        nets = by_network(view(metric='test_acc', stage='pretrain'), 'metric').index
+        return {net: (BLUE, ORANGE, GREEN, RED, INK)[i%5] for i,net in enumerate(nets)}
     gaps = by_network(view('features', metric='dominance', stage='pretrain'), 'metric').dominance
     return {net: RED if gap >= DOMINANT else FAINT for net,gap in gaps.items()}
 
@@ -754,7 +759,7 @@ def _losses(ax, view, paint, **columns):
     losses = losses.iloc[:, sparse(losses.columns.to_numpy(int) + 1)]
     steps = losses.columns.to_numpy(int) + 1
     for net,loss in losses.iterrows(): ax.plot(steps, loss, lw=.7, color=paint[net], alpha=.8)
-    ax.set(xscale='log', yscale='log', xlabel='step + 1')
+    ax.set(xscale='log', yscale='log', xlabel='epoch + 1' if of_pictures(view.study) else 'step + 1')
     for axis in (ax.xaxis, ax.yaxis): axis.set_major_formatter(DECADES)
     ax.minorticks_off()
 
@@ -774,28 +779,30 @@ def _feature_profile(ax, view, columns, paint):
     for net,acc in accs.iterrows(): ax.plot(accs.columns.to_numpy(int), acc, lw=.7, color=paint[net], alpha=.8)
     ax.set(xlabel='rank of the feature', xticks=[1, *range(4, accs.shape[1] + 1, 4)])
 
-# %% ../nbs/19_plots.ipynb #0dc4774b
-@figure('curves', 'features', into=())
+# %% ../nbs/19_plots.ipynb #b7710642
+@figure('curves', into=())
 def one_plr(view):
-    "All networks of one run: losses, accuracies by stage, features"
-    fig, paint, parts = Picture(figsize=(TWO, 3.9)), _paint(view), stages(view)
+    "All networks of one run: losses, accuracies by stage, and features where there are some"
+    pictures = of_pictures(view.study)
+    fig, paint, parts = Picture(figsize=(TWO, 2.6 if pictures else 3.9)), _paint(view), stages(view)
     looks = [part for part in parts if part[0] in ('PT', 'FT low', 'FT high')]
-    grid, top, below = fig.add_gridspec(2, max(len(parts), len(looks) + 1)), None, None
+    grid, top, below = fig.add_gridspec(2 - pictures, max(len(parts), len(looks) + 1)), None, None
     for i,(short,_,c) in enumerate(looks):
         top = fig.add_subplot(grid[0, i], sharey=top, title=short)
         if not i: top.set_ylabel('training loss, nats')
         _losses(top, view, paint, **c)
         top.tick_params(labelleft=i == 0)
     _accuracy_dots(fig.add_subplot(grid[0, len(looks):]), view, paint)
-    for i,(short,_,c) in enumerate(parts):
+    for i,(short,_,c) in enumerate(() if pictures else parts):
         below = fig.add_subplot(grid[1, i], sharey=below, title=short)
         if not i: below.set_ylabel('accuracy on one feature, %')
         _feature_profile(below, view, c, paint)
         below.tick_params(labelleft=i == 0)
     rates = f"FT low, high: FLR {rate(view.flrs[0])}, {rate(view.flrs[-1])}." if view.flrs else ''
-    return small_print(fig, view, f"PLR {', '.join(map(rate, view.plrs))}; one line or dot a network; red: a feature "
-                       f"at least {DOMINANT:g} pp ahead of the second after pre-training. PT: pre-training, SWA: "
-                       "average, FT: fine-tuning.", rates)
+    red = '' if pictures else f'; red: a feature at least {DOMINANT:g} pp ahead of the second after pre-training'
+    words = (f"PLR {', '.join(map(rate, view.plrs))}; one {'colour' if pictures else 'line or dot'} a network{red}. "
+             "PT: pre-training, SWA: average, FT: fine-tuning.")
+    return picture_print(fig, view, words, rates, bands=False) if pictures else small_print(fig, view, words, rates)
 
 # %% ../nbs/19_plots.ipynb #651d6173
 ROLES = dict(data_seed='data', train_seed='initial weights', readout_seed='readout')

@@ -108,13 +108,14 @@ def zero_one_sums(
         elif total.max() > .5: found.append(tuple(total.round().nonzero().flatten().tolist()))
     return found
 
-# %% ../nbs/01_sphere.ipynb #80a359ce
+# %% ../nbs/01_sphere.ipynb #01cd69b5
 def parts(
     rows:Tensor,    # (k, T)
     tol:float=1e-6, # smaller entries count as zero
 ) -> list[Tensor]:  # rows of each connected part
-    "Split rows into parts that share no column"
-    left, found = list(range(len(rows))), []
+    "Split rows into parts that share no column; rows without an entry are in none"
+    rows, found = rows[(rows.abs() > tol).any(1)], []
+    left = list(range(len(rows)))
     used = rows.abs() > tol
     while left:
         part, cols = [], used[left[0]].clone()

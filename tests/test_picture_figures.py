@@ -32,13 +32,23 @@ def view(study=STUDY, paper=None, preset='laptop', **kw): return plots.View(tabl
 
 def test_every_figure_draws_and_says_what_it_shows():
     v = view()
-    assert set(plots.PICTURE_FIGURES) == {'pretraining', 'finetune_and_swa', 'regimes'}
+    assert set(plots.PICTURE_FIGURES) == {'pretraining', 'finetune_and_swa', 'geometry', 'regimes'}
     for name,f in plots.PICTURE_FIGURES.items():
+        if name == 'geometry': continue # needs a table that these runs lack
         said = words(f(v))
         for want in ('CIFAR-10 (JPEG)', 'preset laptop', '3 train seeds', 'n = 3 networks a PLR', 'No values of the paper for this setup',
                      'agree in test accuracy'):
             assert want in said, (name, want)
         assert 'PARTIAL' not in said and 'data seeds' not in said
+
+def test_angles_and_barriers_are_drawn_where_they_were_read():
+    with pytest.raises(InputError, match='no rows of geometry'): plots.geometry(view())
+    v = view()
+    ends = v(stage='pretrain', metric='test_acc').assign(stage=None)
+    rows = [ends.assign(pair=pair, metric=m, value=size) for pair in ('low_high', 'swa5_high', 'swa5_low')
+            for m,size in (('angle', .3), ('train_barrier', 2.), ('test_barrier', 3.))]
+    fig = plots.geometry(plots.View(v.tables | dict(geometry=pd.concat(rows)), STUDY, None, 'laptop'))
+    assert 'Barriers' in words(fig).title() and 'CIFAR-10 (JPEG)' in words(fig) and 'not divided' not in words(fig)
 
 def test_labels_tell_what_is_drawn():
     fig = plots.pretraining(view())
@@ -63,7 +73,7 @@ def test_one_seed_has_no_band():
 
 def test_a_partial_grid_is_said():
     some = [p for p in PLRS if p not in (5e-5, 1e-2)]
-    for f in plots.PICTURE_FIGURES.values():
+    for f in (plots.pretraining, plots.finetune_and_swa, plots.regimes):
         assert 'PARTIAL GRID: 2 of 13 PLRs missing or incomplete (5e-5, 1e-2)' in words(f(view(plrs=some)))
     less = tables()
     m = less['metrics']
@@ -102,7 +112,7 @@ def test_fine_tuning_or_averages_may_be_missing():
 
 def test_a_study_gets_the_figures_of_its_kind(tmp_path):
     done = plots.draw(STUDY.id, tables(), tmp_path, 'laptop', paper={})
-    assert [p.name for p in done] == [f'{STUDY.id}_{n}.svg' for n in plots.PICTURE_FIGURES]
+    assert [p.name for p in done] == [f'{STUDY.id}_{n}.svg' for n in plots.PICTURE_FIGURES if n != 'geometry']
     assert all(p.stat().st_size < plots.LARGEST for p in done)
     assert not plots.of_pictures(STUDIES['synthetic']) and 'pretraining' not in plots.FIGURES
 

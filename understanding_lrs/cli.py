@@ -7,8 +7,9 @@ __all__ = ['app', 'Study', 'Preset', 'Runs', 'Set', 'STATES', 'main', 'lr_list',
            'studies', 'sweep', 'label', 'finished', 'status', 'show', 'pack_', 'unpack_', 'clean', 'tables', 'figures',
            'bench', 'claims']
 
-# %% ../nbs/21_cli.ipynb #c9ddd0ce
+# %% ../nbs/21_cli.ipynb #1c7dc24c
 import json, os, re, sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 import typer
@@ -76,7 +77,7 @@ def print_rows(
     console = Console(force_jupyter=False, force_terminal=tty, width=None if tty else 200)
     console.print(table, highlight=False, markup=False)
 
-# %% ../nbs/21_cli.ipynb #e8748c12
+# %% ../nbs/21_cli.ipynb #5afd93d9
 def _part(name):
     "A module of this package that is loaded late"
     import importlib
@@ -102,7 +103,7 @@ def studies():
         print_rows([{'preset': k, 'runs': len(p.plrs)*len(p.variants), 'minutes': p.minutes, 'MiB a run': p.mib or None, 'about': p.doc}
                     for k, p in s.presets.items()])
 
-# %% ../nbs/21_cli.ipynb #ac02ae21
+# %% ../nbs/21_cli.ipynb #06603e3f
 def _studies(incomplete:str): return [s for s in _part('studies').STUDIES if s.startswith(incomplete)]
 
 def _presets(ctx:typer.Context, incomplete:str):
@@ -155,6 +156,7 @@ def sweep(
     """
     roles = _roles(study, preset, seeds, data_seeds=data_seeds, train_seeds=train_seeds)
     protocols = _part('studies').protocols(study, preset, plrs=lr_list(plr), overrides=assignments(set_), **roles)
+    protocols = [_part('studies').settled(p) for p in protocols]
     if scheduler and inline: raise InputError("--scheduler and --inline: choose one of them")
     if scheduler and '://' not in scheduler: raise InputError(f"--scheduler: expected tcp://host:port, got {scheduler!r}")
     which = dict(force=force, only_failed=retry_failed, published=_published(study) if skip_published else ())
@@ -176,7 +178,7 @@ def _roles(study, preset, seeds, **given):
 
 def _published(study): return [p for p in published_protocols(project_root()/'figures/data'/study) if p.study == study]
 
-# %% ../nbs/21_cli.ipynb #c9d431d5
+# %% ../nbs/21_cli.ipynb #ba3214fc
 def _show_plan(study, preset, protocols, runs, which):
     "What a sweep would do, and about how long it would take"
     todo = plan(protocols, runs, **which)
@@ -189,16 +191,19 @@ def _show_plan(study, preset, protocols, runs, which):
     left_out = f", {len(todo.published)} published" if todo.published else ''
     print(f"{len(todo.jobs)} to do, {len(todo.done)} done{left_out}; about {time}")
 
-# %% ../nbs/21_cli.ipynb #1e817f96
+# %% ../nbs/21_cli.ipynb #891db3e4
+def _size(p): # the protocol without its data: the same preset on other pictures has the same name
+    return replace(p, settings={k: v for k,v in p.settings.items() if k != 'data'})
+
 def label(
     study:str, # id
     protocols, # runs that are shown or published
     part:bool=False, # whether some runs of a preset may have its name
 ) -> str:      # the preset whose runs they are, or `custom`
     "What to call a set of runs"
-    keys = {p.key for p in protocols}
+    keys = {_size(p).key for p in protocols}
     for name in _study(study).presets:
-        whole = {p.key for p in _part('studies').protocols(study, name)}
+        whole = {_size(p).key for p in _part('studies').protocols(study, name)}
         if keys == whole or part and keys < whole: return name
     return 'custom'
 
@@ -335,10 +340,20 @@ def clean(
     for r, _ in gone: r.remove()
     print(f"{len(gone)} runs deleted")
 
-# %% ../nbs/21_cli.ipynb #17a2a2c4
+# %% ../nbs/21_cli.ipynb #df6d737c
+def _on_their_data(runs, study, preset, overrides):
+    "The protocols of a preset, on the data that the finished runs have, unless data are named"
+    wanted = _part('studies').protocols(study, preset, overrides=overrides)
+    if not wanted or 'data' not in wanted[0].settings: return wanted
+    if 'data' in overrides: return [_part('studies').settled(p) for p in wanted]
+    there = (r.protocol for r in finished(runs, study))
+    known = {p.settings['data'] for p in there if any(_size(p).settings == _size(w).settings and p.plr == w.plr for w in wanted)}
+    if len(known) > 1: raise InputError(f"runs of {study} on {', '.join(sorted(known))}: choose one with --set data=...")
+    return [replace(p, settings=p.settings | dict(data=data)) for data in known for p in wanted] or wanted
+
 def _found(runs, study, preset, overrides=None):
     "Finished runs of a study or of one preset, and its protocols; says what is missing"
-    protocols = _part('studies').protocols(study, preset, overrides=overrides) if preset else None
+    protocols = _on_their_data(runs, study, preset, overrides or {}) if preset else None
     found, words = finished(runs, study, protocols), f' --preset {preset}' if preset else ''
     if not found: raise InputError(f"no finished run in {runs}; first: ulrs sweep {study}{words}")
     lack = sum(bool(missing(p, [r.protocol for r in found])) for p in protocols or ())
@@ -395,7 +410,7 @@ def figures(
         folder = out or (project_root()/'figures' if published else Path(runs)/s/preset/'figures')
         for path in plots.draw(s, source, folder, preset): print(path)
 
-# %% ../nbs/21_cli.ipynb #a06bbee1
+# %% ../nbs/21_cli.ipynb #db0e1d1e
 @app.command()
 def bench(
     what:Annotated[str, typer.Argument(help="synthetic: a training step; explorer: moves; sweep: a run beside its work")]='synthetic',
@@ -411,7 +426,7 @@ def bench(
     print_rows(result.get('rows', []))
     print_rows([dict(name=k, value=v) for k, v in result.items() if k != 'rows'])
 
-# %% ../nbs/21_cli.ipynb #2c18f862
+# %% ../nbs/21_cli.ipynb #dfa54584
 @app.command()
 def claims(
     data:Annotated[str, typer.Option(help="folder of published tables; figures/data of this checkout by default")]=None,

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'SWA_K', 'TINY', 'SYNTHETIC_PRESETS', 'UTILITIES',
-           'Preset', 'Study', 'study_of', 'protocols', 'Life', 'live', 'close', 'protocol_of', 'now', 'provenance',
-           'synthetic_config', 'SyntheticLife', 'tidy', 'pretrain', 'average', 'fine_tunings', 'finetune',
+           'Preset', 'Study', 'study_of', 'protocols', 'settled', 'Life', 'live', 'close', 'protocol_of', 'now',
+           'provenance', 'synthetic_config', 'SyntheticLife', 'tidy', 'pretrain', 'average', 'fine_tunings', 'finetune',
            'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read', 'by_plr', 'select',
            'by_setting', 'summary', 'Verdict', 'verdict']
 
@@ -65,7 +65,7 @@ class Study:
 
 STUDIES = {}            # id -> Study
 
-# %% ../nbs/14_lives.ipynb #55c53458
+# %% ../nbs/14_lives.ipynb #970b6cb8
 def study_of(id:str) -> Study:
     "The study of an id, or `InputError` with the near miss"
     return STUDIES[pick(id, STUDIES, 'study')]
@@ -78,7 +78,7 @@ def protocols(
     train_seeds=None,     # instead of the preset's
     overrides:dict|None=None, # settings, or `flrs`, `swa_k`, `readout_seeds`, `precision`
 ) -> list[Protocol]:      # one a PLR, ascending
-    "The runs that a preset asks for, everything checked before anything runs"
+    "The runs that a preset asks for, checked as far as one can without data; see `settled`"
     study = study_of(study_id)
     p, given = study.presets[pick(preset, study.presets, 'preset')], dict(overrides or {})
     fields = dict(flrs=list(p.flrs), swa_k=list(p.swa_k), readout_seeds=list(p.readout_seeds), precision=p.precision)
@@ -88,12 +88,18 @@ def protocols(
     for variant in p.variants:
         values = check_settings(given, fields | study.settings | p.settings | variant)
         if 'readout_seeds' not in given: values['readout_seeds'] = list(p.readout_seeds)
-        settings = study.life.settle({k: values[k] for k in study.settings})
+        settings = {k: values[k] for k in study.settings}
         made += [Protocol(study=study.id, plr=plr, settings=settings, numerics_version=study.numerics_version, data_seeds=data, train_seeds=train(plr),
                           **{k: values[k] for k in fields}) for plr in (p.plrs if plrs is None else plrs)]
     for one in made: study.life.check(one)
     if len({one.key for one in made}) < len(made): raise InputError(f"plr must be distinct, got {[one.plr for one in made]}")
     return sorted(made, key=lambda one: one.plr)
+
+def settled(
+    p:Protocol, # as `protocols` gives it
+) -> Protocol:  # as it is run and remembered
+    "The protocol with its data looked at and named by their content"
+    return replace(p, settings=study_of(p.study).life.settle(p.settings))
 
 # %% ../nbs/14_lives.ipynb #fa76cb4e
 class Life:
@@ -206,7 +212,7 @@ def provenance(self) -> dict:
 
 Life.now, Life.provenance = now, provenance
 
-# %% ../nbs/14_lives.ipynb #5aed4d5d
+# %% ../nbs/14_lives.ipynb #174e71d3
 def live(
     protocol:Protocol,    # what to live
     run:Run|None=None,    # where it is remembered
@@ -214,7 +220,7 @@ def live(
     threads:int=1, time_limit:float|None=None, # as in `Life`
 ) -> Life:                # with `.tables`
     "Live one run from start, or from where it stands, to its tables"
-    return study_of(protocol.study).life(protocol, run, on_progress, threads, time_limit).live()
+    return study_of(protocol.study).life(settled(protocol), run, on_progress, threads, time_limit).live()
 
 # %% ../nbs/14_lives.ipynb #1fb56842
 GRID = tuple(float(f'{10**e:.3e}') for e in (*np.arange(-4.5, -2.4, .25), *np.arange(-2.25, -1.3, .125), *np.arange(-1.25, .1, .25))) # [code]

@@ -72,7 +72,7 @@ def canvas(rows=1, cols=1, size=(TWO, 2.8), **kw): # as `Figure.subplots` -> (fi
     fig = Picture(figsize=size)
     return fig, fig.subplots(rows, cols, **kw)
 
-# %% ../nbs/19_plots.ipynb #6daf3f72
+# %% ../nbs/19_plots.ipynb #611f81bb
 def preset_of(
     ledger:pd.DataFrame, # the `runs` table
     study:Study,
@@ -87,7 +87,7 @@ def _covers(p, row): # a protocol, a row of the ledger; a setting that is younge
     words, text = lambda values: {*map(repr, values)}, lambda v: set() if pd.isna(v) else {*str(v).split()}
     seeds = all(text(row[s]) <= words(getattr(p, s)) for s in ('data_seeds', 'train_seeds', 'readout_seeds'))
     same = p.plr == row.plr and words(p.flrs) == text(row.flrs) and seeds
-    return same and all(p.settings.get(k) == v for k,v in json.loads(row.settings).items())
+    return same and all(p.settings.get(k) == v for k,v in json.loads(row.settings).items() if k != 'data') # which data is no size
 
 # %% ../nbs/19_plots.ipynb #dbae98aa
 def read_paper(

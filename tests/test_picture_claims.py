@@ -92,6 +92,15 @@ def test_the_least_covered_rate_counts():
     tables = dict(metrics=m[(m.plr != 5e-4) | (m.train_seed == 1)])
     assert {p.seeds for p in c3(tables, STUDY)} == {1} and worst(c3(tables, STUDY)) == SINGLE
 
+def test_another_seed_for_each_rate_is_a_single_run():
+    "the authors' scheme: one run a rate, its own seed"
+    m = made()['metrics']
+    own = m[m.train_seed == 1].assign(train_seed=lambda d: d.plr.rank(method='dense').astype(int))
+    for claim in (c1, c2, c3, c4, c5, c6):
+        parts, same = claim(dict(metrics=own), STUDY), claim(made(seeds=1), STUDY)
+        assert worst(parts) == SINGLE and {(p.n, p.seeds) for p in parts} == {(1, 1)} and all(np.isnan(p.lo) for p in parts)
+        assert [p.value for p in parts] == pytest.approx([p.value for p in same])
+
 def test_other_quantities_do_not_count():
     "accuracies on a frequency band are not accuracies"
     m = made()['metrics']

@@ -20,6 +20,8 @@ def tables(plrs=PLRS, data='cifar10-jpeg', **kw):
     return dict(metrics=m, curves=curves[['run', 'data_seed', 'train_seed', 'readout_seed', 'stage', 'flr', 'metric', 'step', 'value']],
                 runs=pd.DataFrame(dict(run=[f'{p:g}' for p in plrs], plr=plrs, settings='{}')))
 
+CURVES = {name: f for name,f in plots.PICTURE_FIGURES.items() if name != 'geometry'} # those that need no geometry
+
 @pytest.fixture(autouse=True)
 def study(monkeypatch):
     monkeypatch.setitem(STUDIES, STUDY.id, STUDY)
@@ -32,23 +34,13 @@ def view(study=STUDY, paper=None, preset='laptop', **kw): return plots.View(tabl
 
 def test_every_figure_draws_and_says_what_it_shows():
     v = view()
-    assert set(plots.PICTURE_FIGURES) == {'pretraining', 'finetune_and_swa', 'geometry', 'regimes'}
-    for name,f in plots.PICTURE_FIGURES.items():
-        if name == 'geometry': continue # needs a table that these runs lack
+    assert set(plots.PICTURE_FIGURES) == {'geometry', *CURVES}
+    for name,f in CURVES.items():
         said = words(f(v))
         for want in ('CIFAR-10 (JPEG)', 'preset laptop', '3 train seeds', 'n = 3 networks a PLR', 'No values of the paper for this setup',
                      'agree in test accuracy'):
             assert want in said, (name, want)
         assert 'PARTIAL' not in said and 'data seeds' not in said
-
-def test_angles_and_barriers_are_drawn_where_they_were_read():
-    with pytest.raises(InputError, match='no rows of geometry'): plots.geometry(view())
-    v = view()
-    ends = v(stage='pretrain', metric='test_acc').assign(stage=None)
-    rows = [ends.assign(pair=pair, metric=m, value=size) for pair in ('low_high', 'swa5_high', 'swa5_low')
-            for m,size in (('angle', .3), ('train_barrier', 2.), ('test_barrier', 3.))]
-    fig = plots.geometry(plots.View(v.tables | dict(geometry=pd.concat(rows)), STUDY, None, 'laptop'))
-    assert 'Barriers' in words(fig).title() and 'CIFAR-10 (JPEG)' in words(fig) and 'not divided' not in words(fig)
 
 def test_labels_tell_what_is_drawn():
     fig = plots.pretraining(view())
@@ -69,11 +61,30 @@ def test_the_curves_are_the_means_of_the_tables():
 
 def test_one_seed_has_no_band():
     fig = plots.finetune_and_swa(view(seeds=1))
-    assert 'One seed: no bands.' in words(fig)
+    assert 'One seed a PLR: no bands.' in words(fig)
+    m = made()['metrics']
+    own = m[m.train_seed == 1].assign(train_seed=lambda d: d.plr.rank(method='dense').astype(int), data='digits') # the authors' scheme
+    v = plots.View(dict(metrics=own), STUDY, preset='laptop')
+    assert 'One seed a PLR: no bands.' in words(plots.finetune_and_swa(v)) and np.isnan([b.ci for b in v.bounds.values()]).all()
+
+def test_lines_come_from_barriers_where_there_are_some():
+    t = tables()
+    end = t['metrics'].query("stage == 'pretrain' and metric == 'test_acc'").assign(stage='')
+    value = np.where(end.plr <= 2e-4, 0., 9.)
+    kinds = dict(train_barrier=1, test_barrier=1, angle=9)
+    t['geometry'] = pd.concat([end.assign(pair=p, metric=m, value=value/k) for p in ('low_high', 'swa5_low') for m,k in kinds.items()])
+    v = plots.View(t, STUDY, preset='laptop')
+    assert v.bounds['lr_2ab'].line == 2e-4 and 'agree in test accuracy' not in words(plots.finetune_and_swa(v))
+    assert 'CIFAR-10 (JPEG)' in words(plots.geometry(v)) and 'data seeds' not in words(plots.geometry(v))
+
+def test_what_lies_beyond_the_grid_is_not_drawn():
+    "all rates converge: one regime, no line"
+    ax = plots.pretraining(view(converge=13)).axes[0]
+    assert [t.get_text() for t in ax.texts] == ['1'] and not lines(ax, '_lr_12') and not lines(ax, '_lr_2ab')
 
 def test_a_partial_grid_is_said():
     some = [p for p in PLRS if p not in (5e-5, 1e-2)]
-    for f in (plots.pretraining, plots.finetune_and_swa, plots.regimes):
+    for f in CURVES.values():
         assert 'PARTIAL GRID: 2 of 13 PLRs missing or incomplete (5e-5, 1e-2)' in words(f(view(plrs=some)))
     less = tables()
     m = less['metrics']
@@ -111,8 +122,8 @@ def test_fine_tuning_or_averages_may_be_missing():
     with pytest.raises(InputError, match='no rows of curves'): plots.regimes(bare, STUDY, preset='laptop')
 
 def test_a_study_gets_the_figures_of_its_kind(tmp_path):
-    done = plots.draw(STUDY.id, tables(), tmp_path, 'laptop', paper={})
-    assert [p.name for p in done] == [f'{STUDY.id}_{n}.svg' for n in plots.PICTURE_FIGURES if n != 'geometry']
+    with pytest.warns(UserWarning, match='not drawn: figure geometry'): done = plots.draw(STUDY.id, tables(), tmp_path, 'laptop', paper={})
+    assert [p.name for p in done] == [f'{STUDY.id}_{n}.svg' for n in CURVES]
     assert all(p.stat().st_size < plots.LARGEST for p in done)
     assert not plots.of_pictures(STUDIES['synthetic']) and 'pretraining' not in plots.FIGURES
 

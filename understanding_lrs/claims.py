@@ -137,21 +137,21 @@ def c20(tables, study):
             resampled(worst_pair('train_barrier', '2B'), by_rate, 'the same in 2B, at the PLR with the highest median, pp', '>=', 3.),
             resampled(rise, lambda v, p: np.median(v), 'worst pair rise of train loss in 2A, median, % of pre-training loss', '<=', 1.)]
 
-# %% ../nbs/18_claims.ipynb #b6025ce4
+# %% ../nbs/18_claims.ipynb #17e7e171
 def resample(
     k:int,      # seeds
     statistic,  # function of how often each was drawn, (k,) -> number
-    n:int=1000, # resamples
+    n:int=1000, # resamples; 0: no interval
 ) -> tuple:     # (value, lower end, upper end) as `bootstrap` gives them
     "Percentile bootstrap of a statistic that does not care for the order of the seeds"
     value = float(statistic(np.ones(k)))
-    if k < 2: return value, np.nan, np.nan
+    if k < 2 or not n: return value, np.nan, np.nan
     drawn = stream('bootstrap', 0).integers(0, k, (n, k))
     ways, which = np.unique([np.bincount(d, minlength=k) for d in drawn], axis=0, return_inverse=True)
     values = np.array([statistic(w) for w in ways], float)[which.ravel()]
     return value, *map(float, np.nanquantile(values, [.025, .975]))
 
-# %% ../nbs/18_claims.ipynb #ad4a461e
+# %% ../nbs/18_claims.ipynb #922b8deb
 class Grid:
     "The tables of a picture study as arrays over seeds and rates"
     def __init__(self,
@@ -184,12 +184,12 @@ class Grid:
         def of(times): # how often each seed was drawn -> number
             means = np.split((times @ total)/(times @ known), ends)
             return statistic(*(m.reshape(c.shape[1:]) for m,c in zip(means, curves)))
+        pre = select(self.rows, stage='pretrain', metric='test_acc')
+        fewest = int(pre.assign(seed=clusters(pre)).groupby('plr').seed.nunique().min())
         with np.errstate(invalid='ignore'), warnings.catch_warnings():
             warnings.simplefilter('ignore', RuntimeWarning) # a resample, or a regime, may hold nothing
-            value, lo, hi = resample(len(self.seeds), of)
-        pre = select(self.rows, stage='pretrain', metric='test_acc')
-        networks = len(pre.drop_duplicates(['data_seed', 'train_seed', 'readout_seed']))
-        return Part(what, value, lo, hi, sense, threshold, networks, int((~np.isnan(self.at(pre))).sum(0).min()))
+            value, lo, hi = resample(len(self.seeds), of, 1000 if fewest > 1 else 0)
+        return Part(what, value, lo, hi, sense, threshold, int(pre.groupby('plr').size().max()), fewest)
 
     def best(self, curve, *regimes): # (..., PLRs) -> (...) highest value in these regimes, NaN where there is none
         inside = curve[..., np.isin(self.regime, regimes)]

@@ -162,7 +162,7 @@ def over_plr(
         found = bootstrap(cube, lambda c: of(c.reshape(-1, c.shape[-1]), axis=0), n=n)
     return pd.DataFrame(dict(zip(('value', 'lo', 'hi'), found)), index=wide.columns).reindex(plrs)
 
-# %% ../nbs/19_plots.ipynb #a129cd3e
+# %% ../nbs/19_plots.ipynb #655c3906
 INK, FAINT = '#1a1a1a', '#767676'
 BLUE, ORANGE, GREEN, RED = '#0072B2', '#E69F00', '#009E73', '#D55E00' # colour-blind safe [choice: Okabe, Ito]
 TINTS = {'1': '#e6eff8', '2': '#fdf0cf', '2A': '#fdf0cf', '2B': '#f8e2da', '3': '#ebebeb'}
@@ -172,12 +172,12 @@ def spans(
     lo:float, hi:float, # ends of the axis
 ) -> list:       # (regime, left, right) from left to right; empty regimes are left out
     "Which part of the axis belongs to which regime"
-    one, three, inner = bounds['lr_12'].line, bounds['lr_23'].line, bounds.get('lr_2ab')
-    a, d = lo if one is None else one, hi if three is None else three
-    middle = [('2', a, d)] if inner is None else [('2A', a, inner.line or a), ('2B', inner.line or a, d)]
+    at = {name: hi if b.hi is None else b.line for name,b in bounds.items()} # a line beyond the grid: to the end
+    a, d = lo if at['lr_12'] is None else at['lr_12'], at['lr_23']
+    middle = [('2', a, d)] if 'lr_2ab' not in at else [('2A', a, at['lr_2ab'] or a), ('2B', at['lr_2ab'] or a, d)]
     return [s for s in [('1', lo, a), *middle, ('3', d, hi)] if s[1] < s[2]]
 
-# %% ../nbs/19_plots.ipynb #9a979b80
+# %% ../nbs/19_plots.ipynb #fd3fe067
 def rate(v): # 0.007499 -> '7.5e-3'
     mantissa, power = f'{v:.1e}'.split('e')
     return f"{mantissa.removesuffix('.0')}e{int(power)}" if v != 1 else '1'
@@ -203,7 +203,7 @@ def regimes_on(ax, view, names=True):
         ax.axvspan(left, right, color=TINTS[regime], lw=0, zorder=-3)
         if names: ax.text(np.sqrt(left*right), 1, regime, **name_of, **above(8))
     for name,b in view.bounds.items():
-        if b.line is None: continue
+        if b.line is None or b.hi is None: continue
         ax.axvline(b.line, color='white', lw=1.2, zorder=-2, label=f'_{name}')
         if names and np.isfinite(b.ci).all():
             at = above(6 if name == 'lr_2ab' else 3)
@@ -377,7 +377,7 @@ def swa_accuracy(view):
     key(ax, view)
     return small_print(fig, view, LINES, REGIMES)
 
-# %% ../nbs/19_plots.ipynb #0c696540
+# %% ../nbs/19_plots.ipynb #16e8aeaf
 DATA = {'cifar10': 'CIFAR-10', 'cifar10-jpeg': 'CIFAR-10 (JPEG)', 'cifar100': 'CIFAR-100', 'cifar100-jpeg': 'CIFAR-100 (JPEG)',
         'digits': "scikit-learn's digits"} # name in the tables -> for people
 PAPER = 'the paper'
@@ -396,8 +396,9 @@ def picture_print(fig, view, *sentences, bands=True): # bands: does it have some
     known = view.paper is not None and len(view.paper) > 0
     inner = 'lr_2ab' in view.bounds and 'test' in view.bounds['lr_2ab'].how
     tints, lines = REGIMES.split(' Thin')
-    several = "Bands: 95 % bootstrap over train seeds." if view.metrics.train_seed.nunique() > 1 else "One seed: no bands."
-    return small_print(fig, view, f"{view.study.title}; data: {data}.", *sentences, several if bands else '', tints,
+    several = "Bands: 95 % bootstrap over train seeds." if max(view.found.values()) > 1 else "One seed a PLR: no bands."
+    about = f"Preset {view.preset}: {view.study.presets[view.preset].doc}." if view.preset else ''
+    return small_print(fig, view, f"{view.study.title}; data: {data}.", about, *sentences, several if bands else '', tints,
                        "2A|2B: as far as the lowest and the highest FLR agree in test accuracy." if inner else '',
                        f'Thin{lines}' if any(view.study.lines) else '',
                        "Diamonds: the paper's single runs, read off a figure." if marks else '',
@@ -503,7 +504,7 @@ def _rank_key(fig, axes, used, view, colors):
     if shown_marks: handles.append(Line2D([], [], **MARK, mec=FAINT, label=AUTHORS + ',\nranks 1 and 2'))
     ax.legend(handles=handles, loc='upper left', bbox_to_anchor=(0, .42))
 
-# %% ../nbs/19_plots.ipynb #9f68020f
+# %% ../nbs/19_plots.ipynb #c7fa2b54
 PAIRS = dict(swa5_high=('average of 5 – high FLR', ORANGE), low_high=('low FLR – high FLR', BLUE),
              swa5_low=('average of 5 – low FLR', GREEN)) # drawn in this order [figure]
 
@@ -548,11 +549,11 @@ def geometry(view):
         regimes_on(ax, view)
     handles = axes[0].get_legend_handles_labels()[0]
     if view.paper is not None and len(view.paper):
-        handles.append(Line2D([], [], **MARK, mec=FAINT, label=AUTHORS))
+        handles.append(Line2D([], [], **MARK, mec=FAINT, label=PAPER if pictures else AUTHORS))
     fig.legend(handles=handles, loc='outside upper left', ncols=4)
-    raw = "Dotted: angles not divided by the norm of the average, as the authors' values."
     words = "Angles: mean ± std over networks; barriers: median and quartiles over networks; linear axis below 0.1."
     if pictures: return picture_print(fig, view, words, bands=False)
+    raw = "Dotted: angles not divided by the norm of the average, as the authors' values."
     return small_print(fig, view, words, raw if view.paper is not None else '', REGIMES)
 
 # %% ../nbs/19_plots.ipynb #853d1557

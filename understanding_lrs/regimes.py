@@ -127,7 +127,7 @@ def _agrees(cube, draws, beyond): # (clusters, m, P), (n, clusters), (P,) PLRs t
         error = np.nanstd(each, 0, ddof=1)/np.sqrt((~np.isnan(each)).sum(0))
         return abs(_shares(cube, draws)) <= AGREE + np.nan_to_num(np.nanmedian(error[beyond]))
 
-# %% ../nbs/12_regimes.ipynb #924c9bf3
+# %% ../nbs/12_regimes.ipynb #be5bad10
 def boundaries(
     metrics:pd.DataFrame, # tidy table of one study
     chance:float,         # chance accuracy (%)
@@ -137,8 +137,8 @@ def boundaries(
     regimes = network_regimes(metrics, chance)
     plrs = sorted(float(p) for p in regimes.plr.unique())
     one, three = (_cube(regimes.assign(on=(regimes.regime == r).astype(float)), 'on', plrs) for r in '13')
-    k = len(one)
-    draws = np.concatenate([np.arange(k)[None], stream('bootstrap', 0).integers(0, k, (n if k > 1 else 0, k))])
+    k, fewest = len(one), (~np.isnan(one)).any(1).sum(0).min()
+    draws = np.concatenate([np.arange(k)[None], stream('bootstrap', 0).integers(0, k, (n if fewest > 1 else 0, k))])
     left, at = _leading(_shares(one, draws) >= .5), np.arange(len(plrs))
     right = len(plrs) - _leading(_shares(three, draws)[:, ::-1] >= .5)
     found = dict(lr_12=_boundary('lr_12', plrs, 'train loss, noise', left), lr_23=_boundary('lr_23', plrs, 'chance accuracy', right))

@@ -6,8 +6,9 @@ from test_figures import lines, run_page
 from test_figures import words as as_broken
 from test_picture_claims import FLRS, PLRS, STUDY, made
 from understanding_lrs import plots
-from understanding_lrs.runs import InputError
-from understanding_lrs.studies import STUDIES, Preset
+from understanding_lrs.claims import verdicts
+from understanding_lrs.runs import InputError, Run, find_runs, publish, read_published
+from understanding_lrs.studies import STUDIES, Preset, live, protocols
 
 def words(fig): return as_broken(fig).replace('\n', ' ')
 
@@ -158,3 +159,25 @@ def test_pages_say_that_tables_are_missing(root, tmp_path, page, capsys):
     space = run_page(root/'nbs/figures'/f'{page}.ipynb', data=str(tmp_path), out=str(tmp_path))
     assert 'No tables of convnetsi32_cifar10, preset laptop, yet' in capsys.readouterr().out
     assert not list(tmp_path.iterdir()) and space['fig'] is None and set(space['judged'].verdict) == {'not yet run'}
+
+def test_a_grid_is_known_without_its_pictures(monkeypatch):
+    "drawing committed tables never looks for a data set"
+    def never(*a, **k): raise AssertionError('asked for pictures')
+    monkeypatch.setattr('understanding_lrs.picture_lives.load_pictures', never)
+    main = STUDIES['resnet18si_cifar10']
+    assert len(plots.asked(main, 'paper')) == 25 and {p.train_seeds for p in plots.asked(main, 'paper')} == {(1,)}
+    assert [p.train_seeds[0] for p in plots.asked(main, 'authors')] == list(range(2003, 2028))
+    m = made(plrs=(1e-4, 1e-3), pre=PLRS[:2], low=None, high=None, swa=None, converge=1, noisy=2)['metrics']
+    assert len(plots.View(dict(metrics=m), main, preset='short').missing) == 8
+
+def test_digits_from_training_to_figures(tmp_path):
+    "a real study, at smoke size"
+    for p in protocols('resnet18si_cifar10', 'smoke'): live(p, Run(tmp_path/'runs', p))
+    publish(find_runs(tmp_path/'runs'), tmp_path/'tables')
+    done = plots.draw('resnet18si_cifar10', tmp_path/'tables', tmp_path)
+    assert [p.name for p in done] == [f'resnet18si_cifar10_{n}.svg' for n in plots.PICTURE_FIGURES]
+    v = plots.View(read_published(tmp_path/'tables'), STUDIES['resnet18si_cifar10'], plots.read_paper())
+    said = words(plots.pretraining(v))
+    assert v.preset == 'smoke' and not v.missing and "scikit-learn's digits" in said and 'No values of the paper for this setup' in said
+    judged = verdicts({('resnet18si_cifar10', 'smoke'): v.tables}).dropna(subset=['study'])
+    assert set(judged.claim) == {f'C{i}' for i in range(1, 7)} and set(judged.verdict) == {'not seen at laptop size'}

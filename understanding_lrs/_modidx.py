@@ -628,6 +628,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'understanding_lrs.plots._two_modes': ('plots.html#_two_modes', 'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.accuracy_axis': ( 'plots.html#accuracy_axis',
                                                                                     'understanding_lrs/plots.py'),
+                                         'understanding_lrs.plots.asked': ('plots.html#asked', 'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.authors': ('plots.html#authors', 'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.by_network': ('plots.html#by_network', 'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.canvas': ('plots.html#canvas', 'understanding_lrs/plots.py'),

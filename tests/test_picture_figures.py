@@ -8,7 +8,7 @@ from test_picture_claims import FLRS, PLRS, STUDY, made
 from understanding_lrs import plots
 from understanding_lrs.claims import verdicts
 from understanding_lrs.runs import InputError, Run, find_runs, publish, read_published
-from understanding_lrs.studies import STUDIES, Preset, live, protocols
+from understanding_lrs.studies import STUDIES, Preset, live, protocols, settled
 
 def words(fig): return as_broken(fig).replace('\n', ' ')
 
@@ -165,14 +165,14 @@ def test_a_grid_is_known_without_its_pictures(monkeypatch):
     def never(*a, **k): raise AssertionError('asked for pictures')
     monkeypatch.setattr('understanding_lrs.picture_lives.load_pictures', never)
     main = STUDIES['resnet18si_cifar10']
-    assert len(plots.asked(main, 'paper')) == 25 and {p.train_seeds for p in plots.asked(main, 'paper')} == {(1,)}
-    assert [p.train_seeds[0] for p in plots.asked(main, 'authors')] == list(range(2003, 2028))
+    assert len(protocols(main.id, 'paper')) == 25 and {p.train_seeds for p in protocols(main.id, 'paper')} == {(1,)}
+    assert [p.train_seeds[0] for p in protocols(main.id, 'authors')] == list(range(2003, 2028))
     m = made(plrs=(1e-4, 1e-3), pre=PLRS[:2], low=None, high=None, swa=None, converge=1, noisy=2)['metrics']
     assert len(plots.View(dict(metrics=m), main, preset='short').missing) == 8
 
 def test_digits_from_training_to_figures(tmp_path):
     "a real study, at smoke size"
-    for p in protocols('resnet18si_cifar10', 'smoke'): live(p, Run(tmp_path/'runs', p))
+    for p in map(settled, protocols('resnet18si_cifar10', 'smoke')): live(p, Run(tmp_path/'runs', p))
     publish(find_runs(tmp_path/'runs'), tmp_path/'tables')
     done = plots.draw('resnet18si_cifar10', tmp_path/'tables', tmp_path)
     assert [p.name for p in done] == [f'resnet18si_cifar10_{n}.svg' for n in plots.PICTURE_FIGURES]

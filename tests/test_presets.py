@@ -2,6 +2,7 @@
 import math
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
+from understanding_lrs.picture_lives import PictureLife
 from understanding_lrs.runs import InputError, missing, networks
 from understanding_lrs.studies import CAPTION, GRID, HIGH, LOW, STUDIES, UTILITIES, fine_tunings, protocols
 from understanding_lrs.synthetic import SHAPES
@@ -13,6 +14,8 @@ FULL = dict(shape='tick', margin=.1, noise=0., n_train=512, n_test=2000, width=3
             ft_steps=20_000, ckpt_every=100)
 
 def steps(ps): return sum(len(networks(p))*(p.settings['steps'] + len(fine_tunings(p))*p.settings['ft_steps']) for p in ps)
+def epochs(ps): return sum(len(networks(p))*(p.settings['epochs'] + max(p.swa_k) + len(p.flrs)*p.settings['ft_epochs']) for p in ps)
+PICTURES = [s for s in STUDIES if STUDIES[s].life is PictureLife]
 
 def test_the_grid_is_the_published_one():
     assert GRID == tuple(float(x) for x in PUBLISHED.split())
@@ -55,7 +58,35 @@ def test_utilities_run_every_shape():
     assert sorted(np.unique(UTILITIES, return_counts=True)[1]) == [4]*4
 
 @pytest.mark.parametrize('study', STUDIES)
-def test_smoke_is_small(study): assert steps(protocols(study, 'smoke')) < 20_000
+def test_smoke_is_small(study):
+    ps = protocols(study, 'smoke')
+    if study in PICTURES: assert epochs(ps) < 100 and {p.settings['data'] for p in ps} == {'digits'}
+    else: assert steps(ps) < 20_000
+
+CIFAR = """1e-5 1.4e-5 2e-5 3e-5 5e-5 7e-5 1e-4 1.4e-4 2e-4 3e-4 5e-4 7e-4 1e-3 1.4e-3 2e-3 3e-3 5e-3 7e-3 1e-2 1.4e-2 2e-2 3e-2 5e-2 7e-2 1e-1"""
+
+@pytest.mark.parametrize('preset', ['paper', 'authors'])
+def test_the_main_experiment_is_the_published_one(preset):
+    ps = protocols('resnet18si_cifar10', preset)
+    assert [p.plr for p in ps] == [float(x) for x in CIFAR.split()]
+    assert {(p.flrs, p.swa_k, p.precision) for p in ps} == {((1e-5, 5e-5, 1e-4, 2e-4, 3e-4), (2, 5, 10, 50, 100), 'tf32')}
+    want = dict(data='cifar10', arch='resnet18', width=32, size=32, n_train=0, n_test=0, norm='cifar', batch=128, epochs=200, ft_epochs=200, rho=28.,
+                order='replay', look_every=1, path_points=21)
+    assert all(p.settings == want and not p.data_seeds and not p.readout_seeds for p in ps)
+    assert [p.train_seeds for p in ps] == ([(1,)]*25 if preset == 'paper' else [(2003 + i,) for i in range(25)])
+
+@pytest.mark.parametrize('study, arch, width, rho', [('resnet18si_cifar100', 'resnet18', 32, 28.), ('convnetsi32_cifar10', 'convnet', 32, 12.),
+                                                     ('convnetsi128_cifar100', 'convnet', 128, 12.)])
+def test_the_other_setups(study, arch, width, rho):
+    ps = protocols(study, 'paper')
+    assert [p.plr for p in ps] == [float(f'{a}e{e}') for e in range(-5, 0) for a in (1, 2, 5)] + [1.]
+    assert {(p.settings['arch'], p.settings['width'], p.settings['rho'], p.settings['data'], p.settings['epochs']) for p in ps} == {
+        (arch, width, rho, study.split('_')[1], 200)}
+
+def test_the_laptop_size_of_pictures():
+    ps = protocols('convnetsi32_cifar10', 'laptop')
+    assert len(ps) >= 9 and {p.train_seeds for p in ps} == {(1, 2, 3)} and all(len(p.flrs) == 2 for p in ps)
+    assert {(p.settings['width'], p.settings['size'], p.settings['n_train'], p.settings['batch']) for p in ps} == {(8, 16, 2000, 128)}
 
 LEDGERS = [(s, p) for s in STUDIES for p in STUDIES[s].presets if not STUDIES[s].per_gpu and (DATA/s/p/'runs.csv').exists()] # of CPUs
 @pytest.mark.parametrize('study, preset', LEDGERS)

@@ -103,7 +103,7 @@ def studies():
         print_rows([{'preset': k, 'runs': len(p.plrs)*len(p.variants), 'minutes': p.minutes, 'MiB a run': p.mib or None, 'about': p.doc}
                     for k, p in s.presets.items()])
 
-# %% ../nbs/21_cli.ipynb #06603e3f
+# %% ../nbs/21_cli.ipynb #a7a8d024
 def _studies(incomplete:str): return [s for s in _part('studies').STUDIES if s.startswith(incomplete)]
 
 def _presets(ctx:typer.Context, incomplete:str):
@@ -156,7 +156,7 @@ def sweep(
     """
     roles = _roles(study, preset, seeds, data_seeds=data_seeds, train_seeds=train_seeds)
     protocols = _part('studies').protocols(study, preset, plrs=lr_list(plr), overrides=assignments(set_), **roles)
-    protocols = [_part('studies').settled(p) for p in protocols]
+    protocols = [_part('studies').settled(p, here=not (scheduler or dry_run)) for p in protocols]
     if scheduler and inline: raise InputError("--scheduler and --inline: choose one of them")
     if scheduler and '://' not in scheduler: raise InputError(f"--scheduler: expected tcp://host:port, got {scheduler!r}")
     which = dict(force=force, only_failed=retry_failed, published=_published(study) if skip_published else ())
@@ -340,12 +340,12 @@ def clean(
     for r, _ in gone: r.remove()
     print(f"{len(gone)} runs deleted")
 
-# %% ../nbs/21_cli.ipynb #df6d737c
+# %% ../nbs/21_cli.ipynb #cccada84
 def _on_their_data(runs, study, preset, overrides):
     "The protocols of a preset, on the data that the finished runs have, unless data are named"
     wanted = _part('studies').protocols(study, preset, overrides=overrides)
     if not wanted or 'data' not in wanted[0].settings: return wanted
-    if 'data' in overrides: return [_part('studies').settled(p) for p in wanted]
+    if 'data' in overrides: return [_part('studies').settled(p, here=False) for p in wanted]
     there = (r.protocol for r in finished(runs, study))
     known = {p.settings['data'] for p in there if any(_size(p).settings == _size(w).settings and p.plr == w.plr for w in wanted)}
     if len(known) > 1: raise InputError(f"runs of {study} on {', '.join(sorted(known))}: choose one with --set data=...")

@@ -65,7 +65,7 @@ class Study:
 
 STUDIES = {}            # id -> Study
 
-# %% ../nbs/14_lives.ipynb #970b6cb8
+# %% ../nbs/14_lives.ipynb #5c6377da
 def study_of(id:str) -> Study:
     "The study of an id, or `InputError` with the near miss"
     return STUDIES[pick(id, STUDIES, 'study')]
@@ -96,12 +96,15 @@ def protocols(
     return sorted(made, key=lambda one: one.plr)
 
 def settled(
-    p:Protocol, # as `protocols` gives it
-) -> Protocol:  # as it is run and remembered
+    p:Protocol,     # as `protocols` gives it
+    here:bool=True, # this machine will run it; `InputError` if it cannot
+) -> Protocol:      # as it is run and remembered
     "The protocol with its data looked at and named by their content"
-    return replace(p, settings=study_of(p.study).life.settle(p.settings))
+    life = study_of(p.study).life
+    if here: life.able(p)
+    return replace(p, settings=life.settle(p.settings))
 
-# %% ../nbs/14_lives.ipynb #fa76cb4e
+# %% ../nbs/14_lives.ipynb #634362fb
 class Life:
     "One run, lived stage by stage"
     stages = ()         # (name, share of the work) in order; each is a method
@@ -115,6 +118,7 @@ class Life:
         self.check(protocol)
         self.protocol, self.study, self.threads, self.on_progress = protocol, study_of(protocol.study), threads, on_progress
         self.run = run or Run(tempfile.mkdtemp(prefix='ulrs-'), protocol)
+        if self.run.protocol != protocol: raise InputError(f"this folder is of {self.run.protocol.name}, not of {protocol.name}; see `settled`")
         self.finished = self.run.state().kind == 'done'
         self.deadline = None if time_limit is None else time.monotonic() + time_limit
         self.seconds, self.tables, self.saved_at, self._locked = {}, {}, time.monotonic(), contextlib.ExitStack()
@@ -128,6 +132,8 @@ class Life:
 
     @classmethod
     def check(cls, protocol:Protocol): "Refuse a protocol that this life cannot live, before any work"
+    @classmethod
+    def able(cls, protocol:Protocol): "Refuse a protocol that this machine cannot live"
     @classmethod
     def settle(cls, settings:dict) -> dict: # settings as given -> as they are remembered
         "Turn what depends on this machine, such as the folder of the data, into what does not"

@@ -46,7 +46,7 @@ def spec_of(s:dict, classes:int) -> ConvSpec:
     try: return ConvSpec(s['arch'], s['width'], classes, s['size'])
     except (ValueError, TypeError) as e: raise InputError(str(e)) from None
 
-# %% ../nbs/15_picture_lives.ipynb #085c7b9e
+# %% ../nbs/15_picture_lives.ipynb #c738dfc4
 class PictureLife(Life):
     "The life of one PLR on pictures"
     @property
@@ -71,17 +71,21 @@ class PictureLife(Life):
             if s[k] < least: raise InputError(f"{k} must be at least {least}, got {s[k]}")
         if s['rho'] < 0: raise InputError(f"rho must be positive, or 0 for the norm at the initial point, got {s['rho']}")
         spec_of(s, 10)
+
+    @classmethod
+    def able(cls, protocol):
         try:
-            with numerics(p.precision, cls.device()): pass
+            with numerics(protocol.precision, cls.device()): pass
         except ValueError as e: raise InputError(str(e)) from None
 
     @staticmethod
     def device() -> str: return 'cuda' if torch.cuda.is_available() else 'cpu'
 
-# %% ../nbs/15_picture_lives.ipynb #5aa476f9
+# %% ../nbs/15_picture_lives.ipynb #2ebd8f1a
 def make(self):
     "Pictures and initial networks, in memory once they are asked for"
     if hasattr(self, 'nets'): return self
+    self.able(self.protocol)
     s, each = self.protocol.settings, networks(self.protocol)
     pictures = pictures_of(s)
     self.spec = spec_of(s, pictures.classes)
@@ -281,7 +285,7 @@ def picture_study(id, title, presets, lines=(None, None, None), chance=10., **se
     STUDIES[id] = Study(id, title, 'nbs/experiments/images_plr.ipynb', PICTURES | settings, presets, PictureLife, picture_summary, chance=chance,
                         data=settings.get('data', 'cifar10'), needs='CIFAR (170 MB, downloaded once), or pictures of your own', lines=lines, per_gpu=2)
 
-# %% ../nbs/15_picture_lives.ipynb #4e88110e
+# %% ../nbs/15_picture_lives.ipynb #d788ba56
 picture_study('resnet18si_cifar10', 'Scale-invariant ResNet-18 on CIFAR-10: the main experiment', dict(
     smoke=SMOKE,
     short=Preset('the most telling rates, 60 + 40 epochs; an hour of a large GPU', plrs=TELLING, flrs=(1e-5, 3e-4), swa_k=(2, 5, 10), data_seeds=(),
@@ -294,6 +298,7 @@ picture_study('resnet18si_cifar10', 'Scale-invariant ResNet-18 on CIFAR-10: the 
 ), lines=(3e-4, 1.4e-3, 2e-2))
 
 picture_study('resnet18si_cifar100', 'Scale-invariant ResNet-18 on CIFAR-100', dict(
+    smoke=SMOKE,
     paper=Preset('the main protocol (assumed); FLRs ours', plrs=DECADES, flrs=(2e-5, 1e-4, 2e-4, 5e-4), swa_k=PICTURE_K, data_seeds=(), train_seeds=(1,),
                  minutes=200, mib=6000, precision='tf32', settings=dict(order='replay')),
 ), chance=1., data='cifar100')
@@ -307,6 +312,7 @@ picture_study('convnetsi32_cifar10', 'Scale-invariant ConvNet on CIFAR-10', dict
 ), arch='convnet', rho=12.)
 
 picture_study('convnetsi128_cifar100', 'Scale-invariant ConvNet, width 128, on CIFAR-100', dict(
+    smoke=SMOKE,
     paper=Preset('the main protocol (assumed); FLRs ours', plrs=DECADES, flrs=(1e-5, 1e-4, 2e-4, 5e-4), swa_k=PICTURE_K, data_seeds=(), train_seeds=(1,),
                  minutes=400, mib=6000, precision='tf32', settings=dict(order='replay')),
 ), chance=1., arch='convnet', width=128, data='cifar100', rho=12.)

@@ -6,21 +6,20 @@
 __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'INK', 'FAINT', 'BLUE', 'ORANGE', 'GREEN', 'RED', 'TINTS', 'DECADES', 'MARKERS',
            'MARK', 'AUTHORS', 'REGIMES', 'FIGURES', 'PICTURE_FIGURES', 'LINES', 'DATA', 'PAPER', 'PAIRS', 'MANY', 'BIN',
            'DOT', 'STAGE_LOOKS', 'HUES', 'ROLES', 'PARTS', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture', 'canvas',
-           'asked', 'preset_of', 'read_paper', 'View', 'by_network', 'over_plr', 'spans', 'rate', 'plr_axis',
-           'regimes_on', 'shades', 'curve', 'authors', 'flr_name', 'key', 'print_below', 'small_print', 'of_pictures',
-           'figure', 'synthetic_data', 'shown', 'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup',
+           'preset_of', 'read_paper', 'View', 'by_network', 'over_plr', 'spans', 'rate', 'plr_axis', 'regimes_on',
+           'shades', 'curve', 'authors', 'flr_name', 'key', 'print_below', 'small_print', 'of_pictures', 'figure',
+           'synthetic_data', 'shown', 'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup',
            'picture_print', 'pretraining', 'finetune_and_swa', 'stages', 'single_features', 'geometry', 'swarm',
            'gaps_on', 'near_threshold', 'shares_on', 'dominance', 'sparse', 'regimes', 'overview', 'one_plr', 'crossed',
            'factorial', 'relevance', 'edges', 'write', 'draw']
 
-# %% ../nbs/19_plots.ipynb #09d09c1e
+# %% ../nbs/19_plots.ipynb #58222a21
 import io, json, re, textwrap, warnings
 from collections import Counter
 from copy import copy
 from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
-from types import SimpleNamespace
 
 import matplotlib as mpl
 import matplotlib.style
@@ -35,7 +34,7 @@ from .claims import SMALL, dominant_features
 from .features import DOMINANT, variance_shares
 from .regimes import NETWORK, bootstrap, boundaries, regime_of, seed_numbers
 from .runs import InputError, atomic_write, networks, pick, read_published
-from .studies import CAPTION, STUDIES, Study, SyntheticLife, select, study_of, synthetic_config
+from .studies import CAPTION, STUDIES, Study, SyntheticLife, protocols, select, study_of, synthetic_config
 from .sweep import project_root
 from .synthetic import SHAPES, SyntheticConfig, make_data
 
@@ -73,24 +72,14 @@ def canvas(rows=1, cols=1, size=(TWO, 2.8), **kw): # as `Figure.subplots` -> (fi
     fig = Picture(figsize=size)
     return fig, fig.subplots(rows, cols, **kw)
 
-# %% ../nbs/19_plots.ipynb #91afa4aa
-def asked(
-    study:Study,
-    preset:str, # one of its presets
-) -> list:      # one a run: plr, flrs, seeds, settings
-    "What a preset asks for; unlike `protocols` it needs no pictures on this machine"
-    p = study.presets[pick(preset, study.presets, 'preset')]
-    train = lambda plr: (p.seed_of[plr],) if plr in p.seed_of else p.train_seeds
-    return [SimpleNamespace(plr=float(plr), flrs=p.flrs, data_seeds=p.data_seeds, train_seeds=train(plr), readout_seeds=p.readout_seeds,
-                            settings=study.settings | p.settings | variant) for variant in p.variants for plr in p.plrs]
-
+# %% ../nbs/19_plots.ipynb #910498d7
 def preset_of(
     ledger:pd.DataFrame, # the `runs` table
     study:Study,
 ) -> str:                # name of a preset, '' where none fits
     "The preset whose settings, rates and seeds cover all runs of a ledger"
     for name in study.presets:
-        wanted = asked(study, name)
+        wanted = protocols(study.id, name)
         if all(any(_covers(p, row) for p in wanted) for _,row in ledger.iterrows()): return name
     return ''
 
@@ -109,7 +98,7 @@ def read_paper(
     except InputError: return {}
     return {f.stem: pd.read_csv(f) for f in sorted(folder.glob('*.csv'))}
 
-# %% ../nbs/19_plots.ipynb #ff69cb0b
+# %% ../nbs/19_plots.ipynb #9046166f
 class View:
     "The tables of a study, and what every figure asks of them"
     def __init__(self,
@@ -127,7 +116,7 @@ class View:
         if ledger is not None: self._check(ledger)
         self.preset = preset or (preset_of(ledger, study) if ledger is not None else '')
         self.wanted = Counter()
-        for p in asked(study, self.preset) if self.preset else (): self.wanted[p.plr] += len(networks(p))
+        for p in protocols(study.id, self.preset) if self.preset else (): self.wanted[p.plr] += len(networks(p))
         self.found = select(self.metrics, stage='pretrain', metric='test_acc').groupby('plr').size().to_dict()
         self.plrs = np.array(sorted({*self.wanted, *self.found}))
         self.missing = [p for p in self.plrs if self.found.get(p, 0) < self.wanted.get(p, 1)]

@@ -86,7 +86,7 @@ def test_the_other_setups(study, arch, width, rho):
 def test_the_laptop_size_of_pictures():
     ps = protocols('convnetsi32_cifar10', 'laptop')
     assert len(ps) >= 9 and {p.train_seeds for p in ps} == {(1, 2, 3)} and all(len(p.flrs) == 2 for p in ps)
-    assert {(p.settings['width'], p.settings['size'], p.settings['n_train'], p.settings['batch']) for p in ps} == {(8, 16, 2000, 128)}
+    assert {(p.settings['width'], p.settings['size'], p.settings['n_train'], p.settings['batch']) for p in ps} == {(8, 16, 4000, 128)}
 
 LEDGERS = [(s, p) for s in STUDIES for p in STUDIES[s].presets if not STUDIES[s].per_gpu and (DATA/s/p/'runs.csv').exists()] # of CPUs
 @pytest.mark.parametrize('study, preset', LEDGERS)

@@ -68,7 +68,7 @@ def evaluate_net(
     z = torch.cat([net(b) for b in x.split(batch)])
     return F.cross_entropy(z.double(), y).item(), 100*(z.argmax(1) == y).double().mean().item()
 
-# %% ../nbs/09_pictures.ipynb #bbd3fb96
+# %% ../nbs/09_pictures.ipynb #57c50e3f
 @dataclass(frozen=True)
 class Nets:
     "K picture networks of one shape"
@@ -91,7 +91,8 @@ def template(
     device:str='cpu',
 ) -> nn.Module:
     "The module that lends its code to all networks of a stack; whose weights it holds does not matter"
-    return picture_net(spec, 0).to(device, memory_format=torch.channels_last)
+    wide = device == 'cuda' or spec.width % 8 == 0 # narrower, torch 2.11 writes beyond its memory on CPUs
+    return picture_net(spec, 0).to(device, memory_format=torch.channels_last if wide else torch.contiguous_format)
 
 def on_sphere(spec:ConvSpec) -> list[str]: return [n for n,_ in si_params(template(spec))] # names of the tensors on the sphere
 
@@ -123,7 +124,7 @@ def unflat(
     parts = w.split([nets.state[n][0].numel() for n in names], dim=1)
     return nets.at({n: p.reshape(len(w), *nets.state[n].shape[1:]) for n,p in zip(names, parts)})
 
-# %% ../nbs/09_pictures.ipynb #c5ee0866
+# %% ../nbs/09_pictures.ipynb #3becc335
 @dataclass(frozen=True)
 class Resident:
     "Training and test pictures on a device, and how they are normalised"
@@ -136,7 +137,9 @@ class Resident:
 
     @property
     def device(self): return self.x_train.device.type
-    def floats(self, x): return normalise(x, self.mean, self.std).contiguous(memory_format=torch.channels_last) # (B, ...) uint8 -> float32
+    def floats(self, x): # (B, ...) uint8 -> float32
+        x = normalise(x, self.mean, self.std)
+        return x.contiguous(memory_format=torch.channels_last) if x.is_cuda else x
 
 def resident(
     pictures:Pictures,   # what to learn
@@ -323,7 +326,7 @@ class PictureStage:
         if self.step in self.at:
             self.curves[self.step, 2:] = torch.stack(evaluate_nets(self.nets, self.data.x_test, self.data.y_test, self.data, 500, **self.how))
 
-# %% ../nbs/09_pictures.ipynb #42b89c7a
+# %% ../nbs/09_pictures.ipynb #a50dc068
 def run(self,
     until:int|None=None, # stop after this epoch; default: the end
     on_window=None,      # called as on_window(stage) after each epoch; what it raises stops the stage at a clean point
@@ -351,7 +354,7 @@ def load(self, state:dict):
     part = lambda prefix: {k.removeprefix(prefix): v.clone() for k,v in state.items() if k.startswith(prefix)}
     device = self.data.x_train.device
     self.nets, self.step, self.curves = self.nets.at(part('net.')).to(device), int(state['step']), state['curves'].clone()
-    self.averages = {int(k): v for k,v in part('swa.').items()}
+    self.averages = {int(k): v for k,v in sorted(part('swa.').items(), key=lambda item: int(item[0]))}
     if self.sum is not None: self.sum = state['sum'].clone().to(device)
     return self
 

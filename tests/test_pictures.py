@@ -1,0 +1,192 @@
+"""Training on pictures: C kernel = batched PyTorch = plain loop; the norm is kept; stages resume bit for bit; statistics and averages are torch's."""
+import math
+from dataclasses import replace
+import pytest, torch
+from torch.optim.swa_utils import AveragedModel, update_bn
+from understanding_lrs import native_conv
+from understanding_lrs.images import Pictures, channel_stats, load_pictures, normalise
+from understanding_lrs.models import ConvSpec, default_radius, picture_net, si_params
+from understanding_lrs.pictures import (PictureStage, epoch_, evaluate_net, evaluate_nets, flat, lend, make_nets, numerics, on_sphere, reestimate_,
+                                        resident, train_epoch, unflat)
+from understanding_lrs.runs import InputError, OutOfTime, Run
+from understanding_lrs.seeds import epoch_order
+from understanding_lrs.sphere import ProjectedSGD, elr_to_lr, project_
+from understanding_lrs.studies import STUDIES, live, protocols, settled
+
+BATCH, QUIET = 24, 1e-4 # a batch that is no multiple of 16; a rate at which rounding does not grow
+CONVNET, RESNET = ConvSpec('convnet', 4, 10, 8), ConvSpec('resnet18', 2, 10, 8)
+needs_kernel = pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')
+
+@pytest.fixture(scope='module')
+def data():
+    d = load_pictures('digits')
+    d = replace(d, x_train=d.x_train[:140], y_train=d.y_train[:140])
+    return resident(d, *channel_stats(d.x_train))
+
+def close(a, b): torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+def rates(spec, *elrs): return torch.tensor([elr_to_lr(e, default_radius(spec)) for e in elrs])
+
+def plainly(spec, data, seed, elr, epochs=1):
+    "one network by the reference"
+    net, rho = picture_net(spec, seed), default_radius(spec)
+    project_([p for _,p in si_params(net)], rho)
+    opt = ProjectedSGD([p for _,p in si_params(net)], lr=elr_to_lr(elr, rho), rho=rho)
+    x = data.floats(data.x_train)
+    for e in range(epochs): out = train_epoch(net, x, data.y_train, epoch_order(seed, len(x), e), BATCH, opt)
+    return net, out
+
+def near(a, b, start=0.):
+    "equal up to a few pooling windows or ReLUs that rounding decides otherwise: 3 % of the way from the start"
+    assert (a - b).norm() <= .03*(b - start).norm() + 1e-6
+
+@needs_kernel
+@pytest.mark.parametrize('size, width', [(8, 4), (16, 8)])
+@pytest.mark.parametrize('batch', [24, 128])
+def test_kernel_is_torch(data, size, width, batch):
+    "an epoch, then both kinds of evaluation, at every batch and size; the last batch is incomplete"
+    rng = torch.Generator().manual_seed(0)
+    noise = lambda x: torch.randint(0, 256, (len(x), 3, 16, 16), generator=rng, dtype=torch.uint8)
+    if size == 16: data = replace(data, x_train=noise(data.x_train), x_test=noise(data.x_test))
+    spec = ConvSpec('convnet', width, 10, size)
+    first, *two = [make_nets(spec, [1, 2], default_radius(spec)) for _ in range(3)]
+    for a,b in zip(*(epoch_(n, data, 0, rates(spec, QUIET, 2*QUIET), default_radius(spec), batch, engine=e) for n,e in zip(two, ('native', 'torch')))):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+    for name in on_sphere(spec): near(two[0].state[name], two[1].state[name], first.state[name])
+    two[1] = two[1].at({k: v.clone() for k,v in two[0].state.items()}) # from here on, from the same point
+    for own in (False, True, False):
+        for a,b in zip(*(evaluate_nets(n, data.x_test, data.y_test, data, 100, own, engine=e) for n,e in zip(two, ('native', 'torch')))): close(a, b)
+        for name in two[0].state: close(two[0].state[name], two[1].state[name])
+
+@pytest.mark.parametrize('spec', [CONVNET, RESNET], ids=lambda s: s.arch)
+def test_stack_is_the_plain_loop(data, spec):
+    nets = make_nets(spec, [3, 4], default_radius(spec))
+    for e in range(2): loss, acc = epoch_(nets, data, e, rates(spec, QUIET, 2*QUIET), default_radius(spec), BATCH)
+    for k,(seed,elr) in enumerate([(3, QUIET), (4, 2*QUIET)]):
+        net, out = plainly(spec, data, seed, elr, 2)
+        close(torch.tensor([loss[k], acc[k]]).double(), torch.tensor(out).double())
+        close(flat(nets)[k], net.flat())
+        said = evaluate_nets(nets, data.x_test, data.y_test, data)
+        close(torch.stack(said)[:, k], torch.tensor(evaluate_net(net, data.floats(data.x_test), data.y_test)).double())
+
+def test_the_comparison_can_fail(data):
+    nets = make_nets(CONVNET, [3], default_radius(CONVNET))
+    epoch_(nets, data, 1, rates(CONVNET, QUIET), default_radius(CONVNET), BATCH)  # another epoch's order
+    with pytest.raises(AssertionError): close(flat(nets)[0], plainly(CONVNET, data, 3, QUIET)[0].flat())
+
+@pytest.mark.parametrize('engine', [pytest.param('native', marks=needs_kernel), 'torch'])
+def test_the_norm_is_kept(data, engine):
+    "over 1,000 steps, also where training bounces"
+    rho, few = default_radius(CONVNET), replace(data, x_train=data.x_train[:40], y_train=data.y_train[:40])
+    nets = make_nets(CONVNET, [1], rho)
+    for e in range(1000 if engine == 'native' else 100): epoch_(nets, few, e, rates(CONVNET, 3e-2), rho, 40, engine=engine)
+    assert flat(nets).double().norm().item() == pytest.approx(rho, rel=1e-6)
+
+@needs_kernel
+def test_a_network_is_alone(data):
+    "the same bits beside other networks and with other threads; NaN stays where it is"
+    rho, lr = default_radius(CONVNET), rates(CONVNET, 1e-2, 1e-2, 1e-2)
+    one, three, sick = (make_nets(CONVNET, s, rho) for s in ([2], [1, 2, 3], [1, 2, 3]))
+    sick.state['convs.0.weight'][0] = math.nan
+    epoch_(one, data, 0, lr[:1], rho, BATCH)
+    loss = [epoch_(n, data, 0, lr, rho, BATCH, threads=t)[0] for n,t in ((three, 2), (sick, 1))][1]
+    for name,v in one.state.items(): assert torch.equal(v[0], three.state[name][1]) and torch.equal(v[0], sick.state[name][1])
+    assert loss.isnan().tolist() == [True, False, False]
+
+@pytest.mark.parametrize('engine', [pytest.param('native', marks=needs_kernel), 'torch'])
+def test_stages_resume_bit_for_bit(data, engine):
+    "cut after every epoch"
+    rho, lr = default_radius(CONVNET), rates(CONVNET, 1e-2, 1e-3)
+    def stage(): return PictureStage(make_nets(CONVNET, [1, 2], rho), data, lr, 3, rho, BATCH, swa_k=(1, 2, 4), engine=engine)
+    whole = stage().run().state()
+    for cut in range(4):
+        again = stage().load({k: v.clone() for k,v in stage().run(until=cut).state().items()} if cut else stage().state()).run().state()
+        for k,v in whole.items(): assert torch.equal(v.nan_to_num(-1), again[k].nan_to_num(-1)), (cut, k)
+    assert list(stage().load(dict(reversed(whole.items()))).averages) == [1, 2, 4] # a file may give its tensors in any order
+
+def test_statistics_are_torchs(data):
+    net, _ = plainly(RESNET, data, 1, QUIET)
+    other, x = picture_net(RESNET, 1), data.floats(data.x_train)
+    other.load_state_dict(net.state_dict())
+    update_bn(x.split(BATCH), other)
+    reestimate_(net, x, BATCH)
+    for (n,a),b in zip(net.named_buffers(), other.buffers()): torch.testing.assert_close(a, b, msg=n)
+    nets = make_nets(RESNET, [1], default_radius(RESNET))
+    nets = unflat(nets, net.flat()[None])
+    evaluate_nets(nets, data.x_train, data.y_train, data, BATCH, own=True)
+    for n,v in nets.state.items(): close(v[0], net.state_dict()[n])
+
+def test_averages_are_torchs(data):
+    rho = default_radius(CONVNET)
+    st, swa = PictureStage(make_nets(CONVNET, [5], rho), data, rates(CONVNET, 1e-2), 4, rho, BATCH, swa_k=(3, 5)), None
+    for e in range(5):
+        st.run(until=e) if e else None
+        swa = AveragedModel(lend(st.nets, 0)) if swa is None else swa
+        swa.update_parameters(lend(st.nets, 0))
+        if e + 1 in (3, 5): close(st.averages[e + 1][0], swa.module.flat())
+
+def test_resident_pictures_are_the_loaders(data):
+    "the same floats as a DataLoader with the usual transforms gives, in the same order"
+    order = epoch_order(1, len(data.x_train), 0)
+    class Listed(torch.utils.data.Dataset):
+        def __len__(self): return len(order)
+        def __getitem__(self, i):
+            x = data.x_train[order[i]].float()/255
+            return (x - torch.tensor(data.mean)[:, None, None])/torch.tensor(data.std)[:, None, None], data.y_train[order[i]]
+    for (x, y), b in zip(torch.utils.data.DataLoader(Listed(), BATCH), torch.as_tensor(order).split(BATCH), strict=True):
+        torch.testing.assert_close(data.floats(data.x_train[b]), x); assert torch.equal(data.y_train[b], y)
+
+def test_bf16_runs_and_rounds(data):
+    spec = replace(RESNET, width=8)
+    rho, nets = default_radius(spec), [make_nets(spec, [1], default_radius(spec)) for _ in range(2)]
+    loss = [epoch_(n, data, 0, rates(spec, 1e-8), rho, BATCH, precision=p)[0].item() for n,p in zip(nets, ('fp32', 'bf16'))]
+    assert loss[0] != loss[1] and loss[0] == pytest.approx(loss[1], rel=.05)
+    assert all(v.dtype == torch.float32 for v in nets[1].state.values())
+
+def test_numerics_come_back():
+    before = torch.backends.cudnn.allow_tf32
+    with numerics('fp32'): assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_the_gpu_agrees(data):
+    rho = default_radius(RESNET)
+    there = resident(Pictures('digits', tuple('0123456789'), *(getattr(data, n) for n in ('x_train', 'y_train', 'x_test', 'y_test'))), data.mean, data.std, 'cuda')
+    a, b = make_nets(RESNET, [1], rho), make_nets(RESNET, [1], rho).to('cuda')
+    close(epoch_(a, data, 0, rates(RESNET, QUIET), rho, BATCH)[0], epoch_(b, there, 0, rates(RESNET, QUIET), rho, BATCH)[0])
+
+def smoke(**kw): return settled(protocols('convnetsi32_cifar10', 'smoke', overrides=kw)[0])
+
+def test_a_stopped_run_goes_on_to_the_same_tables(tmp_path):
+    p = smoke()
+    whole, run, stops = live(p, Run(tmp_path/'a', p)), Run(tmp_path/'b', p), 0
+    while run.state().kind != 'done':
+        try: live(p, run, time_limit=1e-3)
+        except OutOfTime: stops += 1
+    assert stops > 3
+    for t in run.tables(): assert (run.folder/f'{t}.csv').read_bytes() == (whole.run.folder/f'{t}.csv').read_bytes(), t
+
+def test_tables_of_a_run(tmp_path):
+    life = live(smoke())
+    m, g = life.tables['metrics'], life.tables['geometry']
+    assert {'train_loss', 'train_acc', 'test_loss', 'test_acc', 'test_acc_tail', 'test_acc_tail_std', 'train_loss_tail'} <= set(m[m.stage == 'pretrain'].metric)
+    assert set(m.data) == {'digits'} and set(m.train_seed) == {1, 2} and m.data_seed.isna().all() and m.value.notna().all()
+    assert set(g.pair) == {'low_high', 'swa5_high', 'swa5_low'} and (g[g.metric.str.contains('barrier')].value >= 0).all()
+    n = life.tables['norms']
+    squares = n[n.metric == 'weight_norm'].assign(value=lambda d: d.value**2).groupby(['stage', 'flr', 'swa_k', 'train_seed'], dropna=False).value.sum()
+    kept = squares[squares.index.get_level_values('stage') != 'average']**.5
+    assert kept.tolist() == pytest.approx([life.rho]*len(kept), rel=1e-5)
+    assert (n[n.metric == 'grad_norm'].value > 0).all()
+
+@pytest.mark.parametrize('kw, words', [
+    (dict(batch=36), 'last batch of one picture'), (dict(data='nowhere'), 'no folder'), (dict(size=12), 'multiple of 8'), (dict(width=0), 'width'),
+    (dict(n_train=15), 'multiple of the 10 classes'), (dict(n_train=90_000), 'at most'), (dict(norm='x'), 'norm'), (dict(order='x'), 'order'),
+    (dict(arch='vgg'), 'arch'), (dict(precision='tf32'), 'GPU'), (dict(epochs=0), 'epochs'), (dict(rho=-1.), 'rho')], ids=str)
+def test_bad_input_is_one_clear_line(kw, words):
+    if 'precision' in kw and torch.cuda.is_available(): pytest.skip('this machine has a GPU')
+    with pytest.raises(InputError, match=words) as e: live(smoke(**kw))
+    assert '\n' not in str(e.value)
+
+def test_a_lost_network_is_a_result():
+    "rates far beyond reason: recorded, at chance or not, never a crash"
+    p = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e3])[0])
+    assert live(p).finished

@@ -12,11 +12,12 @@ READY = .venv/.ready
 SKIP = ^([_.]|experiments$$)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce paper-synthetic test faults lab app readme publish clean
+.PHONY: help setup reproduce images paper-synthetic test faults lab app readme publish clean
 
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
+	@echo 'make images      a small ConvNet on real pictures at laptop size (20 minutes); DATA=folder for your own'
 	@echo 'make paper-synthetic  everything that figures/data holds, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
@@ -41,6 +42,10 @@ setup: $(READY)
 reproduce: $(READY)
 	$(BIN)/ulrs sweep synthetic --preset $(PRESET)
 	$(BIN)/ulrs figures synthetic --preset $(PRESET)
+
+images: $(READY)
+	$(BIN)/ulrs sweep convnetsi32_cifar10 --preset $(PRESET) $(if $(DATA),--set data=$(DATA))
+	$(BIN)/ulrs figures convnetsi32_cifar10 --preset $(PRESET)
 
 paper-synthetic: $(READY)
 	@set -e; for sp in $(EVIDENCE); do $(BIN)/ulrs sweep $${sp%/*} --preset $${sp#*/}; done

@@ -410,7 +410,7 @@ def figures(
         folder = out or (project_root()/'figures' if published else Path(runs)/s/preset/'figures')
         for path in plots.draw(s, source, folder, preset): print(path)
 
-# %% ../nbs/21_cli.ipynb #db0e1d1e
+# %% ../nbs/21_cli.ipynb #ab8fe5d1
 @app.command()
 def bench(
     what:Annotated[str, typer.Argument(help="synthetic: a training step; explorer: moves; sweep: a run beside its work")]='synthetic',
@@ -420,7 +420,7 @@ def bench(
 
     Examples: `ulrs bench synthetic --json`, `ulrs bench sweep`
     """
-    names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps')
+    names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps', pictures='pictures')
     result = getattr(_part('bench'), names[pick(what, names, 'benchmark')])()
     if as_json: return print(json.dumps(result, indent=1))
     print_rows(result.get('rows', []))

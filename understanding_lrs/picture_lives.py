@@ -266,7 +266,7 @@ def picture_verdict(life:PictureLife) -> Verdict:
     ends = ', '.join(f'{v:.1f} % at {flr:g}' for flr,v in tuned.items())
     return Verdict(f'regime at PLR {plr:g}', f"regime {mine} in {(labels == mine).sum()} of {n} networks; fine-tuned {ends or 'not at all'}", theirs, holds)
 
-# %% ../nbs/15_picture_lives.ipynb #46c485e0
+# %% ../nbs/15_picture_lives.ipynb #cc56c94a
 CIFAR_GRID = tuple(float(f'{a}e{e}') for e in range(-5, -1) for a in ('1', '1.4', '2', '3', '5', '7')) + (1e-1,) # the figures' 25 PLRs [code]
 CIFAR_FLRS = 1e-5, 5e-5, 1e-4, 2e-4, 3e-4    # plotted [code]
 DECADES = tuple(float(f'{a}e{e}') for e in range(-5, 0) for a in (1, 2, 5)) + (1.,) # the other setups' 16 PLRs [code]
@@ -283,7 +283,7 @@ LAPTOP_GRID = 3e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 2e-2, 5e-2, 1e-1, 2e-1
 def picture_study(id, title, presets, lines=(None, None, None), chance=10., **settings):
     "Register a study of pictures"
     STUDIES[id] = Study(id, title, 'nbs/experiments/images_plr.ipynb', PICTURES | settings, presets, PictureLife, picture_summary, chance=chance,
-                        data=settings.get('data', 'cifar10'), needs='CIFAR (170 MB, downloaded once), or pictures of your own', lines=lines, per_gpu=2)
+                        data=settings.get('data', 'cifar10'), needs='CIFAR (170 MB, downloaded once) or pictures of your own; beyond smoke and laptop a GPU, time and memory there are estimates', lines=lines, per_gpu=2)
 
 # %% ../nbs/15_picture_lives.ipynb #8b230e4b
 picture_study('resnet18si_cifar10', 'Scale-invariant ResNet-18 on CIFAR-10: the main experiment', dict(

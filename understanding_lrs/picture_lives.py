@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'GRAD_BATCHES', 'READINGS', 'CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'TELLING', 'PICTURE_K', 'DIGITS',
-           'SMOKE', 'LAPTOP', 'LAPTOP_GRID', 'pictures_of', 'spec_of', 'PictureLife', 'make', 'table', 'pretrain',
-           'average', 'finetune', 'gradient_norms', 'read_norms', 'columns_of', 'read_geometry', 'read',
+           'SMOKE', 'LAPTOP', 'LAPTOP_GRID', 'NEEDS', 'pictures_of', 'spec_of', 'PictureLife', 'make', 'table',
+           'pretrain', 'average', 'finetune', 'gradient_norms', 'read_norms', 'columns_of', 'read_geometry', 'read',
            'picture_summary', 'picture_verdict', 'picture_study']
 
-# %% ../nbs/15_picture_lives.ipynb #98c3cbbd
+# %% ../nbs/15_picture_lives.ipynb #53368599
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from .geometry import angle, barrier, path
 from .images import CIFAR_MEAN, CIFAR_STD, channel_stats, load_pictures, shrink, subset
 from .models import ConvSpec, default_radius, si_params
-from .pictures import LOOKS, Nets, PictureStage, by_native, evaluate_nets, flat, lend, looks, make_nets, numerics, on_sphere, resident, unflat
+from .pictures import (LOOKS, Nets, PictureStage, by_native, evaluate_nets, flat, lend, looks, make_nets, numerics, on_sphere,
+                                        resident, unflat)
 from .regimes import boundaries, network_regimes, regime_of
 from .runs import InputError, keep_states, networks
 from .sphere import elr_to_lr
@@ -206,7 +207,7 @@ def read_geometry(points:dict, life:PictureLife) -> pd.DataFrame:
 
 READINGS = dict(norms=read_norms, geometry=read_geometry) # table -> (points, life) -> rows
 
-# %% ../nbs/15_picture_lives.ipynb #12595aac
+# %% ../nbs/15_picture_lives.ipynb #a0822ba6
 def _all_curves(self):
     "What was seen of every stage, an epoch a step"
     k, parts = len(self.nets), []
@@ -214,8 +215,8 @@ def _all_curves(self):
         if name == 'average': continue
         for i,flr in enumerate([None] if name == 'pretrain' else self.protocol.flrs):
             at = pd.MultiIndex.from_product([range(st.steps + 1), LOOKS, self.frame.index], names=['step', 'metric', 'i']).to_frame(index=False)
-            at = at.assign(run=self.protocol.short, stage=name, flr=flr, value=st.curves[:, :, i*k:(i + 1)*k].numpy().ravel()).join(self.frame, on='i')
-            parts.append(at.dropna(subset=['value']))
+            at = at.assign(run=self.protocol.short, stage=name, flr=flr, value=st.curves[:, :, i*k:(i + 1)*k].numpy().ravel())
+            parts.append(at.join(self.frame, on='i').dropna(subset=['value']))
     return pd.concat(parts, ignore_index=True)[['run', 'data_seed', 'train_seed', 'readout_seed', 'stage', 'flr', 'metric', 'step', 'value']]
 
 def read(self):
@@ -235,7 +236,7 @@ def read(self):
 
 PictureLife._all_curves, PictureLife.read = _all_curves, read
 
-# %% ../nbs/15_picture_lives.ipynb #51f5e410
+# %% ../nbs/15_picture_lives.ipynb #e6388a2e
 def picture_summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, geometry, runs
     "The terminal table of a picture study: one dict a setting and PLR"
     return [({'setting': label} if label else {}) | row for label,t in by_setting(tables).items() for row in _summary(t, study)]
@@ -264,9 +265,10 @@ def picture_verdict(life:PictureLife) -> Verdict:
     holds = 'no line to compare' if one is None else 'reduced, so not comparable' if not same else 'agrees' if theirs.endswith(mine) else 'differs'
     tuned = select(life.tables['metrics'], stage='finetune', metric='test_acc').groupby('flr').value.mean()
     ends = ', '.join(f'{v:.1f} % at {flr:g}' for flr,v in tuned.items())
-    return Verdict(f'regime at PLR {plr:g}', f"regime {mine} in {(labels == mine).sum()} of {n} networks; fine-tuned {ends or 'not at all'}", theirs, holds)
+    seen = f"regime {mine} in {(labels == mine).sum()} of {n} networks; fine-tuned {ends or 'not at all'}"
+    return Verdict(f'regime at PLR {plr:g}', seen, theirs, holds)
 
-# %% ../nbs/15_picture_lives.ipynb #cc56c94a
+# %% ../nbs/15_picture_lives.ipynb #b46bbf51
 CIFAR_GRID = tuple(float(f'{a}e{e}') for e in range(-5, -1) for a in ('1', '1.4', '2', '3', '5', '7')) + (1e-1,) # the figures' 25 PLRs [code]
 CIFAR_FLRS = 1e-5, 5e-5, 1e-4, 2e-4, 3e-4    # plotted [code]
 DECADES = tuple(float(f'{a}e{e}') for e in range(-5, 0) for a in (1, 2, 5)) + (1.,) # the other setups' 16 PLRs [code]
@@ -280,10 +282,12 @@ LAPTOP = dict(data='cifar10', arch='convnet', width=8, size=16, n_train=4000, n_
               look_every=0, path_points=7)
 LAPTOP_GRID = 3e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 2e-2, 5e-2, 1e-1, 2e-1
 
+NEEDS = 'CIFAR (170 MB, downloaded once) or pictures of your own; beyond smoke and laptop a GPU, time and memory there are estimates'
+
 def picture_study(id, title, presets, lines=(None, None, None), chance=10., **settings):
     "Register a study of pictures"
     STUDIES[id] = Study(id, title, 'nbs/experiments/images_plr.ipynb', PICTURES | settings, presets, PictureLife, picture_summary, chance=chance,
-                        data=settings.get('data', 'cifar10'), needs='CIFAR (170 MB, downloaded once) or pictures of your own; beyond smoke and laptop a GPU, time and memory there are estimates', lines=lines, per_gpu=2)
+                        data=settings.get('data', 'cifar10'), needs=NEEDS, lines=lines, per_gpu=2)
 
 # %% ../nbs/15_picture_lives.ipynb #8b230e4b
 picture_study('resnet18si_cifar10', 'Scale-invariant ResNet-18 on CIFAR-10: the main experiment', dict(

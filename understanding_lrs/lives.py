@@ -524,31 +524,31 @@ def verdict(life:Life) -> Verdict:
     holds = 'too small to tell' if small else 'no line to compare' if one is None else 'agrees' if mine == theirs else 'differs'
     return Verdict(f'regime at PLR {plr:g}', seen, f'regime {theirs}' if one else 'not in the paper', holds)
 
-# %% ../nbs/14_lives.ipynb #3b07725a
+# %% ../nbs/14_lives.ipynb #84ad5d1d
 SWA_K = (2, 5, 10, 20, 50)
 TINY = dict(n_train=64, n_test=100, steps=200, ft_steps=100, ckpt_every=10)
 SYNTHETIC_PRESETS = dict(
     smoke=Preset('a few seconds, for tests: says nothing', plrs=(1e-3, 1e-2, 1e-1), flrs=(LOW, HIGH), swa_k=(2, 5), data_seeds=(1, 2),
                  train_seeds=(1,), minutes=.3, mib=700, settings=TINY),
     laptop=Preset('the whole grid at full length, ten data seeds', plrs=GRID, flrs=(LOW, CAPTION, HIGH), swa_k=SWA_K,
-                  data_seeds=tuple(range(1, 11)), train_seeds=(1,), minutes=1.5, mib=700),
+                  data_seeds=tuple(range(1, 11)), train_seeds=(1,), minutes=2, mib=700),
 )
 STUDIES['synthetic'] = Study('synthetic', 'Feature learning on synthetic data', 'nbs/experiments/synthetic_plr.ipynb', SYNTHETIC,
     SYNTHETIC_PRESETS, SyntheticLife, summary, chance=50., data='synthetic', lines=(HIGH, 1.778e-2, 5.623e-2))
 
-# %% ../nbs/14_lives.ipynb #9642bb33
+# %% ../nbs/14_lives.ipynb #5139ceec
 SYNTHETIC_PRESETS |= dict(
     paper=Preset("the authors' design: 5 data x 10 train seeds, 11 FLRs, 299 M steps", plrs=GRID, flrs=GRID[:11], swa_k=SWA_K,
-                 data_seeds=tuple(range(1, 6)), train_seeds=tuple(range(1, 11)), minutes=13, mib=750, settings=dict(order='replay')),
+                 data_seeds=tuple(range(1, 6)), train_seeds=tuple(range(1, 11)), minutes=18, mib=750, settings=dict(order='replay')),
     wide=Preset('60 independent data seeds', plrs=GRID, flrs=(LOW, HIGH), swa_k=SWA_K, data_seeds=tuple(range(101, 161)), train_seeds=(1,),
-                minutes=5, mib=800),
+                minutes=7, mib=800),
     factorial=Preset('8 data x 8 init x 8 readout seeds around the threshold', plrs=GRID[9:14], flrs=(LOW,), swa_k=(5,),
-                     data_seeds=tuple(range(1, 9)), train_seeds=tuple(range(1, 9)), readout_seeds=tuple(range(1, 9)), minutes=6, mib=1000),
+                     data_seeds=tuple(range(1, 9)), train_seeds=tuple(range(1, 9)), readout_seeds=tuple(range(1, 9)), minutes=7, mib=1000),
     edges=Preset('3 batch orders x 2 FLRs from each point, all pairs', plrs=GRID, flrs=(LOW, HIGH), swa_k=(5,), data_seeds=tuple(range(101, 121)),
                  train_seeds=(1,), minutes=4, mib=700, settings=dict(ft_orders=3)),
 )
 
-# %% ../nbs/14_lives.ipynb #b9420576
+# %% ../nbs/14_lives.ipynb #616a6a6f
 UTILITIES = [1.]*4 + [.9]*4 + [.7]*4 + [.5]*4
 STUDIES['synthetic_utilities'] = Study('synthetic_utilities', 'Which feature becomes dominant when they differ in utility',
     'nbs/experiments/synthetic_plr.ipynb', SYNTHETIC | dict(utility=UTILITIES), dict(
@@ -557,5 +557,5 @@ STUDIES['synthetic_utilities'] = Study('synthetic_utilities', 'Which feature bec
         laptop=Preset('the tick, 20 data seeds', plrs=GRID, flrs=(LOW, HIGH), swa_k=(5,), data_seeds=tuple(range(201, 221)), train_seeds=(1,),
                       minutes=2, mib=700),
         wide=Preset('all eight shapes, 20 data seeds each', plrs=GRID[5:17], flrs=(LOW, HIGH), swa_k=(5,), data_seeds=tuple(range(201, 221)),
-                    train_seeds=(1,), minutes=9, mib=700, variants=tuple(dict(shape=name) for name in SHAPES)),
+                    train_seeds=(1,), minutes=10, mib=700, variants=tuple(dict(shape=name) for name in SHAPES)),
     ), SyntheticLife, summary, chance=50., data='synthetic', lines=(None, None, None))

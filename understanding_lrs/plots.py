@@ -247,12 +247,12 @@ def key(ax, view, extra=(), theirs=AUTHORS, **kw): # extra: more handles
         handles.append(Line2D([], [], **MARK, mec=FAINT, label=theirs))
     return ax.legend(handles=handles, **(dict(loc='center left', bbox_to_anchor=(1.01, .5)) | kw))
 
-# %% ../nbs/19_plots.ipynb #a023f9de
+# %% ../nbs/19_plots.ipynb #e054ab6c
 REGIMES = ("Tints: regimes found by rule in these tables; above them the lines with their 95 % intervals. "
            "Thin dashed and dotted: the authors' lines.")
 
-def print_below(fig, words):
-    text = '\n'.join(textwrap.wrap(words, int(fig.get_figwidth()*19)))
+def print_below(fig, words, density=19): # characters an inch
+    text = '\n'.join(textwrap.wrap(words, int(fig.get_figwidth()*density)))
     fig.supxlabel(text, x=.012, ha='left', fontsize=7, color='#505050', linespacing=1.25)
 
 def small_print(fig, view, *sentences):
@@ -265,7 +265,7 @@ def small_print(fig, view, *sentences):
     each = 'a PLR and setting' if view.kinds > 1 else 'a PLR'
     n = f"n = {some} networks {each} ({seeds}), {k} PLR{'s'*(k > 1)}"
     words = ' '.join(filter(None, [f"{n}{f', preset {view.preset}' if view.preset else ''}.", *sentences]))
-    print_below(fig, words)
+    print_below(fig, words, 18 if of_pictures(view.study) else 19) # capitals are wide
     if view.missing:
         which = ', '.join(map(rate, view.missing[:5])) + (' …' if len(view.missing) > 5 else '')
         said = f"PARTIAL GRID: {len(view.missing)} of {len(view.plrs)} PLRs missing or incomplete ({which})"
@@ -780,7 +780,7 @@ def _feature_profile(ax, view, columns, paint):
     for net,acc in accs.iterrows(): ax.plot(accs.columns.to_numpy(int), acc, lw=.7, color=paint[net], alpha=.8)
     ax.set(xlabel='rank of the feature', xticks=[1, *range(4, accs.shape[1] + 1, 4)])
 
-# %% ../nbs/19_plots.ipynb #b7710642
+# %% ../nbs/19_plots.ipynb #9df00bee
 @figure('curves', into=())
 def one_plr(view):
     "All networks of one run: losses, accuracies by stage, and features where there are some"
@@ -803,7 +803,8 @@ def one_plr(view):
     red = '' if pictures else f'; red: a feature at least {DOMINANT:g} pp ahead of the second after pre-training'
     words = (f"PLR {', '.join(map(rate, view.plrs))}; one {'colour' if pictures else 'line or dot'} a network{red}. "
              "PT: pre-training, SWA: average, FT: fine-tuning.")
-    return picture_print(fig, view, words, rates, bands=False) if pictures else small_print(fig, view, words, rates)
+    data = f"Data: {', '.join(DATA.get(d, d) for d in sorted(view.metrics.data.dropna().unique()))}." if pictures else ''
+    return small_print(fig, view, data, words, rates)
 
 # %% ../nbs/19_plots.ipynb #651d6173
 ROLES = dict(data_seed='data', train_seed='initial weights', readout_seed='readout')

@@ -83,10 +83,11 @@ def test_the_other_setups(study, arch, width, rho):
     assert {(p.settings['arch'], p.settings['width'], p.settings['rho'], p.settings['data'], p.settings['epochs']) for p in ps} == {
         (arch, width, rho, study.split('_')[1], 200)}
 
-def test_the_laptop_size_of_pictures():
-    ps = protocols('convnetsi32_cifar10', 'laptop')
+@pytest.mark.parametrize('preset, n', [('laptop', 2000), ('laptop_4000', 4000)])
+def test_the_laptop_sizes_of_pictures(preset, n):
+    ps = protocols('convnetsi32_cifar10', preset)
     assert len(ps) >= 9 and {p.train_seeds for p in ps} == {(1, 2, 3)} and all(len(p.flrs) == 2 for p in ps)
-    assert {(p.settings['width'], p.settings['size'], p.settings['n_train'], p.settings['batch']) for p in ps} == {(8, 16, 4000, 128)}
+    assert {(p.settings['width'], p.settings['size'], p.settings['n_train'], p.settings['batch']) for p in ps} == {(8, 16, n, 128)}
 
 LEDGERS = [(s, p) for s in STUDIES for p in STUDIES[s].presets if not STUDIES[s].per_gpu and (DATA/s/p/'runs.csv').exists()] # of CPUs
 @pytest.mark.parametrize('study, preset', LEDGERS)

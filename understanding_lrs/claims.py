@@ -22,10 +22,10 @@ from .runs import read_published
 from .seeds import stream
 from .studies import GRID, STUDIES, select
 
-# %% ../nbs/18_claims.ipynb #b037d458
+# %% ../nbs/18_claims.ipynb #edd66cfe
 REPRODUCED, NOT, OPEN, SINGLE, MISSING = 'reproduced', 'not reproduced', 'inconclusive', 'single run, no verdict', 'not yet run'
 PARTIAL = 'partial grid, no verdict'
-SMALL = 'smoke', 'laptop' # presets that illustrate
+SMALL = 'smoke', 'laptop', 'laptop_4000' # presets that illustrate
 
 @dataclass(frozen=True)
 class Part:

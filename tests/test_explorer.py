@@ -1,5 +1,5 @@
 """frame: settings -> data of a picture, a function of nothing else; text(settings) and back; a mistake is one line, no other picture."""
-import asyncio, json, time
+import asyncio, json, threading, time
 from dataclasses import replace
 import numpy as np
 import pytest
@@ -139,6 +139,40 @@ def test_training_is_left_when_settings_change():
         return x, replace(last, margin=.15)
     x, s = run(play())
     assert x.settings == s and x.image.value == Page().show(frame(s)).png() and x.bar.value == 1
+
+def test_messages_may_come_in_another_thread(monkeypatch):
+    "as JupyterLab sends them, beside the loop that follows a lesson: no picture is drawn into another, the last one is that of the settings"
+    inside, overlaps, png = [], [], Page.png
+    def watched(page):
+        overlaps.extend(inside)
+        inside.append(1)
+        try: return png(page)
+        finally: inside.pop()
+    wanted = Page().show(look([*Lesson(TINY).follow(TINY.flr)][-1], TINY)).png()
+    monkeypatch.setattr(Page, 'png', watched)
+    async def both():
+        x, errors = Explorer(replace(TINY, seed=3)), []
+        async def clicks(): # a loop of its own, as a subshell has
+            for i in range(40):
+                x.put(replace(TINY, seed=i % 3, n_features=(4, 2)[i % 2], utility=1., lr=GRID[i % 23]) if i % 4 else Settings(steps=500))
+                await asyncio.sleep(.01*(i % 5))
+            await asyncio.sleep(.5)
+        def other():
+            try: asyncio.new_event_loop().run_until_complete(clicks())
+            except BaseException as e: errors.append(e)
+        thread = threading.Thread(target=other)
+        thread.start()
+        for i in range(10**6): # and moves here
+            if not thread.is_alive(): break
+            x.controls['lr'].value = GRID[i % 23]
+            await asyncio.sleep(.02)
+        x.put(TINY)
+        for _ in range(100):
+            if x.image.value == wanted: break
+            await asyncio.sleep(.1)
+        return x, errors
+    x, errors = run(both())
+    assert not errors and not overlaps and x.settings == TINY and x.image.value == wanted
 
 def test_it_goes_on_to_the_end():
     async def play():

@@ -223,6 +223,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore.how_far': ('explore.html#how_far', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore.lines': ('explore.html#lines', 'understanding_lrs/explore.py'),
+                                           'understanding_lrs.explore.locked': ('explore.html#locked', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore.look': ('explore.html#look', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore.looks': ('explore.html#looks', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore.marks': ('explore.html#marks', 'understanding_lrs/explore.py'),

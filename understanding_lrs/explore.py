@@ -8,15 +8,15 @@ __all__ = ['NETWORKS', 'CHOICES', 'RANGES', 'LOOKS', 'MARKS', 'WINDOW', 'EVERY',
            'KEPT', 'Settings', 'to_text', 'from_text', 'marks', 'looks', 'Readings', 'Snapshot', 'lines', 'exam',
            'Lesson', 'follow', 'answers', 'network_of', 'Frame', 'look', 'frame', 'describe', 'how_far', 'titled',
            'Plane', 'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip',
-           'Stop', 'controls', 'said', 'Explorer', 'put', 'read', 'tour', 'open_source', 'sources', 'RunFrame',
-           'run_frame', 'Paths', 'Over', 'Profile', 'RunPage', 'say_run', 'RunExplorer']
+           'Stop', 'controls', 'said', 'Explorer', 'locked', 'put', 'read', 'tour', 'open_source', 'sources',
+           'RunFrame', 'run_frame', 'Paths', 'Over', 'Profile', 'RunPage', 'say_run', 'RunExplorer']
 
-# %% ../nbs/20_explore.ipynb #c0c80845
-import asyncio, base64, html, io, json, os, time
+# %% ../nbs/20_explore.ipynb #a6b1bb45
+import asyncio, base64, html, io, json, os, threading, time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 
 import ipywidgets as W
@@ -500,7 +500,7 @@ class Page(Board):
         super().__init__(lambda axes: [kind(ax) for kind,ax in zip(kinds, axes)], (WIDE, HIGH), BOXES)
     def show(self, f:Frame): return super().show(f, f.settings.steps)
 
-# %% ../nbs/20_explore.ipynb #65c3a9b4
+# %% ../nbs/20_explore.ipynb #ccb62aa4
 STRIP = (GRID[6], GRID[11], GRID[14], GRID[19]) # small, just above the threshold, larger, far too large
 
 def strip(
@@ -525,7 +525,7 @@ def strip(
         fig.supxlabel(note, x=.012, ha='left', fontsize=7, color='#505050')
     return fig
 
-# %% ../nbs/20_explore.ipynb #e5496f25
+# %% ../nbs/20_explore.ipynb #c5868191
 @dataclass(frozen=True)
 class Stop:
     "One step of the tour"
@@ -553,7 +553,7 @@ TOUR = (
          "evidence; the study counts networks over many seeds.", Settings(lr=GRID[11], seed=1)),
 )
 
-# %% ../nbs/20_explore.ipynb #23244c2d
+# %% ../nbs/20_explore.ipynb #fd14440c
 LABELS = dict(shape='shape', n_features='features', margin='margin', noise='label noise', n_train='samples', width='width', depth='depth',
               steps='steps', seed='seed', flr='fine-tuning LR', lr='LR', feature='feature', network='network')
 
@@ -578,7 +578,7 @@ def controls() -> dict: # name of a setting -> widget; `utility` is a list of wi
     made['utility'] = [upright(i) for i in range(16)]
     return made
 
-# %% ../nbs/20_explore.ipynb #84c9eca3
+# %% ../nbs/20_explore.ipynb #3dbb9843
 LINE = "<div role='{role}' style='line-height:1.35; color:{color}; min-height:{height}'>{text}</div>"
 
 def said(text, color=INK, role='status', height='1.35em'): # a line that screen readers announce
@@ -591,6 +591,7 @@ class Explorer(W.VBox):
         start:int=MARKS[0],    # steps that are trained before anything is shown, one of the marks
     ):
         self.page, self.pool, self.lessons, self.task, self.shot, self.frame = Page(), ThreadPoolExecutor(1), {}, None, None, None
+        self.lock = threading.RLock() # JupyterLab lets messages of widgets run in a thread beside the one that follows a lesson
         self.start = min(start, s.steps)
         self.settings, self.controls, self.quiet, self.drawn, self.due = s, controls(), False, 0., None
         self.image = W.Image(format='png', layout=W.Layout(width=f'{WIDE*DPI:.0f}px', max_width='100%'))
@@ -606,7 +607,7 @@ class Explorer(W.VBox):
     def _repr_mimebundle_(self, **kw): # readers without a kernel see the picture
         return super()._repr_mimebundle_(**kw) | {'image/png': base64.b64encode(self.image.value).decode()}
 
-# %% ../nbs/20_explore.ipynb #74d6a7f5
+# %% ../nbs/20_explore.ipynb #71436b5f
 def _button(text, click, width='auto', tooltip=''):
     b = W.Button(description=text, tooltip=tooltip, layout=W.Layout(width=width))
     b.on_click(lambda _: click())
@@ -626,6 +627,13 @@ def _places(self):
             W.Accordion([each], titles=['Utility of each feature']), self.error, W.HBox([c['lr'], c['network']], layout=wrap),
             self.image, W.HBox([self.bar, self.far]), self.words, share]
 
+def locked(f): # a method that no other thread may interrupt
+    @wraps(f)
+    def held(self, *a):
+        with self.lock: return f(self, *a)
+    return held
+
+@locked
 def put(self, s:Settings):
     "Set every control, then act once"
     self.quiet, c = True, self.controls
@@ -638,6 +646,7 @@ def put(self, s:Settings):
     finally: self.quiet = False
     self._act(s)
 
+@locked
 def read(self, text:str):
     "Settings from text; a mistake is one line under the controls"
     if text == to_text(self.settings): return
@@ -645,6 +654,7 @@ def read(self, text:str):
     except InputError as e: self.error.value = said(str(e), '#b30000', 'alert')
     else: self.put(s)
 
+@locked
 def tour(self, t:Stop):
     "Go to a step of the tour"
     self.stop.value = f"<p><b>{t.title}.</b> {t.question}</p><details><summary>Answer</summary>{t.answer}</details>"
@@ -652,9 +662,10 @@ def tour(self, t:Stop):
 
 Explorer._places, Explorer.put, Explorer.read, Explorer.tour = _places, put, read, tour
 
-# %% ../nbs/20_explore.ipynb #903597bf
+# %% ../nbs/20_explore.ipynb #7a6f13f9
 PAUSE, SOON, BETWEEN, KEPT = .08, .02, .3, 4 # seconds: before training, drawing; between pictures. Lessons remembered
 
+@locked
 def _moved(self, change):
     "A control was moved by the reader"
     if self.quiet: return
@@ -679,7 +690,7 @@ def _act(self, s):
 
 def _train(self):
     "Leave what is running and start a lesson; without an event loop follow it to its first mark"
-    if self.task: self.task.cancel()
+    if self.task and not (owner := self.task.get_loop()).is_closed(): owner.call_soon_threadsafe(self.task.cancel)
     first = self.frame is None
     loop = _loop()
     if first or loop is None:
@@ -696,7 +707,7 @@ def _lesson(self, taught):
 
 Explorer._moved, Explorer._act, Explorer._train, Explorer._lesson = _moved, _act, _train, _lesson
 
-# %% ../nbs/20_explore.ipynb #1683f475
+# %% ../nbs/20_explore.ipynb #8a7b72c2
 async def _follow(self, s):
     "Follow a lesson in the other thread; a window trains while the one before it is drawn"
     loop = asyncio.get_running_loop()
@@ -708,7 +719,9 @@ async def _follow(self, s):
         coming = aside(next, shots, None)
         while shot := await coming:
             coming = aside(next, shots, None)
-            self._seen(shot)
+            with self.lock:
+                if self.task is not asyncio.current_task(): return # another lesson has begun
+                self._seen(shot)
             await asyncio.sleep(0) # let moves of the reader in
     except Exception as e: self.error.value = said(f"training stopped: {type(e).__name__}: {e}", '#b30000', 'alert')
 
@@ -719,6 +732,7 @@ def _seen(self, shot):
     self.shot = shot
     if shot.doing == 'read' or time.monotonic() - self.drawn > BETWEEN: self._draw()
 
+@locked
 def _draw(self):
     "The picture of what was trained and is looked at; the last good one stays where the two do not belong together"
     self.due = None

@@ -24,7 +24,7 @@ def fake_studies():
         p = study_of(study).presets[pick(name, study_of(study).presets, 'preset')]
         settings = check_settings(overrides or {}, SETTINGS)
         return [Protocol(study, plr, [.01], [], data_seeds, train_seeds, settings=settings) for plr in plrs or p.plrs]
-    return SimpleNamespace(STUDIES=known, study_of=study_of, protocols=protocols, settled=lambda p, here=True: p)
+    return SimpleNamespace(STUDIES=known, study_of=study_of, protocols=protocols, settled=lambda wanted, here=True: wanted)
 
 @pytest.fixture
 def ulrs(monkeypatch, tmp_path, capsys):

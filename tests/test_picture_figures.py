@@ -172,7 +172,7 @@ def test_a_grid_is_known_without_its_pictures(monkeypatch):
 
 def test_digits_from_training_to_figures(tmp_path):
     "a real study, at smoke size"
-    for p in map(settled, protocols('resnet18si_cifar10', 'smoke')): live(p, Run(tmp_path/'runs', p))
+    for p in settled(protocols('resnet18si_cifar10', 'smoke')): live(p, Run(tmp_path/'runs', p))
     publish(find_runs(tmp_path/'runs'), tmp_path/'tables')
     done = plots.draw('resnet18si_cifar10', tmp_path/'tables', tmp_path)
     assert [p.name for p in done] == [f'resnet18si_cifar10_{n}.svg' for n in plots.PICTURE_FIGURES]

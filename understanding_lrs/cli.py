@@ -103,7 +103,7 @@ def studies():
         print_rows([{'preset': k, 'runs': len(p.plrs)*len(p.variants), 'minutes': p.minutes, 'MiB a run': p.mib or None, 'about': p.doc}
                     for k, p in s.presets.items()])
 
-# %% ../nbs/21_cli.ipynb #a7a8d024
+# %% ../nbs/21_cli.ipynb #4d58173a
 def _studies(incomplete:str): return [s for s in _part('studies').STUDIES if s.startswith(incomplete)]
 
 def _presets(ctx:typer.Context, incomplete:str):
@@ -156,7 +156,7 @@ def sweep(
     """
     roles = _roles(study, preset, seeds, data_seeds=data_seeds, train_seeds=train_seeds)
     protocols = _part('studies').protocols(study, preset, plrs=lr_list(plr), overrides=assignments(set_), **roles)
-    protocols = [_part('studies').settled(p, here=not (scheduler or dry_run)) for p in protocols]
+    protocols = _part('studies').settled(protocols, here=not (scheduler or dry_run))
     if scheduler and inline: raise InputError("--scheduler and --inline: choose one of them")
     if scheduler and '://' not in scheduler: raise InputError(f"--scheduler: expected tcp://host:port, got {scheduler!r}")
     which = dict(force=force, only_failed=retry_failed, published=_published(study) if skip_published else ())
@@ -340,12 +340,12 @@ def clean(
     for r, _ in gone: r.remove()
     print(f"{len(gone)} runs deleted")
 
-# %% ../nbs/21_cli.ipynb #cccada84
+# %% ../nbs/21_cli.ipynb #415a995b
 def _on_their_data(runs, study, preset, overrides):
     "The protocols of a preset, on the data that the finished runs have, unless data are named"
     wanted = _part('studies').protocols(study, preset, overrides=overrides)
     if not wanted or 'data' not in wanted[0].settings: return wanted
-    if 'data' in overrides: return [_part('studies').settled(p, here=False) for p in wanted]
+    if 'data' in overrides: return _part('studies').settled(wanted, here=False)
     there = (r.protocol for r in finished(runs, study))
     known = {p.settings['data'] for p in there if any(_size(p).settings == _size(w).settings and p.plr == w.plr for w in wanted)}
     if len(known) > 1: raise InputError(f"runs of {study} on {', '.join(sorted(known))}: choose one with --set data=...")
@@ -410,10 +410,10 @@ def figures(
         folder = out or (project_root()/'figures' if published else Path(runs)/s/preset/'figures')
         for path in plots.draw(s, source, folder, preset): print(path)
 
-# %% ../nbs/21_cli.ipynb #ab8fe5d1
+# %% ../nbs/21_cli.ipynb #beab1725
 @app.command()
 def bench(
-    what:Annotated[str, typer.Argument(help="synthetic: a training step; explorer: moves; sweep: a run beside its work")]='synthetic',
+    what:Annotated[str, typer.Argument(help="synthetic, pictures: a training step; explorer: moves; sweep: a run beside its work")]='synthetic',
     as_json:Annotated[bool, typer.Option('--json', help="for programs")]=False,
 ):
     """Measure the speed of training, of the explorer or of sweeps on this machine.

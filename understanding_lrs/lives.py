@@ -7,9 +7,9 @@ __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'SW
            'Preset', 'Study', 'study_of', 'protocols', 'settled', 'Life', 'live', 'close', 'protocol_of', 'now',
            'provenance', 'synthetic_config', 'SyntheticLife', 'tidy', 'pretrain', 'average', 'fine_tunings', 'finetune',
            'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read', 'by_plr', 'select',
-           'by_setting', 'summary', 'Verdict', 'verdict']
+           'by_setting', 'with_interval', 'summary', 'Verdict', 'verdict']
 
-# %% ../nbs/14_lives.ipynb #2157907f
+# %% ../nbs/14_lives.ipynb #6b90ad27
 import contextlib, json, tempfile, time
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -23,12 +23,12 @@ from .features import DOMINANT, dominance, effective_number, ranked, single_feat
 from .geometry import angle, barrier, barriers, path
 from .models import MLPSpec
 from .regimes import bootstrap, boundaries, clusters, network_regimes, regime_of
-from .runs import InputError, OutOfTime, Protocol, Run, check_settings, keep_states, networks, pick, stop_asked
+from .runs import InputError, OutOfTime, Protocol, Run, canonical, check_settings, keep_states, networks, pick, stop_asked
 from .stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_sets
 from .synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets
 from .training import ORDERS
 
-# %% ../nbs/14_lives.ipynb #5b8af270
+# %% ../nbs/14_lives.ipynb #0cbe0354
 @dataclass(frozen=True)
 class Preset:
     "A named set of runs"
@@ -61,11 +61,11 @@ class Study:
     needs:str = ''      # what it needs beside the project
     lines:tuple = ()    # the authors' regime lines (1|2, 2A|2B, 2|3), `None` where they draw none
     numerics_version:int = 1 # raised by hand when a change moves numbers
-    per_gpu:int = 0     # runs that share a GPU, as measured best; 0: it does not use one
+    per_gpu:int = 0     # runs that share a GPU; 0: it does not use one
 
 STUDIES = {}            # id -> Study
 
-# %% ../nbs/14_lives.ipynb #5c6377da
+# %% ../nbs/14_lives.ipynb #33b0de2a
 def study_of(id:str) -> Study:
     "The study of an id, or `InputError` with the near miss"
     return STUDIES[pick(id, STUDIES, 'study')]
@@ -96,13 +96,16 @@ def protocols(
     return sorted(made, key=lambda one: one.plr)
 
 def settled(
-    p:Protocol,     # as `protocols` gives it
-    here:bool=True, # this machine will run it; `InputError` if it cannot
-) -> Protocol:      # as it is run and remembered
-    "The protocol with its data looked at and named by their content"
-    life = study_of(p.study).life
-    if here: life.able(p)
-    return replace(p, settings=life.settle(p.settings))
+    wanted:list,    # protocols as `protocols` gives them
+    here:bool=True, # this machine will run them; `InputError` if it cannot
+) -> list:          # the same, as they are run and remembered
+    "The protocols with their data looked at, once for equal settings, and named by their content"
+    done = {}
+    for p in wanted:
+        life, of = study_of(p.study).life, (p.study, canonical(p.settings))
+        if here: life.able(p)
+        if of not in done: done[of] = life.settle(p.settings)
+    return [replace(p, settings=done[p.study, canonical(p.settings)]) for p in wanted]
 
 # %% ../nbs/14_lives.ipynb #634362fb
 class Life:
@@ -218,7 +221,7 @@ def provenance(self) -> dict:
 
 Life.now, Life.provenance = now, provenance
 
-# %% ../nbs/14_lives.ipynb #174e71d3
+# %% ../nbs/14_lives.ipynb #8e5a9fb1
 def live(
     protocol:Protocol,    # what to live
     run:Run|None=None,    # where it is remembered
@@ -226,7 +229,7 @@ def live(
     threads:int=1, time_limit:float|None=None, # as in `Life`
 ) -> Life:                # with `.tables`
     "Live one run from start, or from where it stands, to its tables"
-    return study_of(protocol.study).life(settled(protocol), run, on_progress, threads, time_limit).live()
+    return study_of(protocol.study).life(*settled([protocol]), run, on_progress, threads, time_limit).live()
 
 # %% ../nbs/14_lives.ipynb #1fb56842
 GRID = tuple(float(f'{10**e:.3e}') for e in (*np.arange(-4.5, -2.4, .25), *np.arange(-2.25, -1.3, .125), *np.arange(-1.25, .1, .25))) # [code]
@@ -469,7 +472,7 @@ def by_plr(
         out[plr] = dict(value=float(value), lo=float(lo), hi=float(hi), n=len(rows), seeds=len(groups))
     return pd.DataFrame.from_dict(out, orient='index').rename_axis('plr')
 
-# %% ../nbs/14_lives.ipynb #bd72725a
+# %% ../nbs/14_lives.ipynb #695cbd72
 def select(table:pd.DataFrame, **columns) -> pd.DataFrame: # column = value; None asks for empty
     "The rows where every named column has its value"
     keep = np.ones(len(table), bool)
@@ -485,6 +488,10 @@ def by_setting(tables:dict) -> dict: # the settings that differ, in words -> tab
     label = {run: ', '.join(f'{k} {r[k]}' for k in differ) for run,r in records.items()}
     return {l: {n: t[t.run.map(label) == l] for n,t in tables.items()} for l in dict.fromkeys(label.values())}
 
+def with_interval(r) -> str: # a row of `by_plr`
+    "A value and its interval, where it has one"
+    return f"{r.value:.1f}" if np.isnan(r.lo) else f"{r.value:.1f} [{r.lo:.1f}, {r.hi:.1f}]"
+
 def summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, features, geometry, runs
     "The terminal table of the synthetic studies: one dict a setting and PLR"
     return [({'setting': label} if label else {}) | row for label,t in by_setting(tables).items() for row in _summary(t, study)]
@@ -493,14 +500,13 @@ def _summary(tables, study): # tables of one setting
     m, f = tables['metrics'], tables['features']
     bounds = boundaries(pd.concat([m, tables['geometry']], ignore_index=True), study.chance)
     flrs = sorted(x for x in m.flr.dropna().unique())
-    text = lambda r: f"{r.value:.1f}" if np.isnan(r.lo) else f"{r.value:.1f} [{r.lo:.1f}, {r.hi:.1f}]"
     acc = select(m, metric='test_acc')
     columns = {'pre-trained, %': by_plr(select(acc, stage='pretrain'))}
     if 5 in set(m.swa_k.dropna()): columns['SWA(5), %'] = by_plr(select(acc, stage='average', swa_k=5))
     for name,flr in zip(('low', 'high'), (flrs[0], flrs[-1]) if flrs else ()): columns[f'FT {name} ({flr:g}), %'] = by_plr(select(acc, flr=flr))
     share = lambda v: 100*(v >= DOMINANT)
     columns['dominant feature, % of runs'] = by_plr(select(f, stage='pretrain', metric='dominance'), change=share)
-    return [{'PLR': f'{plr:.3e}', 'regime': regime_of(plr, bounds), **{c: text(t.loc[plr]) for c,t in columns.items()},
+    return [{'PLR': f'{plr:.3e}', 'regime': regime_of(plr, bounds), **{c: with_interval(t.loc[plr]) for c,t in columns.items()},
              'n': str(int(columns['pre-trained, %'].loc[plr].n))} for plr in columns['pre-trained, %'].index]
 
 # %% ../nbs/14_lives.ipynb #7562126b

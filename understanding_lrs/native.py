@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .models import MLPSpec
 
-# %% ../nbs/06_native.ipynb #50061264
+# %% ../nbs/06_native.ipynb #7276d3bb
 C_ROWS = r'''
 #include <math.h>
 #include <stdint.h>
@@ -38,6 +38,7 @@ static inline row scale(float s, row x) { return (row){s*x.a, s*x.b}; }
 static inline void axpy(row *acc, float s, row x) { acc->a += s*x.a; acc->b += s*x.b; }
 static inline vec where(vec on, vec x) { return (vec)((mask)x & ~(on <= 0)); }  /* 0 where on <= 0, else x: NaN stays */
 static inline int padded(int n) { return (n + LANES - 1)/LANES*LANES; }
+static inline void *take(char **p, size_t bytes) { void *q = *p; *p += (bytes + 63)/64*64; return q; }  /* from a workspace */
 '''
 
 # %% ../nbs/06_native.ipynb #aa92c0fa
@@ -112,13 +113,11 @@ static void norm_relu_back(row *restrict d, const row *restrict zn, row r, int n
 }
 '''
 
-# %% ../nbs/06_native.ipynb #e9b0ec51
+# %% ../nbs/06_native.ipynb #0b04e207
 C_WORK = r'''
 typedef struct { int64_t in, width, depth, batch, n, ldx; float eps; } spec;
 typedef struct { float *w[MAX_DEPTH], *g[MAX_DEPTH], *ht[MAX_DEPTH]; row *x, *z[MAX_DEPTH], *h[MAX_DEPTH], *d, *e, r[MAX_DEPTH];
                  int ni[MAX_DEPTH], ld[MAX_DEPTH]; int64_t p; char *memory; } work;
-
-static void *take(char **p, size_t bytes) { void *q = *p; *p += (bytes + 63)/64*64; return q; }
 
 static int work_make(work *k, const spec *s) {
   int lw = padded(s->width), li = s->ldx, most = lw > li ? lw : li;

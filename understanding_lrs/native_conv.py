@@ -72,7 +72,6 @@ typedef struct {
   char *memory;
 } work;
 
-static void *take(char **p, size_t bytes) { void *q = *p; *p += (bytes + 63)/64*64; return q; }
 static row both(float v) { row r; for (int j = 0; j < BLOCK; j++) ((float *)&r)[j] = v; return r; }
 static int filled(int m) { return (m + BLOCK - 1)/BLOCK; }
 static double total(row x, int lanes) { double s = 0; for (int j = 0; j < lanes && j < BLOCK; j++) s += ((float *)&x)[j]; return s; }

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'GRAD_BATCHES', 'READINGS', 'CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'TELLING', 'PICTURE_K', 'DIGITS',
-           'SMOKE', 'LAPTOP', 'LAPTOP_GRID', 'NEEDS', 'pictures_of', 'spec_of', 'PictureLife', 'make', 'table',
-           'pretrain', 'average', 'finetune', 'gradient_norms', 'read_norms', 'columns_of', 'read_geometry', 'read',
-           'picture_summary', 'picture_verdict', 'picture_study']
+           'SMOKE', 'LAPTOP', 'LAPTOP_GRID', 'NEEDS', 'pictures_of', 'prepared', 'spec_of', 'PictureLife', 'make',
+           'table', 'pretrain', 'average', 'finetune', 'gradient_norms', 'read_norms', 'columns_of', 'read_geometry',
+           'read', 'picture_summary', 'picture_verdict', 'picture_study']
 
-# %% ../nbs/15_picture_lives.ipynb #53368599
+# %% ../nbs/15_picture_lives.ipynb #361ab0d0
 from dataclasses import replace
 
 import numpy as np
@@ -17,27 +17,32 @@ import torch
 import torch.nn.functional as F
 
 from .geometry import angle, barrier, path
-from .images import CIFAR_MEAN, CIFAR_STD, channel_stats, load_pictures, shrink, subset
+from .images import CIFAR_MEAN, CIFAR_STD, Pictures, channel_stats, load_pictures, shrink, subset
 from .models import ConvSpec, default_radius, si_params
 from .pictures import (LOOKS, Nets, PictureStage, by_native, evaluate_nets, flat, lend, looks, make_nets, numerics, on_sphere,
                                         resident, unflat)
 from .regimes import boundaries, network_regimes, regime_of
 from .runs import InputError, keep_states, networks
 from .sphere import elr_to_lr
-from .lives import STUDIES, Life, Preset, Study, Verdict, by_plr, by_setting, pairs, select, tidy
+from .lives import STUDIES, Life, Preset, Study, Verdict, by_plr, by_setting, pairs, select, tidy, with_interval
 from .training import ORDERS
 
-# %% ../nbs/15_picture_lives.ipynb #0e4bb7c0
+# %% ../nbs/15_picture_lives.ipynb #b04c3a36
 PICTURES = dict(data='cifar10', arch='resnet18', width=32, size=32, n_train=0, n_test=0, norm='cifar', batch=128, epochs=200, ft_epochs=200,
                 rho=28., order='own', look_every=1, path_points=21)
 
 def pictures_of(s:dict): # settings of a protocol -> Pictures
     "The pictures that a protocol asks for; bad requests are `InputError`"
+    try: p = load_pictures(s['data'])
+    except (ValueError, FileNotFoundError) as e: raise InputError(str(e)) from None
+    return prepared(p, s)
+
+def prepared(p:Pictures, s:dict) -> Pictures: # as they were loaded -> as they are learned
+    "Fewer and smaller pictures"
     try:
-        p = load_pictures(s['data'])
         p = subset(p, s['n_train'] or None, s['n_test'] or None)
         if s['size'] != p.size: p = replace(p, x_train=shrink(p.x_train, s['size']), x_test=shrink(p.x_test, s['size']))
-    except (ValueError, FileNotFoundError) as e: raise InputError(str(e)) from None
+    except ValueError as e: raise InputError(str(e)) from None
     if len(p.x_train) % s['batch'] == 1: raise InputError(f"batch {s['batch']} leaves a last batch of one picture of {len(p.x_train)}, "
                                                           "which has no batch statistics; use another batch or n_train")
     return p
@@ -47,7 +52,7 @@ def spec_of(s:dict, classes:int) -> ConvSpec:
     try: return ConvSpec(s['arch'], s['width'], classes, s['size'])
     except (ValueError, TypeError) as e: raise InputError(str(e)) from None
 
-# %% ../nbs/15_picture_lives.ipynb #c738dfc4
+# %% ../nbs/15_picture_lives.ipynb #025bf812
 class PictureLife(Life):
     "The life of one PLR on pictures"
     @property
@@ -58,8 +63,10 @@ class PictureLife(Life):
 
     @classmethod
     def settle(cls, settings):
-        try: return settings | dict(data=load_pictures(settings['data']).id)
+        try: p = load_pictures(settings['data'])
         except (ValueError, FileNotFoundError) as e: raise InputError(str(e)) from None
+        prepared(p, settings)
+        return settings | dict(data=p.id)
 
     @classmethod
     def check(cls, protocol):
@@ -236,7 +243,7 @@ def read(self):
 
 PictureLife._all_curves, PictureLife.read = _all_curves, read
 
-# %% ../nbs/15_picture_lives.ipynb #e6388a2e
+# %% ../nbs/15_picture_lives.ipynb #0076fbfe
 def picture_summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, geometry, runs
     "The terminal table of a picture study: one dict a setting and PLR"
     return [({'setting': label} if label else {}) | row for label,t in by_setting(tables).items() for row in _summary(t, study)]
@@ -250,8 +257,7 @@ def _summary(tables, study): # tables of one setting
     for k in ks[-1:]: columns[f'SWA({k:.0f}), %'] = by_plr(select(acc, stage='average', swa_k=k))
     for flr in dict.fromkeys((*flrs[:1], *flrs[-1:])): columns[f'FT {flr:g}, %'] = by_plr(select(acc, flr=flr))
     if 'geometry' in tables and (low_high := select(both, metric='train_barrier', pair='low_high')).size: columns['barrier, pp'] = by_plr(low_high)
-    text = lambda r: f"{r.value:.1f}" if np.isnan(r.lo) else f"{r.value:.1f} [{r.lo:.1f}, {r.hi:.1f}]"
-    return [{'PLR': f'{plr:.1e}', 'regime': regime_of(plr, bounds), **{c: text(t.loc[plr]) for c,t in columns.items()},
+    return [{'PLR': f'{plr:.1e}', 'regime': regime_of(plr, bounds), **{c: with_interval(t.loc[plr]) for c,t in columns.items()},
              'n': str(int(columns['pre-trained, %'].loc[plr].n))} for plr in columns['pre-trained, %'].index]
 
 def picture_verdict(life:PictureLife) -> Verdict:
@@ -260,15 +266,14 @@ def picture_verdict(life:PictureLife) -> Verdict:
     one, _, three = study.lines
     theirs = 'not in the paper' if one is None else f"regime {'1' if plr <= one else '3' if three is not None and plr >= three else '2'}"
     mine, n = labels.mode()[0], len(labels)
-    same = {k: life.protocol.settings[k] for k in study.settings if k not in ('data', 'look_every', 'path_points')} == \
-           {k: study.settings[k] for k in study.settings if k not in ('data', 'look_every', 'path_points')}
+    same = all(life.protocol.settings[k] == v for k,v in study.settings.items() if k not in ('data', 'look_every', 'path_points'))
     holds = 'no line to compare' if one is None else 'reduced, so not comparable' if not same else 'agrees' if theirs.endswith(mine) else 'differs'
     tuned = select(life.tables['metrics'], stage='finetune', metric='test_acc').groupby('flr').value.mean()
     ends = ', '.join(f'{v:.1f} % at {flr:g}' for flr,v in tuned.items())
     seen = f"regime {mine} in {(labels == mine).sum()} of {n} networks; fine-tuned {ends or 'not at all'}"
     return Verdict(f'regime at PLR {plr:g}', seen, theirs, holds)
 
-# %% ../nbs/15_picture_lives.ipynb #b0679a2c
+# %% ../nbs/15_picture_lives.ipynb #30ae81d7
 CIFAR_GRID = tuple(float(f'{a}e{e}') for e in range(-5, -1) for a in ('1', '1.4', '2', '3', '5', '7')) + (1e-1,) # the figures' 25 PLRs [code]
 CIFAR_FLRS = 1e-5, 5e-5, 1e-4, 2e-4, 3e-4    # plotted [code]
 DECADES = tuple(float(f'{a}e{e}') for e in range(-5, 0) for a in (1, 2, 5)) + (1.,) # the other setups' 16 PLRs [code]
@@ -287,7 +292,7 @@ NEEDS = 'CIFAR (170 MB, downloaded once) or pictures of your own; beyond smoke a
 def picture_study(id, title, presets, lines=(None, None, None), chance=10., **settings):
     "Register a study of pictures"
     STUDIES[id] = Study(id, title, 'nbs/experiments/images_plr.ipynb', PICTURES | settings, presets, PictureLife, picture_summary, chance=chance,
-                        data=settings.get('data', 'cifar10'), needs=NEEDS, lines=lines, per_gpu=2)
+                        data=settings.get('data', 'cifar10'), needs=NEEDS, lines=lines, per_gpu=2) # two on a GPU: [choice], not measured
 
 # %% ../nbs/15_picture_lives.ipynb #c2fb65cc
 picture_study('resnet18si_cifar10', 'Scale-invariant ResNet-18 on CIFAR-10: the main experiment', dict(

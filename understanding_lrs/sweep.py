@@ -8,7 +8,7 @@ __all__ = ['KERNEL', 'FAILED', 'PATIENCE', 'TIME_LIMIT', 'OUT_OF_TIME', 'ANSWER'
            'StartFailed', 'execute', 'Line', 'duration', 'Watch', 'PlainLog', 'LiveLog', 'Silent', 'progress_log',
            'SweepResult', 'cpus', 'gpus', 'slots', 'How', 'Local', 'Cluster', 'Stop', 'sweep']
 
-# %% ../nbs/17_sweep.ipynb #a266c267
+# %% ../nbs/17_sweep.ipynb #cba5c807
 import contextlib, fcntl, hashlib, html, json, logging, os, queue, signal, subprocess, sys, tempfile, threading, time, uuid
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -482,7 +482,7 @@ def _on_worker(job, how):
     try: return execute(job, how.templates[job.run.protocol.study], kernels, how.threads)
     finally: over.set()
 
-# %% ../nbs/17_sweep.ipynb #8d16236b
+# %% ../nbs/17_sweep.ipynb #e5b47d9e
 class Cluster:
     "Runs on the workers of a Dask cluster that is running already"
     def __init__(self, address, root, templates):
@@ -550,8 +550,8 @@ class Stop:
             for s, before in old.items(): signal.signal(s, before)
             self.flag.unlink(missing_ok=True)
 
-# %% ../nbs/17_sweep.ipynb #2ebc4038
-def _check(protocols, root, template):
+# %% ../nbs/17_sweep.ipynb #40d65c57
+def _check(protocols, root, template, here):
     "Everything that can be wrong, found before anything starts: (protocols, root, templates by study)"
     protocols = list(protocols)
     odd = [p for p in protocols if not isinstance(p, Protocol)]
@@ -560,6 +560,9 @@ def _check(protocols, root, template):
     root = check_root(root)
     check_kernel()
     templates = {s: Path(template).absolute() if template else template_of(s) for s in {p.study for p in protocols}}
+    if not template: # of a registered study
+        from understanding_lrs.studies import settled
+        protocols = settled(protocols, here)
     shapes = {(p.study, *sorted((k, type(v).__name__) for k, v in p.params().items())): p for p in protocols}
     for p in shapes.values(): check_params(templates[p.study], p.params() | dict(out=str(root)))
     return protocols, root, templates
@@ -573,7 +576,7 @@ def _executor(executor, root, templates, workers, per_gpu):
     pick(executor, ('local', 'inline'), 'executor')
     return Local(slots(workers, per_gpu or 0) if executor == 'local' else slots(1, per_gpu or 0), executor == 'inline')
 
-# %% ../nbs/17_sweep.ipynb #39deaad6
+# %% ../nbs/17_sweep.ipynb #77a606fe
 def sweep(
     protocols,          # what is wanted, of one study or several
     root='runs',        # folder of all runs
@@ -590,7 +593,7 @@ def sweep(
     per_gpu:int=None,        # runs that share a GPU; 0 or None: the study needs none
 ) -> SweepResult:
     "Execute what is missing, each run in its own notebook; failures and an early end are in the result"
-    protocols, root, templates = _check(protocols, root, template)
+    protocols, root, templates = _check(protocols, root, template, here='://' not in str(executor))
     todo, start, stop = plan(protocols, root, force, published, only_failed), time.monotonic(), Stop(root, time_limit)
     result = SweepResult(done=todo.done, published=len(todo.published))
     how = How(templates, threads, stop.env | ({KEEP_STATES: '1'} if keep_states else {}))
@@ -604,7 +607,7 @@ def sweep(
     result.seconds = time.monotonic() - start
     return result
 
-# %% ../nbs/17_sweep.ipynb #2a79fca4
+# %% ../nbs/17_sweep.ipynb #336da5c6
 LOST = 'the Dask scheduler is gone; start it and its workers, and ask again: what was saved is kept'
 
 def _drive(jobs, place, how, log, result, stop):

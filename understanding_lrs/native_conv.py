@@ -126,6 +126,15 @@ static void fetch(work *k, const spec *s, const uint8_t *x, const float *table, 
       a[((c*p + y)*p + u)*BLOCK] = table[c*256 + *q++];
   }
 }
+
+static void fetch_floats(work *k, const spec *s, const float *x, const int32_t *batch, int m) {      /* the same, as they are */
+  int side = s->side, p = side + 2, channels = s->channels;
+  for (int r = 0; r < k->blocks*BLOCK; r++) {
+    const float *q = x + (size_t)batch[r < m ? r : 0]*channels*side*side;
+    float *a = (float *)(k->a[0] + (size_t)(r/BLOCK)*channels*p*p) + r%BLOCK;
+    for (int c = 0; c < channels; c++) for (int y = 1; y <= side; y++) for (int u = 1; u <= side; u++) a[((c*p + y)*p + u)*BLOCK] = *q++;
+  }
+}
 '''
 
 # %% ../nbs/08_native_conv.ipynb #a232ebd0
@@ -316,7 +325,7 @@ int ulrs_conv_train(const spec *s, int64_t k0, int64_t k1, float *w, float *mean
 }
 
 int ulrs_conv_evaluate(const spec *s, int64_t k0, int64_t k1, const float *w, float *mean, float *var, const float *head, const float *bias,
-                       const uint8_t *x, const float *table, const int64_t *y, int64_t own, double *loss, double *right) {
+                       const void *x, const float *table, const int64_t *y, int64_t own, double *loss, double *right) { /* no table: x are floats */
   work k;
   if (work_make(&k, s)) return 1;
   int32_t *batch = malloc(4*s->batch);
@@ -328,7 +337,7 @@ int ulrs_conv_evaluate(const spec *s, int64_t k0, int64_t k1, const float *w, fl
       int m = s->n - first < s->batch ? s->n - first : s->batch;
       for (int j = 0; j < m; j++) batch[j] = first + j;
       k.blocks = filled(m);
-      fetch(&k, s, x, table, batch, m);
+      if (table) fetch(&k, s, x, table, batch, m); else fetch_floats(&k, s, x, batch, m);
       forward(&k, s, head + i*s->classes*k.f, bias + i*s->classes, m, own ? 0 : mi, own ? 0 : vi);
       judge(&k, s, y, batch, m, loss + i, right + i);
       if (own) remember(&k, s, m, 1.f/(first/s->batch + 1), mi, vi);
@@ -374,16 +383,17 @@ def byte_table(
 # %% ../nbs/08_native_conv.ipynb #5f8a09e2
 PARTS = 'w', 'mean', 'var', 'head', 'bias' # of a stack of K ConvNets: (K, P), (K, F), (K, F), (K, classes, f), (K, classes)
 
-def _check(spec, stack, x, table, y):
+def _check(spec, stack, x, table, y, floats=False): # floats: whether x may be normalised already
     if not fits(spec): raise ValueError(f"the kernel trains ConvNets with a width that is a multiple of 4, got {spec}")
     k, f, widths = len(stack['w']), 8*spec.width, [spec.channels] + [spec.width << l for l in range(4)]
     shapes = dict(w=(k, sum(9*a*b for a,b in zip(widths, widths[1:]))), mean=(k, 15*spec.width), var=(k, 15*spec.width),
                   head=(k, spec.classes, f), bias=(k, spec.classes))
     if changed := [n for n in ('w', 'mean', 'var') if not stack[n].is_contiguous()]: raise ValueError(f"{changed} must be contiguous: they change in place")
     if y.numel() and not (0 <= int(y.min()) and int(y.max()) < spec.classes): raise ValueError(f"labels must lie in 0..{spec.classes - 1}")
+    floats = floats and x.dtype == torch.float32
     return [ready(n, stack[n], torch.float32, shapes[n]) for n in PARTS] + [
-        ready('x', x, torch.uint8, (len(x), spec.channels, spec.size, spec.size)), ready('table', table, torch.float32, (spec.channels, 256)),
-        ready('y', y, torch.int64, (len(x),))]
+        ready('x', x, torch.float32 if floats else torch.uint8, (len(x), spec.channels, spec.size, spec.size)),
+        0 if floats else ready('table', table, torch.float32, (spec.channels, 256)), ready('y', y, torch.int64, (len(x),))]
 
 def train_conv_(
     spec:ConvSpec,    # of every network; see `fits`
@@ -409,7 +419,10 @@ def train_conv_(
     return out[0], 100*out[1]
 
 def evaluate_conv(
-    spec:ConvSpec, stack:dict, x:Tensor, table:Tensor, y:Tensor, # as in `train_conv_`
+    spec:ConvSpec, stack:dict, # as in `train_conv_`
+    x:Tensor,         # (n, C, side, side) uint8, or float32 that is already normalised
+    table:Tensor|None, # as `byte_table` gives it; not used for float32
+    y:Tensor,         # (n,) int64
     batch:int=128, threads:int=1,
     own:bool=False,   # normalise each batch by itself, and leave the average of the statistics in mean and var
 ) -> tuple[Tensor, Tensor]: # (K,) float64: loss (nats), accuracy (%)
@@ -417,5 +430,5 @@ def evaluate_conv(
     k = len(stack['w'])
     out = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
     if own: stack['mean'].zero_(); stack['var'].zero_()
-    share_out(conv_kernel().ulrs_conv_evaluate, _conv_spec(spec, len(x), batch), k, threads, *_check(spec, stack, x, table, y), int(own), *out)
+    share_out(conv_kernel().ulrs_conv_evaluate, _conv_spec(spec, len(x), batch), k, threads, *_check(spec, stack, x, table, y, True), int(own), *out)
     return out[0], 100*out[1]

@@ -137,8 +137,8 @@ class Resident:
 
     @property
     def device(self): return self.x_train.device.type
-    def floats(self, x): # (B, ...) uint8 -> float32
-        x = normalise(x, self.mean, self.std)
+    def floats(self, x): # (B, ...) uint8, or float32 that is already normalised -> float32
+        if x.dtype != torch.float32: x = normalise(x, self.mean, self.std)
         return x.contiguous(memory_format=torch.channels_last) if x.is_cuda else x
 
 def resident(
@@ -268,13 +268,17 @@ def epoch_(
 
 def evaluate_nets(
     nets:Nets,       # with `own`, their statistics are replaced
-    x:Tensor, y:Tensor, # (n, C, side, side) uint8, (n,): where the networks are
-    data:Resident,   # says how pictures are normalised
+    x:Tensor,        # (n, C, side, side), where the networks are: uint8, or float32 that is already normalised
+    y:Tensor,        # (n,)
+    data:Resident,   # says how uint8 is normalised
     batch:int=128,
     own:bool=False,  # normalise every batch by itself, and keep the average of the statistics: `reestimate_`
     engine:str='auto', threads:int=1, precision:str='fp32',
 ) -> tuple[Tensor, Tensor]: # (K,) float64: loss (nats), accuracy (%)
     "Loss and accuracy of K networks on a set"
+    shape = (len(y), nets.spec.channels, nets.spec.size, nets.spec.size)
+    if x.dtype not in (torch.uint8, torch.float32) or tuple(x.shape) != shape: raise ValueError(
+        f"these networks are evaluated on {shape} pictures, uint8 or (already normalised) float32, got {tuple(x.shape)} {x.dtype}")
     if not by_native(engine, nets, data, precision):
         with numerics(precision, data.device): return evaluate_torch_nets(nets, x, y, data, batch, own)
     with _packed(nets) as stack:

@@ -284,7 +284,7 @@ def evaluate_nets(
     with _packed(nets) as stack:
         return native_conv.evaluate_conv(nets.spec, stack, x, native_conv.byte_table(data.mean, data.std), y, batch, threads, own)
 
-# %% ../nbs/09_pictures.ipynb #387b839d
+# %% ../nbs/09_pictures.ipynb #5c2c60ff
 LOOKS = ('train_loss', 'train_acc', 'test_loss', 'test_acc')
 
 def looks(
@@ -309,6 +309,8 @@ class PictureStage:
         first:int=0,        # number of the first epoch in that stream
         at:list|None=None,  # epochs to look at the test set; default `looks(epochs)`
         swa_k:tuple=(),     # average the first k checkpoints, the initial point included
+        level:float=0.,     # keep each network as it is after the first epoch whose running loss is below this; 0: do not
+        stop_loss:float=0., # end once the running loss of all networks has been below this; 0: never
         engine:str='auto', threads:int=1, precision:str='fp32',
     ):
         if swa_k and max(swa_k) > epochs + 1: raise ValueError(f"averaging {max(swa_k)} checkpoints needs {max(swa_k) - 1} epochs, got {epochs}")
@@ -317,11 +319,26 @@ class PictureStage:
         self.at, self.swa_k = set(looks(epochs) if at is None else at), tuple(swa_k)
         self.how = dict(engine=engine, threads=threads, precision=precision)
         self.sum, self.averages = (flat(self.nets).double(), {}) if swa_k else (None, {})
+        self.level, self.stop_loss = level, stop_loss
+        self.crossed, self.there = torch.full((len(nets),), -1), self.nets.copy() if level else None # epoch, and the networks then
         self.step, self.curves = 0, torch.full((epochs + 1, len(LOOKS), len(nets)), torch.nan, dtype=torch.float64)
         self._snap()
 
     @property
-    def done(self) -> bool: return self.step == self.steps
+    def done(self) -> bool: return self.step == self.steps or self.first_below(self.stop_loss).ge(0).all().item()
+
+    @property
+    def last(self) -> Tensor: return self.curves[self.step] # (4, K), where it stands
+
+    def first_below(self, loss) -> Tensor: # (K,) int64 first epoch whose running training loss is below it, -1 where none is
+        below = self.curves[:, 0] < loss
+        return torch.where(below.any(0), below.int().argmax(0), -1)
+
+    def _keep(self):
+        if not self.level: return
+        for k in ((self.first_below(self.level) == self.step) & (self.crossed < 0)).nonzero().flatten().tolist():
+            self.crossed[k] = self.step
+            for n,v in self.nets.state.items(): self.there.state[n][k].copy_(v[k])
 
     def _snap(self):
         if self.step + 1 in self.swa_k: self.averages[self.step + 1] = (self.sum/(self.step + 1)).float()
@@ -330,25 +347,26 @@ class PictureStage:
         if self.step in self.at:
             self.curves[self.step, 2:] = torch.stack(evaluate_nets(self.nets, self.data.x_test, self.data.y_test, self.data, 500, **self.how))
 
-# %% ../nbs/09_pictures.ipynb #a50dc068
+# %% ../nbs/09_pictures.ipynb #50088200
 def run(self,
     until:int|None=None, # stop after this epoch; default: the end
     on_window=None,      # called as on_window(stage) after each epoch; what it raises stops the stage at a clean point
 ):
     "Train on, from wherever the stage stands"
     if self.step == 0: self._look()
-    while self.step < (self.steps if until is None else min(until, self.steps)):
+    while self.step < (self.steps if until is None else min(until, self.steps)) and not self.done:
         running = epoch_(self.nets, self.data, self.first + self.step, self.lr, self.rho, self.batch, self.purpose, **self.how)
         self.step += 1
         self.curves[self.step, :2] = torch.stack(running)
         if self.swa_k: self.sum += flat(self.nets).double()
-        self._snap(); self._look()
+        self._snap(); self._look(); self._keep()
         if on_window is not None: on_window(self)
     return self
 
 def state(self) -> dict: # name -> tensor
     "All that a later process needs to go on, bit for bit"
     out = {f'net.{k}': v for k,v in self.nets.state.items()} | {f'swa.{k}': v for k,v in self.averages.items()}
+    if self.level: out |= {f'there.{k}': v for k,v in self.there.state.items()} | dict(crossed=self.crossed)
     return out | dict(step=torch.tensor(self.step), curves=self.curves) | ({} if self.sum is None else dict(sum=self.sum))
 
 def load(self, state:dict):
@@ -359,6 +377,7 @@ def load(self, state:dict):
     device = self.data.x_train.device
     self.nets, self.step, self.curves = self.nets.at(part('net.')).to(device), int(state['step']), state['curves'].clone()
     self.averages = {int(k): v for k,v in sorted(part('swa.').items(), key=lambda item: int(item[0]))}
+    if self.level: self.there, self.crossed = self.there.at(part('there.')).to(device), state['crossed'].clone()
     if self.sum is not None: self.sum = state['sum'].clone().to(device)
     return self
 

@@ -1,6 +1,6 @@
 """One rule from tables to regimes: constructed tables give known labels and lines; intervals come from data seeds."""
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.regimes import NETWORK, boundaries, bootstrap, network_regimes, regime_of
+from understanding_lrs.regimes import LAST_EPOCHS, NETWORK, Boundary, boundaries, bootstrap, network_regimes, rate, regime_of
 from understanding_lrs.seeds import stream
 
 GRID = np.geomspace(1e-4, 1, 9)
@@ -70,3 +70,51 @@ def test_bootstrap_of_a_known_share():
     _, lo, hi = bootstrap(coins[0], np.mean)
     assert (hi - lo)/2 == pytest.approx(1.96*.5/200**.5, abs=.01)
     assert np.isnan(bootstrap(coins[0][:1], np.mean)[1:]).all()
+
+def tailed(table, at=(), loss=(.02, .02), std=1e-5): # `at`: indices of the grid whose training loss is loud in its last epochs
+    "The same table with mean and std of the training loss over the tail"
+    end, loud = table[table.metric == 'train_loss'], lambda d: d.plr.isin(GRID[list(at)])
+    return pd.concat([table, end.assign(metric='train_loss_tail', value=lambda d: d.value.mask(loud(d), loss[0])),
+                      end.assign(metric='train_loss_tail_std', value=lambda d: np.where(loud(d), loss[1], std))])
+
+def test_one_run_a_rate_takes_its_interval_from_the_last_epochs():
+    quiet, loud = (boundaries(tailed(pretraining(LABELS, seeds=(1,)), at), 50.) for at in ((), (3, 4)))
+    assert loud['lr_12'].line == quiet['lr_12'].line == GRID[2] and loud['lr_23'].line == GRID[6]
+    assert quiet['lr_12'].ci == (GRID[2], GRID[2]) and loud['lr_12'].ci == (GRID[2], GRID[4])
+    assert LAST_EPOCHS in loud['lr_12'].how and LAST_EPOCHS in loud['lr_23'].how
+
+def test_the_tail_accuracy_is_drawn_with_its_whole_std():
+    "near chance with a std of 2: some draws lie outside of +-1 point, so regime 3 may begin later"
+    b = boundaries(tailed(pretraining(LABELS, seeds=(1,))), 50.)
+    assert b['lr_23'].line == GRID[6] and b['lr_23'].ci[1] > GRID[6]
+
+def test_intervals_from_seeds_stay_as_they_are():
+    for seeds in ((1, 2), (1, 2, 3, 4)):
+        one = pretraining(LABELS, seeds)
+        assert boundaries(tailed(one, (3, 4)), 50.) == boundaries(one, 50.)
+    some = pd.concat([pretraining(LABELS, (1,)), pretraining(LABELS, (2,)).query('plr > .01')]) # one rate has a single seed, others two
+    assert boundaries(tailed(some, (3,)), 50.) == boundaries(some, 50.) and np.isnan(boundaries(some, 50.)['lr_12'].ci).all()
+
+@pytest.mark.parametrize('lost', ['train_loss_tail', 'train_loss_tail_std'])
+def test_without_the_tail_there_is_no_interval(lost):
+    table = tailed(pretraining(LABELS, seeds=(1,)), (3,)).query('metric != @lost')
+    assert boundaries(table, 50.) == boundaries(pretraining(LABELS, seeds=(1,)), 50.) and np.isnan(boundaries(table, 50.)['lr_12'].ci).all()
+
+def test_another_seed_for_each_rate_is_one_run_a_rate():
+    own = pretraining(LABELS, seeds=(1,)).assign(data_seed=np.nan, readout_seed=np.nan, train_seed=lambda d: d.plr.rank(method='dense'))
+    assert boundaries(tailed(own, (3, 4)), 50.)['lr_12'].ci == (GRID[2], GRID[4])
+
+def test_the_inner_line_gets_no_interval_from_the_tail():
+    b = boundaries(pd.concat([tailed(pretraining(LABELS, seeds=(1,)), (3,)), barriers([0, 0, 0, .9, 1.1, .5, 9, 9, np.nan], (1,))]), 50.)['lr_2ab']
+    assert np.isnan(b.ci).all() and b.how == 'low-high train barrier' and b.line == GRID[3]
+
+def test_rows_with_a_band_are_something_else():
+    "networks at an equal training loss, or a further batch order, do not count"
+    plain = pretraining(LABELS).assign(band=None)
+    more = pd.concat([plain, plain.assign(band='level=0.1', value=1e-4)])
+    assert boundaries(more, 50.) == boundaries(plain, 50.)
+
+@pytest.mark.parametrize('lo, hi, want', [(4e-3, 6e-3, 'between 4e-3 and 6e-3'), (.1, None, 'the grid ends before it'), (None, 1e-5, 'below the whole grid')])
+def test_a_boundary_in_words(lo, hi, want): assert Boundary('lr_12', lo, hi, (np.nan, np.nan), '').words() == want
+
+def test_rates_as_people_write_them(): assert [rate(p) for p in (1.4e-3, 7.4989e-3, 1e-5, 1.)] == ['1.4e-3', '7.499e-3', '1e-5', '1e0']

@@ -126,8 +126,8 @@ def sharpness(
     from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
     if directions < 1: raise ValueError(f"directions must be >= 1, got {directions}")
     value, w, product = curvature(loss, params)
-    gen, bad = torch.Generator().manual_seed(seed), (float('nan'), float('nan'))
-    def tangent():
+    gen, bad = torch.Generator().manual_seed(seed + 0x5eed0000), (float('nan'), float('nan'))
+    def tangent(): # from a seed that no initial point has: that point itself has no tangent part
         v = torch.randn(len(w), generator=gen, dtype=torch.float64)
         v -= w*((w@v)/(w@w))
         return v/v.norm()
@@ -135,19 +135,23 @@ def sharpness(
     first = tangent()
     average = sum(torch.dot(d, product(d)).item() for d in (tangent() for _ in range(directions)))/directions
     if not average - average == 0: return bad # the Hessian is not finite
-    lift = 2*product(first).norm()/(w@w) # takes the normal direction below all tangents
+    bent = product(first)
+    lift, least = 2*bent.norm()/(w@w), (first@bent).item() # lift takes the normal direction below all tangents
     if lift == 0: return 0., average
     def matvec(v):
         v = torch.from_numpy(v.reshape(-1)).double()
+        if not v.isfinite().all(): raise ArithmeticError # Lanczos broke down: nothing but rounding is left
         out = product(v) - lift*(w@v)*w
         if not out.isfinite().all(): raise FloatingPointError
         return out.numpy()
     op = LinearOperator((len(w), len(w)), matvec=matvec, dtype='float64')
     for eps,steps in ((tol, 20), (1., 40)): # where Lanczos does not get there, the best value of one long sequence
-        try: return float(eigsh(op, 1, which='LA', v0=first.numpy(), ncv=min(steps, len(w)), tol=eps, maxiter=iterations, return_eigenvectors=False)[0]), average
+        how = dict(which='LA', v0=first.numpy(), ncv=min(steps, len(w)), tol=eps, maxiter=iterations, return_eigenvectors=False)
+        try: top = float(eigsh(op, 1, **how)[0])
         except FloatingPointError: return bad
-        except ArpackError: continue
-    return float('nan'), average
+        except (ArpackError, ArithmeticError): continue
+        if top == top: return top, average
+    return least, average
 
 # %% ../nbs/10_geometry.ipynb #b5af4379
 def check_pair(

@@ -1,7 +1,8 @@
 """Figures of picture studies: one function each, the same bytes every time; foreign values never, a partial grid always said."""
 import hashlib, json, os, subprocess, sys
 from dataclasses import replace
-import matplotlib, numpy as np, pandas as pd, pytest
+from types import SimpleNamespace
+import matplotlib, numpy as np, pandas as pd, pytest, torch
 from test_figures import lines, run_page
 from test_figures import words as as_broken
 from test_picture_claims import FLRS, PLRS, STUDY, made
@@ -21,7 +22,8 @@ def tables(plrs=PLRS, data='cifar10-jpeg', **kw):
     return dict(metrics=m, curves=curves[['run', 'data_seed', 'train_seed', 'readout_seed', 'stage', 'flr', 'metric', 'step', 'value']],
                 runs=pd.DataFrame(dict(run=[f'{p:g}' for p in plrs], plr=plrs, settings='{}')))
 
-CURVES = {name: f for name,f in plots.PICTURE_FIGURES.items() if name != 'geometry'} # those that need no geometry
+CURVES = {name: plots.PICTURE_FIGURES[name] for name in ('pretraining', 'finetune_and_swa', 'regimes')} # those that need no more than metrics and curves
+MORE = ('geometry', 'bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview')
 
 @pytest.fixture(autouse=True)
 def study(monkeypatch):
@@ -35,7 +37,7 @@ def view(study=STUDY, paper=None, preset='laptop', **kw): return plots.View(tabl
 
 def test_every_figure_draws_and_says_what_it_shows():
     v = view()
-    assert set(plots.PICTURE_FIGURES) == {'geometry', *CURVES}
+    assert set(plots.PICTURE_FIGURES) == {*MORE, *CURVES}
     for name,f in CURVES.items():
         said = words(f(v))
         for want in ('CIFAR-10 (JPEG)', 'preset laptop', '3 train seeds', 'n = 3 networks a PLR', 'No values of the paper for this setup',
@@ -94,6 +96,239 @@ def test_a_partial_grid_is_said():
     ax = plots.finetune_and_swa(view(plrs=some)).axes[0]
     assert np.isnan(lines(ax, 'FLR 1e-5')[0].get_ydata()[PLRS.index(1e-2)]) # no line across the gap
 
+def extended(**kw):
+    "The tables with what is read from networks as well: geometry, bands, filters, sharpness, networks at an equal training loss"
+    t, rng = tables(**kw), np.random.default_rng(1)
+    m = t['metrics']
+    ends = m[(m.metric == 'test_acc')]
+    pre = ends[ends.stage == 'pretrain']
+    x = np.log10(pre.plr).to_numpy()
+    def rows(base, metric, value, **columns): return base.assign(metric=metric, value=value, **columns)
+    barrier, geometry = np.where(pre.plr <= 1e-3, 0., 10*(x + 3)), []
+    for pair in plots.PAIRS:
+        values = dict(angle=np.clip(.4*(x + 5), 0, 1.5), train_barrier=barrier, test_barrier=barrier*.8, train_loss_barrier=barrier/20, test_loss_barrier=barrier/15)
+        geometry += [rows(pre, k, v, stage='', pair=pair) for k,v in values.items()]
+    peak = lambda b, width, at: 10 + b*np.exp(-((np.log10(ends.plr) - at)/width)**2) + rng.standard_normal(len(ends))*.5
+    bands = []
+    for band,(b,w,at) in dict(background=(6, 3, -5), low=(20, 2, -4), mid=(30, .7, -3), high=(1, 1, -3)).items():
+        bands += [rows(ends, f'band_acc_{k}', peak(b*s, w, at), band=band) for k,s in dict(raw=1, std=1.5, band=1.2).items()]
+        bands += [rows(ends, 'without_acc', 80 - peak(b, w, at), band=band)]
+    bands += [rows(ends, 'band_acc_raw', peak(b, 1, -3), band=f'mid={k}-24') for k,b in ((5, 35), (9, 30), (13, 20))]
+    sharp = [rows(pre, m_, 10**(-x*.7 + .1*rng.standard_normal(len(pre)))*c) for m_,c in (('sharpness', 5), ('sharpness_average', .1))]
+    slow = pre[pre.plr <= 5e-3]
+    sharp += [rows(slow, 'sharpness', 10**(-np.log10(slow.plr)*.7 + 1), band='level=0.1')]
+    t['metrics'] = pd.concat([m, rows(slow, 'test_acc', slow.value - 5, band='level=0.1')], ignore_index=True)
+    t |= dict(geometry=pd.concat(geometry), bands=pd.concat(bands), sharpness=pd.concat(sharp), filters=norms(ends))
+    return t
+
+def norms(ends):
+    "Filters of networks: all alike at first, spread out at the largest rate"
+    out = []
+    first = ends[(ends.stage == 'pretrain') & (ends.plr == min(PLRS))].assign(stage='init')
+    for _,e in pd.concat([first, ends]).iterrows():
+        wide = .5 if e.plr == max(PLRS) and e.stage != 'init' and not e.flr == FLRS[-1] else .05
+        n, edges = np.histogram(np.clip(np.random.default_rng(2).normal(-1.7, wide, 400), -5.9, -.01), plots.BINS)
+        out += [dict(e) | dict(metric='filter_count', band=f'bin={lo:.2f}', value=float(k)) for k,lo in zip(n, edges) if k]
+        out += [dict(e) | dict(metric='filter_log10_std', value=wide)]
+    return pd.DataFrame(out)
+
+LINE = [1e-4, 1.5e-4, 2e-4, 2.5e-4, 3e-4, 3.5e-4, 3.7e-4, 3.8e-4, 3.9e-4, 4e-4, 4.2e-4] # of the authors
+
+def special(name, lines=(3e-4, None, None)):
+    "A study of the appendix"
+    made_up = Preset('made up', tuple(LINE) if name == 'boundary' else PLRS, FLRS, (), (), (1, 2, 3), 1)
+    return replace(STUDY, id=f'resnet18si_cifar10_{name}', title='made up', lines=lines, presets={'paper': made_up})
+
+def around_the_line():
+    "Networks that need longer and longer; beyond the line they never get there"
+    base = made(plrs=LINE, pre=[80 + i/2 for i in range(11)], low=None, high=None, swa=None, converge=7, noisy=11)['metrics']
+    pre = base[base.metric == 'test_acc']
+    i = pre.plr.map(LINE.index).to_numpy()
+    late = np.where(i < 8 + (pre.train_seed == 1), np.round(10*1.9**i*(1 + .1*pre.train_seed)), np.nan)
+    more = [pre.assign(metric='convergence_epoch', value=late), pre.assign(metric='test_acc_converged', value=np.where(np.isnan(late), np.nan, 79 + i/2))]
+    ledger = pd.DataFrame(dict(run=[f'{p:g}' for p in LINE], plr=LINE, settings='{"epochs": 3000}'))
+    return dict(metrics=pd.concat([base, *more], ignore_index=True), runs=ledger)
+
+WAYS = {(1e-5, 0.): (60, 85), (1e-4, 0.): (50, 86), (1e-3, 0.): (88, 88.4), (1e-2, 0.): (70, 76), (1e-2, 1e-3): (87.5, 88.1), (1e-3, 1e-3): (88.2, 88.6)}
+
+def by_ways(ways=WAYS):
+    "Runs of one stage and of two, and without pre-training"
+    rows, runs, rng = [], [], np.random.default_rng(0)
+    for (plr,then),accs in ways.items():
+        run = f'{plr:g}-{then:g}'
+        runs += [dict(run=run, plr=plr, settings=json.dumps(dict(then_plr=then, then_epochs=200 if then else 0, epochs=200)))]
+        parts = [(dict(stage='finetune', flr=f), a) for f,a in zip(FLRS, accs)] + [(dict(stage='pretrain'), accs[0] - 5)] + [(dict(stage='first'), 40)]*bool(then)
+        rows += [dict(run=run, plr=plr, train_seed=s, metric='test_acc', value=a + .3*rng.standard_normal()) | c for c,a in parts for s in (1, 2, 3)]
+    m = pd.DataFrame(rows).assign(study='x', data='cifar10', swa_k=np.nan, data_seed=np.nan, readout_seed=np.nan, pair=None, band=None, rank=np.nan)
+    return dict(metrics=m, runs=pd.DataFrame(runs))
+
+def three_rates():
+    "From regime 3 and from nothing, with filters"
+    t = by_ways({(1e-5, 0.): (68, 85), (1e-4, 0.): (50, 86), (1e-1, 0.): (80, 86)})
+    m = t['metrics']
+    ends = dict(train_loss=.5, test_acc_tail=10., test_acc_tail_std=.1)
+    pre = m[m.stage == 'pretrain']
+    more = [pre.assign(metric=k, value=np.where(pre.plr < 1e-2, 1e-3 if k == 'train_loss' else v, v)) for k,v in ends.items()]
+    return t | dict(metrics=pd.concat([m, *more], ignore_index=True), filters=norms(m))
+
+def basin():
+    "All pairs of fine-tunings"
+    t = tables()
+    pre = t['metrics'].query("stage == 'pretrain' and metric == 'test_acc'").assign(stage='')
+    wall = np.where(pre.plr <= 1e-3, .2, 20*(np.log10(pre.plr) + 3))
+    pairs = [f'{a}-{b}' for a,b in (('low0', 'low1'), ('low0', 'high0'), ('high0', 'high1'))]
+    t['edges'] = pd.concat([pre.assign(pair=p, metric=m, value=wall*k*(1 + .1*i)) for i,p in enumerate(pairs) for m,k in dict(train_barrier=1, train_loss_rise=.003, angle=.01).items()])
+    return t
+
+@pytest.fixture(scope='module')
+def whole(): return extended()
+
+def whole_view(whole, study=STUDY, paper=None, preset='laptop'): return plots.View(whole, study, paper, preset)
+
+def test_figures_of_readings_draw_and_say_what_they_show(whole):
+    v = whole_view(whole)
+    for name in MORE:
+        said = words(plots.PICTURE_FIGURES[name](v))
+        for want in ('CIFAR-10 (JPEG)', 'preset laptop', 'n = 3 networks a PLR', 'No values of the paper for this setup'): assert want in said, (name, want)
+        assert 'PARTIAL' not in said and 'data seeds' not in said
+
+@pytest.mark.parametrize('name', MORE)
+def test_readings_that_are_missing_are_named(name):
+    with pytest.raises(InputError, match=f'figure {name}: no rows of'): plots.PICTURE_FIGURES[name](tables(), STUDY, preset='laptop')
+
+def test_a_partial_grid_of_readings_is_said(whole):
+    gone = {f'{p:g}' for p in (5e-5, 1e-2)}
+    some = plots.View({k: t[~t.run.isin(gone)] for k,t in whole.items()}, STUDY, preset='laptop')
+    for name in MORE: assert 'PARTIAL GRID: 2 of 13 PLRs missing or incomplete (5e-5, 1e-2)' in words(plots.PICTURE_FIGURES[name](some)), name
+
+def test_bands_are_the_means_of_the_table(whole):
+    v = whole_view(whole)
+    axes = plots.bands(v).axes
+    for i,where in enumerate((dict(stage='pretrain'), dict(stage='average', swa_k=5), dict(stage='finetune', flr=1e-5), dict(stage='finetune', flr=1e-4))):
+        for band in plots.BANDS:
+            line, = lines(axes[i], band)
+            want = v('bands', metric='band_acc_raw', band=band, **where).groupby('plr').value.mean()
+            assert np.allclose(line.get_ydata(), want), (where, band)
+    assert len({m for _,m in plots.BANDS.values()}) == len({c for c,_ in plots.BANDS.values()}) == 4 # told apart by colour and by mark
+    _, removed, moved = plots.band_inputs(v).axes
+    assert np.allclose(lines(removed, 'without mid')[0].get_ydata(), v('bands', metric='without_acc', band='mid', stage='finetune', flr=1e-5).groupby('plr').value.mean())
+    assert {'mid 5-24', 'mid 9-24', 'mid 13-24'} <= {l.get_label() for l in moved.lines}
+
+def test_bands_of_some_stages_only(whole):
+    rows = whole['bands']
+    part = whole | dict(bands=rows[(rows.stage == 'pretrain') & (rows.metric == 'band_acc_raw') & ~rows.band.str.contains('=')])
+    v = plots.View(part, STUDY, preset='laptop')
+    assert len(lines(plots.bands(v).axes[0], 'mid')) == 1 and 'after pre-training' in words(plots.picture_overview(v))
+    assert isinstance(plots.band_inputs(v), matplotlib.figure.Figure)
+    with pytest.raises(InputError, match='no rows of band_acc_raw in the table bands'):
+        plots.bands(plots.View(whole | dict(bands=rows[rows.metric == 'without_acc']), STUDY, preset='laptop'))
+
+def test_the_sides_of_the_bands_are_said(whole):
+    ledger = whole['runs'].assign(settings='{"size": 16}')
+    assert 'background 0, low 1-4, mid 5-12, high 13-16' in words(plots.bands(plots.View(whole | dict(runs=ledger), STUDY, preset='laptop')))
+
+def test_the_overview_has_the_authors_values_beside_their_setup(whole, paper, monkeypatch):
+    main = theirs('paper')
+    monkeypatch.setitem(STUDIES, main.id, main)
+    fig = plots.picture_overview(whole_view(whole, main, paper, 'paper'))
+    at = [[l.get_label() for l in ax.lines if str(l.get_label()).startswith('_authors ')] for ax in fig.axes]
+    assert '_authors pretrain' in at[0] and '_authors k=5' in at[0] and at[1] == ['_authors low_high'] and len(at[2]) == 3 and not at[3]
+    assert list(lines(fig.axes[1], '_authors low_high')[0].get_ydata()) == list(paper['resnet18si_cifar10_geometry'].query("panel == 'angle_rad' and series == 'low_high'").value)
+    assert len({ax.get_xlim() for ax in fig.axes}) == 1 # one axis
+
+def test_geometry_has_loss_barriers_where_they_were_measured(whole):
+    v = whole_view(whole)
+    fig = plots.geometry(v)
+    assert {'train loss barrier, nats', 'test loss barrier, nats'} <= {ax.get_ylabel() for ax in fig.axes}
+    g = whole['geometry']
+    fig = plots.geometry(plots.View(whole | dict(geometry=g[~g.metric.str.contains('loss')]), STUDY, preset='laptop'))
+    assert len(fig.axes) == 3 and 'nats' not in words(fig)
+
+def test_histograms_are_mean_counts(whole):
+    fig = plots.filters(whole_view(whole))
+    t = whole['filters']
+    for ax,where in zip(fig.axes, (dict(stage='pretrain'), dict(stage='finetune', flr=1e-5), dict(stage='finetune', flr=1e-4))):
+        edge = next(p for p in ax.patches if 'PLR 1e-1' in str(p.get_label()))
+        rows = plots.select(t, metric='filter_count', plr=1e-1, **where)
+        assert edge.get_data().values.sum() == pytest.approx(rows.value.sum()/3) == pytest.approx(400)
+        i = np.argmax(edge.get_data().values)
+        assert rows[rows.band == f'bin={plots.BINS[i]:.2f}'].value.iloc[0] == edge.get_data().values[i]
+    assert 'is in regime' not in words(fig)
+    low = {k: x[x.run.astype(float) <= 1e-3] for k,x in whole.items()} # no regime 3
+    assert 'PLR 1e-3 is in regime 2A of these tables, not in 3' in words(plots.filters({k: x for k,x in low.items() if k != 'runs'}, STUDY))
+
+def test_every_network_is_a_mark_at_its_sharpness(whole):
+    v = whole_view(whole)
+    found = plots._sharp(v, 'sharpness', 'level=0.1')
+    assert len(found) == 27 and set(found.regime) == {'1', '2A', '2B'} and len(plots._sharp(v, 'sharpness', '')) == 39
+    row = found[(found.plr == 5e-3) & (found.train_seed == 2)].iloc[0]
+    acc = whole['metrics'].query("band == 'level=0.1' and plr == 5e-3 and train_seed == 2").value.item()
+    assert row.error == pytest.approx(100 - acc)
+    ends = {k: x[x.band.isna()] if k in ('metrics', 'sharpness') else x for k,x in whole.items()}
+    assert 'at training loss' not in words(plots.sharpness(plots.View(ends, STUDY, preset='laptop')))
+    negative = whole['sharpness'].assign(value=lambda d: d.value.where(d.plr < .1, -1.))
+    assert '6 values of zero or less are not shown' in words(plots.sharpness(plots.View(whole | dict(sharpness=negative), STUDY, preset='laptop')))
+
+@pytest.fixture
+def appendix(monkeypatch):
+    "name -> (study, tables) of the appendix"
+    out = {n: (special(n), t()) for n,t in dict(boundary=around_the_line, two_stage=by_ways, scratch=three_rates, basin=basin).items()}
+    for s,_ in out.values(): monkeypatch.setitem(STUDIES, s.id, s)
+    return out
+
+def test_each_study_of_the_appendix_has_its_figures(appendix, tmp_path):
+    want = dict(boundary=['boundary'], two_stage=['two_stage'], scratch=['filters', 'scratch'], basin=['edges'])
+    for name,(s,t) in appendix.items():
+        assert [p.stem for p in plots.draw(s.id, t, tmp_path, 'paper', paper={})] == [f'{s.id}_{f}' for f in want[name]]
+
+def test_networks_that_never_converged_stand_at_the_budget(appendix):
+    s, t = appendix['boundary']
+    v = plots.View(t, s, preset='paper')
+    ax = plots.boundary(v).axes[0]
+    never, = lines(ax, 'not within the budget')
+    rows = v(metric='convergence_epoch')
+    assert set(never.get_ydata()) == {3000.} and len(never.get_ydata()) == rows.value.isna().sum() > 0
+    assert sorted(lines(ax, 'converged')[0].get_ydata()) == sorted(rows.value.dropna()) and never.get_marker() == '^'
+    assert np.isnan(lines(ax, 'median')[0].get_ydata()[-1])
+    with pytest.raises(InputError, match='no rows of convergence_epoch'): plots.boundary(view())
+
+def test_ways_of_pre_training(appendix):
+    s, t = appendix['two_stage']
+    v = plots.View(t, s, preset='paper')
+    ways = dict(plots._ways(v))
+    assert list(ways) == ['PLR 1e-3', 'PLR 1e-2', 'PLR 1e-3, then 1e-3', 'PLR 1e-2, then 1e-3', 'no pre-training', 'no pre-training, longer']
+    ax = plots.two_stage(v).axes[0]
+    assert [x.get_text() for x in ax.get_yticklabels()] == list(ways)
+    points = [l.get_xdata()[0] for l in ax.lines if l.get_marker() == 'D']
+    assert np.allclose(points, [60 if 'longer' in w else 55 if w.startswith('no') else WAYS[k][0] for w,k in zip(ways, [(1e-3, 0), (1e-2, 0), (1e-3, 1e-3), (1e-2, 1e-3), None, None])], atol=.6)
+    assert all(0 < np.ptp(l.get_xdata()) < 1 for l in ax.lines if len(l.get_xdata()) == 2) # intervals
+    bare = t['metrics'][t['metrics'].stage != 'finetune']
+    with pytest.raises(InputError, match='these runs have none'): plots.two_stage(dict(t, metrics=bare), s, preset='paper')
+
+def test_same_bytes_of_readings(whole):
+    for name in ('bands', 'filters'): assert plots.PICTURE_FIGURES[name](whole_view(whole)).render() == plots.PICTURE_FIGURES[name](whole_view(whole)).render()
+
+def hill(**kw):
+    a = np.linspace(0, 1, 5)
+    up = a*(1 - a)
+    return SimpleNamespace(**dict(angle=1.2, alphas=a, train_acc=100 - 40*up, test_acc=90 - 40*up, train_loss=up, test_loss=.5 + up, train_barrier=10., test_barrier=10.) | kw)
+
+def test_a_path_as_a_picture():
+    fig = plots.path_picture(hill())
+    assert np.allclose(lines(fig.axes[0], 'train')[0].get_ydata(), hill().train_acc) and np.allclose(lines(fig.axes[1], 'test')[0].get_ydata(), hill().test_loss)
+    assert 'Angle 1.200 rad' in words(fig) and 'train 10.00 pp' in words(fig)
+    nan = np.full(5, np.nan)
+    assert 'nan' in words(plots.path_picture(hill(train_acc=nan, train_loss=nan, angle=np.nan, train_barrier=np.nan)))
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_a_spectrum_as_a_picture(channels):
+    x = (torch.rand(5, channels, 8, 8, generator=torch.Generator().manual_seed(0))*255).byte()
+    fig = plots.spectrum_picture(x)
+    assert 'low 1-2, mid 3-6, high 7-8' in words(fig) and len(fig.axes) == 3*5 + 2
+    rows = [dict(band='low', metric='band_acc_raw', accuracy=40.), dict(band='low', metric='without_acc', accuracy=np.nan), dict(band='low=1-1', metric='band_acc_raw', accuracy=1.)]
+    said = words(plots.spectrum_picture(x, dict(background=(0, 0), low=(1, 4)), rows, few=1))
+    assert 'background 0, low 1-4' in said and '40' in said and 'low=1-1' not in said
+
 def theirs(preset):
     "The main setup of the paper as a study, with one preset"
     made_up = Preset('made up', PLRS, FLRS, (2, 5), (), (1, 2, 3), 1)
@@ -123,7 +358,8 @@ def test_fine_tuning_or_averages_may_be_missing():
     with pytest.raises(InputError, match='no rows of curves'): plots.regimes(bare, STUDY, preset='laptop')
 
 def test_a_study_gets_the_figures_of_its_kind(tmp_path):
-    with pytest.warns(UserWarning, match='not drawn: figure geometry'): done = plots.draw(STUDY.id, tables(), tmp_path, 'laptop', paper={})
+    with pytest.warns(UserWarning, match='not drawn: figure') as said: done = plots.draw(STUDY.id, tables(), tmp_path, 'laptop', paper={})
+    assert [str(w.message).split()[3].rstrip(':') for w in said] == [n for n in plots.PICTURE_FIGURES if n not in CURVES] # one warning each
     assert [p.name for p in done] == [f'{STUDY.id}_{n}.svg' for n in CURVES]
     assert all(p.stat().st_size < plots.LARGEST for p in done)
     assert not plots.of_pictures(STUDIES['synthetic']) and 'pretraining' not in plots.FIGURES

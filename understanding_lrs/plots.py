@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'INK', 'FAINT', 'BLUE', 'ORANGE', 'GREEN', 'RED', 'TINTS', 'DECADES', 'MARKERS',
            'MARK', 'AUTHORS', 'REGIMES', 'FIGURES', 'PICTURE_FIGURES', 'LINES', 'DATA', 'PAPER', 'PAIRS', 'MANY', 'BIN',
-           'DOT', 'STAGE_LOOKS', 'HUES', 'ROLES', 'PARTS', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture', 'canvas',
-           'preset_of', 'read_paper', 'View', 'by_network', 'over_plr', 'spans', 'rate', 'plr_axis', 'regimes_on',
-           'shades', 'curve', 'authors', 'flr_name', 'key', 'print_below', 'small_print', 'of_pictures', 'figure',
-           'synthetic_data', 'shown', 'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup',
-           'picture_print', 'pretraining', 'finetune_and_swa', 'stages', 'single_features', 'geometry', 'swarm',
-           'gaps_on', 'near_threshold', 'shares_on', 'dominance', 'sparse', 'regimes', 'overview', 'one_plr', 'crossed',
-           'factorial', 'relevance', 'edges', 'write', 'draw']
+           'DOT', 'STAGE_LOOKS', 'HUES', 'BANDS', 'BORDERS', 'INPUT_NAMES', 'BINS', 'SHARPNESS', 'ROLES', 'PARTS',
+           'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture', 'canvas', 'preset_of', 'read_paper', 'View', 'by_network',
+           'over_plr', 'spans', 'rate', 'apart', 'plr_axis', 'regimes_on', 'shades', 'curve', 'authors', 'flr_name',
+           'key', 'print_below', 'small_print', 'of_pictures', 'figure', 'synthetic_data', 'shown', 'accuracy_axis',
+           'finetune_accuracy', 'swa_accuracy', 'own_setup', 'picture_print', 'pretraining', 'finetune_and_swa',
+           'stages', 'single_features', 'geometry', 'swarm', 'gaps_on', 'near_threshold', 'shares_on', 'dominance',
+           'sparse', 'regimes', 'overview', 'bands_on', 'measured', 'bands', 'shared_key', 'band_inputs', 'filters',
+           'sharpness', 'picture_overview', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture',
+           'one_plr', 'crossed', 'factorial', 'relevance', 'edges', 'write', 'draw']
 
 # %% ../nbs/20_plots.ipynb #58222a21
 import io, json, re, textwrap, warnings
@@ -31,7 +33,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
 from .claims import SMALL, dominant_features
-from .features import DOMINANT, variance_shares
+from .features import DOMINANT, band_limits, band_pictures, spectrum, variance_shares
 from .regimes import NETWORK, bootstrap, boundaries, regime_of, seed_numbers
 from .runs import InputError, atomic_write, networks, pick, read_published
 from .studies import CAPTION, STUDIES, Study, SyntheticLife, protocols, select, study_of, synthetic_config
@@ -111,6 +113,7 @@ class View:
             raise InputError(f"figures need the table 'metrics', got {', '.join(tables) or 'none'}")
         band = tables['metrics'].band
         self.metrics = tables['metrics'][band.isna() | (band == '')] # a band marks further fine-tunings: not drawn
+        self.levels = tables['metrics'][band.astype(str).str.startswith('level=')] # networks at an equal training loss
         self.tables, self.study = tables | dict(metrics=self.metrics), study
         self.kinds, ledger = 1, tables.get('runs') # kinds: how many settings the runs have
         if ledger is not None: self._check(ledger)
@@ -183,6 +186,12 @@ def rate(v): # 0.007499 -> '7.5e-3'
     return f"{mantissa.removesuffix('.0')}e{int(power)}" if v != 1 else '1'
 DECADES = FuncFormatter(lambda v, _: rate(v)) # without raised figures, which would be too small in print
 
+def apart(values, most=7): # ascending -> those whose labels do not meet
+    keep, step = list(values[:1]), np.log(values[-1]/values[0])/most
+    for v in values[1:]:
+        if np.log(v/keep[-1]) >= .99*step: keep.append(v)
+    return keep
+
 def plr_axis(ax, view, label=True):
     "A logarithmic axis over the whole grid, with labels large enough to read"
     ax.set_xscale('log')
@@ -190,7 +199,7 @@ def plr_axis(ax, view, label=True):
     ax.xaxis.set_major_locator(LogLocator(numticks=12))
     ax.xaxis.set_major_formatter(DECADES)
     ax.xaxis.set_minor_locator(NullLocator())
-    if view.plrs[-1] < 20*view.plrs[0]: ax.set_xticks(view.plrs) # too narrow for powers of ten
+    if view.plrs[-1] < 20*view.plrs[0]: ax.set_xticks(apart(view.plrs)) # too narrow for powers of ten
     ax.tick_params(axis='x', labelbottom=label)
     if label: ax.set_xlabel('PLR (effective learning rate)')
 
@@ -389,18 +398,18 @@ def own_setup(view): # -> View
     bare.paper, bare.study = None, replace(view.study, lines=())
     return bare
 
-def picture_print(fig, view, *sentences, bands=True): # bands: does it have some?
+def picture_print(fig, view, *sentences, bands='Bands', tints=True): # bands: what they are called, False: none; tints: does it show regimes?
     "The small print of a figure on pictures"
     data = ', '.join(DATA.get(d, d) for d in sorted(view.metrics.data.dropna().unique()))
     marks = any(line.get_label().startswith('_authors ') for ax in fig.axes for line in ax.lines)
     known = view.paper is not None and len(view.paper) > 0
-    inner = 'lr_2ab' in view.bounds and 'test' in view.bounds['lr_2ab'].how
-    tints, lines = REGIMES.split(' Thin')
-    several = "Bands: 95 % bootstrap over train seeds." if max(view.found.values()) > 1 else "One seed a PLR: no bands."
+    inner = tints and 'lr_2ab' in view.bounds and 'test' in view.bounds['lr_2ab'].how
+    tinted, lines = REGIMES.split(' Thin')
+    several = f"{bands}: 95 % bootstrap over train seeds." if max(view.found.values()) > 1 else "One seed a PLR: no bands."
     about = f"Preset {view.preset}: {view.study.presets[view.preset].doc}." if view.preset else ''
-    return small_print(fig, view, f"{view.study.title}; data: {data}.", about, *sentences, several if bands else '', tints,
+    return small_print(fig, view, f"{view.study.title}; data: {data}.", about, *sentences, several if bands else '', tinted if tints else '',
                        "2A|2B: as far as the lowest and the highest FLR agree in test accuracy." if inner else '',
-                       f'Thin{lines}' if any(view.study.lines) else '',
+                       f'Thin{lines}' if tints and any(view.study.lines) else '',
                        "Diamonds: the paper's single runs, read off a figure." if marks else '',
                        '' if known else "No values of the paper for this setup.")
 
@@ -457,10 +466,10 @@ def stages(view): # (short name, title, columns) of the networks that features w
     named |= {f: 'FT high' for f in flrs[-1:]} | {f: 'FT low' for f in flrs[:1]}
     return out + [(n, f'fine-tuned, FLR {rate(f)}', dict(stage='finetune', flr=f)) for f,n in sorted(named.items())]
 
-def _panel_of(columns, view): # the authors' panel of a stage
-    if columns['stage'] == 'pretrain': return 'single_feature_acc_pretrain'
-    if columns['stage'] == 'average': return 'single_feature_acc_swa5'
-    names = [] if view.paper is None else [n for n in view.paper.panel.unique() if '_flr=' in n]
+def _panel_of(columns, view, what='single_feature_acc'): # the authors' panel of a stage
+    if columns['stage'] == 'pretrain': return f'{what}_pretrain'
+    if columns['stage'] == 'average': return f'{what}_swa5'
+    names = [] if view.paper is None else [n for n in view.paper.panel.unique() if n.startswith(what) and '_flr=' in n]
     return next((n for n in names if np.isclose(float(n.split('=')[1]), columns['flr'], rtol=1e-3)), '')
 
 # %% ../nbs/20_plots.ipynb #fba4924e
@@ -515,9 +524,10 @@ def _spread(ax, view, rows, centre, ends, color, label): # statistics of the net
     ax.plot(mid.index, mid, 'o-', ms=2.4, color=color, label=label)
     ax.fill_between(mid.index, lo, hi, color=color, alpha=.17, lw=0)
 
-def _angles(ax, view):
+def _angles(ax, view, pairs=tuple(PAIRS)):
     std = lambda s: lambda t: t.mean() + s*t.std(ddof=0)
     for pair,(label,color) in PAIRS.items():
+        if pair not in pairs: continue
         angle = view('geometry', metric='angle', pair=pair)
         _spread(ax, view, angle, lambda t: t.mean(), (std(-1), std(1)), color, label)
         raw = view('geometry', metric='angle_raw', pair=pair)
@@ -537,21 +547,36 @@ def _barriers(ax, view, which, marks=True): # which: train or test
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
     ax.set_yticks([0, .1, 1, 10, 100])
 
+def _loss_barriers(ax, view, which): # -> the axis
+    "The same paths, by their loss"
+    for pair,(label,color) in PAIRS.items():
+        _spread(ax, view, view('geometry', metric=f'{which}_loss_barrier', pair=pair), lambda t: t.median(),
+                (lambda t: t.quantile(.25), lambda t: t.quantile(.75)), color, label)
+    ax.set_yscale('symlog', linthresh=.01, linscale=.35)
+    ax.set(ylim=(-.002, 10), ylabel=f'{which} loss barrier, nats', yticks=[0, .01, .1, 1, 10])
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
+    return ax
+
 @figure('geometry', into=(FIGURES, PICTURE_FIGURES))
 def geometry(view):
     "Angles and error barriers between fine-tuned and averaged networks"
     if pictures := of_pictures(view.study): view = own_setup(view)
-    fig, axes = canvas(1, 3, (TWO, 2.75))
+    losses = pictures and len(view('geometry', metric='train_loss_barrier')) > 0
+    fig, grid = canvas(1 + losses, 3, (TWO, 2.75 + 1.75*losses), squeeze=False)
+    axes = list(grid[0])
     _angles(axes[0], view)
     for ax,which in zip(axes[1:], ('train', 'test')): _barriers(ax, view, which)
+    for ax,which in zip(grid[1, 1:] if losses else (), ('train', 'test')): axes += [_loss_barriers(ax, view, which)]
+    if losses: grid[1, 0].set_axis_off()
     for ax in axes:
         plr_axis(ax, view)
         regimes_on(ax, view)
     handles = axes[0].get_legend_handles_labels()[0]
     if view.paper is not None and len(view.paper):
         handles.append(Line2D([], [], **MARK, mec=FAINT, label=PAPER if pictures else AUTHORS))
-    fig.legend(handles=handles, loc='outside upper left', ncols=4)
-    words = "Angles: mean ± std over networks; barriers: median and quartiles over networks; linear axis below 0.1."
+    if losses: grid[1, 0].legend(handles=handles, loc='center')
+    else: fig.legend(handles=handles, loc='outside upper left', ncols=4)
+    words = "Angles: mean ± std over networks; barriers: median and quartiles over networks; linear axis below 0.1" + (" pp or 0.01 nats." if losses else ".")
     if pictures: return picture_print(fig, view, words, bands=False)
     raw = "Dotted: angles not divided by the norm of the average, as the authors' values."
     return small_print(fig, view, words, raw if view.paper is not None else '', REGIMES)
@@ -745,6 +770,399 @@ def overview(view):
                        f"after pre-training; a feature is dominant when at least {DOMINANT:g} pp ahead of the second. "
                        "Barriers: median and quartiles.", REGIMES)
 
+# %% ../nbs/20_plots.ipynb #3a1b0c02
+BANDS = dict(background=(BLUE, 'o'), low=(GREEN, 's'), mid=(ORANGE, '^'), high=(RED, 'v')) # colours as in the paper [figure], told apart by marks too
+BORDERS = dict(zip(BANDS, ('band=0', 'band=1-8', 'band=9-24', 'band=25-32'))) # the authors' names
+
+def bands_on(ax, view, columns, names=tuple(BANDS), metric='band_acc_raw'): # columns: whose accuracies
+    "Accuracy on pictures that keep one band, a curve a band, and guessing"
+    ax.axhline(view.study.chance, color=FAINT, lw=.7, ls=(0, (4, 2)), zorder=1, label='guessing')
+    for band in names:
+        color, m = BANDS[band]
+        curve(ax, view, view('bands', metric=metric, band=band, **columns), color, band, marker=m)
+        if metric == 'band_acc_raw': authors(ax, view, color, _panel_of(columns, view, 'band_acc'), BORDERS[band])
+    ax.set_ylim(0, None)
+
+def _borders(view): # -> words, '' where the size of the pictures is not known
+    "What the bands are"
+    ledger = view.tables.get('runs')
+    side = 0 if ledger is None else json.loads(ledger.settings.iloc[0]).get('size', 0)
+    return 'Bands by |fx| + |fy|: ' + ', '.join(f'{b} {lo}' + f'-{hi}'*(hi > lo) for b,(lo,hi) in band_limits(side).items()) + '.' if side else ''
+
+def measured(view, table, metric, **columns): # -> the stages that have rows
+    "Pre-training, average, fine-tuning with the lowest and the highest FLR, as far as something was read from them"
+    found = [s for s in stages(view) if s[0] in STAGE_LOOKS and len(view(table, metric=metric, **s[2], **columns))]
+    if not found: raise InputError(f"no rows of {metric} in the table {table}")
+    return found
+
+def _legend_below(ax, view, ncols, **kw):
+    "Under the axis and its label"
+    below = offset_copy(ax.transAxes, ax.figure, y=-30, units='points')
+    key(ax, view, theirs=PAPER, loc='upper center', bbox_to_anchor=(.5, 0), bbox_transform=below, ncols=ncols, columnspacing=1.2, **kw)
+
+@figure('bands', into=(PICTURE_FIGURES,))
+def bands(view):
+    "Accuracy on single frequency bands after every stage"
+    view, parts = own_setup(view), measured(view, 'bands', 'band_acc_raw')
+    rows, cols = -(-len(parts)//2), min(2, len(parts))
+    fig, axes = canvas(rows, cols, (TWO, 1.1 + 1.65*rows), sharex=True, sharey=True, squeeze=False)
+    for i,(ax,(_,title,columns)) in enumerate(zip(axes.flat, parts)):
+        bands_on(ax, view, columns)
+        plr_axis(ax, view, label=i + cols >= len(parts))
+        regimes_on(ax, view)
+        ax.set_title(title, pad=20)
+        if i % cols == 0: ax.set_ylabel('accuracy on\none band, %')
+    for ax in axes.flat[len(parts):]: ax.set_axis_off()
+    shared_key(fig, axes[0, 0])
+    return picture_print(fig, view, "Lines: mean over networks, on test pictures that keep one band of frequencies.", _borders(view), bands='Shading')
+
+def shared_key(fig, ax, ncols=6):
+    "One legend above all panels"
+    handles = ax.get_legend_handles_labels()[0]
+    marks = any(line.get_label().startswith('_authors ') for a in fig.axes for line in a.lines)
+    if marks: handles.append(Line2D([], [], **MARK, mec=FAINT, label=PAPER))
+    fig.legend(handles=handles, loc='outside upper left', ncols=ncols)
+
+# %% ../nbs/20_plots.ipynb #3a1b0c06
+INPUT_NAMES = dict(raw='not normalised', std='divided by std', band="divided by the band's std") # of the filtered picture [paper's code: raw]
+
+def _limits_on(ax, view, columns): # -> the band whose borders vary
+    "The band with other borders, dark to light as its lowest frequency rises"
+    rows = view('bands', metric='band_acc_raw', **columns)
+    moved = sorted({b for b in rows.band.dropna().unique() if '=' in b}, key=lambda b: (b.split('=')[0], *map(int, re.findall(r'\d+', b))))
+    name = 'mid' if any(b.startswith('mid=') for b in moved) else moved[0].split('=')[0] if moved else 'mid'
+    mine = [b for b in moved if b.startswith(f'{name}=')]
+    for b,color,m in zip(mine, shades(len(mine)), MARKERS*9):
+        curve(ax, view, select(rows, band=b), color, f"{name} {b.split('=')[1]}", marker=m)
+    curve(ax, view, select(rows, band=name), BANDS[name][0], f"{name}, as elsewhere", marker=BANDS[name][1], lw=.9, ls='--')
+    return name
+
+@figure('bands', into=(PICTURE_FIGURES,))
+def band_inputs(view):
+    "How accuracy on a band depends on the input convention and on the borders, and what a picture without the band gives"
+    view, parts = own_setup(view), measured(view, 'bands', 'band_acc_raw')
+    short, title, columns = next((s for s in parts if s[0] == 'FT low'), parts[0])
+    fig, axes = canvas(1, 3, (TWO, 3.3))
+    for (metric,label),color,m in zip(INPUT_NAMES.items(), (ORANGE, BLUE, INK), ('^', 'o', 'x')):
+        curve(axes[0], view, view('bands', metric=f'band_acc_{metric}', band='mid', **columns), color, label, marker=m)
+    curve(axes[1], view, view(metric='test_acc', **columns), INK, 'whole picture', marker='x', ms=3.4, zorder=4)
+    for band,(color,m) in BANDS.items():
+        curve(axes[1], view, view('bands', metric='without_acc', band=band, **columns), color, f'without {band}', marker=m)
+    name = _limits_on(axes[2], view, columns)
+    for ax,what in zip(axes, ('only mid: normalisation', 'one band removed', f'only {name}: borders')):
+        ax.axhline(view.study.chance, color=FAINT, lw=.7, ls=(0, (4, 2)), zorder=1, label='_guessing')
+        plr_axis(ax, view)
+        regimes_on(ax, view)
+        ax.set_title(what, pad=20)
+        ax.set_ylim(0, None)
+        _legend_below(ax, view, 1 if ax is axes[0] else 2)
+    axes[0].set_ylabel('accuracy, %')
+    return picture_print(fig, view, f"Networks {title}. Lines: mean over networks; dashed grey: guessing.", _borders(view), bands='Shading')
+
+# %% ../nbs/20_plots.ipynb #3a1b0c08
+BINS = np.linspace(-6, 0, 51) # log10 of norms [figure]
+
+def _histogram(rows): # of `filter_count`, any number of networks -> (50,) mean count
+    "Mean number of filters in each bin"
+    i = np.round((rows.band.str.removeprefix('bin=').astype(float) - BINS[0])/np.diff(BINS)[0]).astype(int)
+    count = np.bincount(i, rows.value, len(BINS) - 1)
+    return count/max(1, len(rows[list(NETWORK)].drop_duplicates()))
+
+def _filters_of(view, plr, **columns): # rows of the table at one PLR
+    t = view('filters', **columns)
+    return t[np.isclose(t.plr, plr, rtol=1e-6)]
+
+def _starts(view): # -> panels: title, (rows without pre-training), (rows from the largest PLR)
+    "Initial points, and both ends of fine-tuning"
+    top = view.plrs[-1]
+    out = [('initial points', _filters_of(view, view('filters', stage='init').plr.min(), stage='init'), _filters_of(view, top, stage='pretrain'))]
+    for name,flr in zip(('low', 'high'), dict.fromkeys((view.flrs[0], view.flrs[-1])) if view.flrs else ()):
+        out += [(f'after fine-tuning, {name} FLR ({rate(flr)})', _filters_of(view, flr, stage='pretrain'), _filters_of(view, top, stage='finetune', flr=flr))]
+    return out
+
+@figure('filters', into=(PICTURE_FIGURES,))
+def filters(view):
+    "Norms of filters with and without pre-training at the largest PLR"
+    view, parts = own_setup(view), _starts(view)
+    fig, axes = canvas(1, len(parts), (TWO, 2.5), sharey=True, squeeze=False)
+    for ax,(title,*both) in zip(axes[0], parts):
+        for rows,color,label in zip(both, (BLUE, ORANGE), ('no pre-training', f'pre-training, PLR {rate(view.plrs[-1])}')):
+            count, std = select(rows, metric='filter_count'), select(rows, metric='filter_log10_std').value
+            if not len(count): continue
+            ax.stairs(_histogram(count), BINS, fill=True, color=color, alpha=.4, lw=0)
+            ax.stairs(_histogram(count), BINS, color=color, lw=1, label=f'{label}\n(std {std.mean():.2f})')
+        ax.set(title=title, yscale='log', xlim=(-6, 0), xlabel='log10 of filter norm / joint norm')
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.grid(False)
+        ax.legend(loc='upper left', handlelength=1.2)
+    low, high = axes[0, 0].get_ylim()
+    axes[0, 0].set(ylabel='filters a network', ylim=(low, high*10**(.5*np.log10(high/low)))) # room for the legends
+    regime = regime_of(view.plrs[-1], view.bounds)
+    words = '' if regime == '3' else f"PLR {rate(view.plrs[-1])} is in regime {regime} of these tables, not in 3."
+    longer = "No pre-training: trained at PLR = FLR for as long as a pre-training."
+    return picture_print(fig, view, "Mean count over networks; std: of log10, mean over networks.", longer, words, bands=False, tints=False)
+
+# %% ../nbs/20_plots.ipynb #3a1b0c0a
+def _sharp(view, metric, level): # level: '' for end points -> rows: plr, seeds, x, error
+    "Sharpness beside test error, one row a network"
+    if level: acc = select(view.levels, stage='pretrain', metric='test_acc', band=level)
+    else: acc = view(stage='pretrain', metric='test_acc')
+    t = view('sharpness', stage='pretrain', metric=metric, band=level or None)
+    if not len(t) or not len(acc): return pd.DataFrame(columns=['plr', 'x', 'error', 'regime'])
+    both = [by_network(r.assign(what=''), 'plr').stack().rename(n) for n,r in (('x', t), ('acc', acc))]
+    out = pd.concat(both, axis=1).dropna().reset_index()
+    return out.assign(error=100 - out.acc, regime=[regime_of(p, view.bounds) for p in out.plr])
+
+SHARPNESS = dict(sharpness='largest eigenvalue', sharpness_average='mean curvature') # metric -> what it is
+
+def _cloud(ax, dots, norm):
+    "One dot a network"
+    for regime,look in (('3', dict(marker='v', color='#b5b5b5')), ('1', dict(marker='x', color=INK, lw=.9))):
+        d = dots[dots.regime == regime]
+        ax.scatter(d.x, d.error, 14, **look, label=f'regime {regime}')
+    d = dots[dots.regime.str.startswith('2')]
+    shown = ax.scatter(d.x, d.error, 13, c=d.plr, norm=norm, cmap='viridis', label='regime 2')
+    ax.set_xscale('log')
+    ax.xaxis.set_major_formatter(DECADES)
+    x = dots.x[dots.x > 0]
+    if len(x) and x.max() < 30*x.min(): _few_ticks(ax, x.min(), x.max())
+    ax.xaxis.set_minor_locator(NullLocator())
+    return shown
+
+def _few_ticks(ax, lo, hi): # less than two powers of ten
+    powers = range(int(np.floor(np.log10(lo))), int(np.ceil(np.log10(hi))) + 1)
+    ax.set_xticks([m*10.**p for p in powers for m in (1, 2, 5) if lo/1.3 <= m*10.**p <= hi*1.3])
+
+@figure('sharpness', into=(PICTURE_FIGURES,))
+def sharpness(view):
+    "Sharpness against test error, one dot a network"
+    view, levels = own_setup(view), sorted(b for b in view.tables['sharpness'].band.dropna().unique() if str(b).startswith('level='))
+    titles = {l: f"at training loss {l.removeprefix('level=')}" for l in levels} | {'': 'end of pre-training'}
+    found = {(m, l): d for m in SHARPNESS for l in titles if len(d := _sharp(view, m, l))}
+    if not found: raise InputError("figure sharpness: no network has both sharpness and test accuracy")
+    ms, ls = list(dict.fromkeys(m for m,_ in found)), list(dict.fromkeys(l for _,l in found))
+    fig, axes = canvas(len(ms), len(ls), (TWO, .7 + 2*len(ms)), sharey='col', squeeze=False)
+    two = np.concatenate([d.plr[d.regime.str.startswith('2')] for d in found.values()] or [[]])
+    norm = mpl.colors.LogNorm(*((two.min(), max(two.max(), 1.01*two.min())) if len(two) else (view.plrs[0], view.plrs[-1])))
+    for i,m in enumerate(ms):
+        for j,l in enumerate(ls):
+            ax = axes[i, j]
+            if (m, l) not in found: ax.set_axis_off(); continue
+            image = _cloud(ax, found[m, l], norm)
+            if not i: ax.set_title(titles[l])
+            ax.set_xlabel(f'{SHARPNESS[m]} (unit sphere)')
+            if not j: ax.set_ylabel('test error, %')
+    bar = fig.colorbar(image, ax=axes, format=DECADES, label='PLR in regime 2', aspect=14*len(ms), fraction=.05)
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    regimes_seen = {r for d in found.values() for r in d.regime.str[:1]}
+    looks = {'1': dict(marker='x', color=INK), '2': dict(marker='o', color=mpl.colormaps['viridis'](.5)), '3': dict(marker='v', color='#b5b5b5')}
+    fig.legend(handles=[Line2D([], [], ls='', ms=4, label=f'regime {r}', **looks[r]) for r in sorted(regimes_seen)], loc='outside upper left', ncols=3)
+    lost = sum((d.x <= 0).sum() for d in found.values())
+    below = f"{lost} values of zero or less are not shown." if lost else ''
+    what = "Largest eigenvalue: of the Hessian of the training loss along the sphere of radius 1; mean curvature: over random directions along it."
+    level = f"Left: each network at the first epoch whose running training loss is below {levels[0].removeprefix('level=')} nats." if levels else ''
+    return picture_print(fig, view, "One mark a network.", what, level, below, bands=False, tints=False)
+
+# %% ../nbs/20_plots.ipynb #3a1b0c0c
+def _accuracy_marks(ax, view):
+    "The authors' values of the four accuracies"
+    flrs = {s: c['flr'] for s,_,c in stages(view) if 'flr' in c}
+    series = {'PT': ('pretrain_test_acc_200', 'pretrain'), 'SWA(5)': ('swa_test_acc', 'k=5')}
+    series |= {s: ('finetune_test_acc', flr_name(view, 'finetune_test_acc', f)) for s,f in flrs.items()}
+    for s,(panel,name) in series.items():
+        if s in STAGE_LOOKS: authors(ax, view, STAGE_LOOKS[s][0], panel, name)
+
+@figure('bands', 'geometry', into=(PICTURE_FIGURES,))
+def picture_overview(view):
+    "Accuracy, angle, barrier and frequency bands of a study over one axis"
+    view, parts = own_setup(view), measured(view, 'bands', 'band_acc_raw')
+    _, title, columns = next((s for s in parts if s[0] == 'FT low'), parts[0])
+    fig, axes = canvas(4, 1, (TWO, 6.9), height_ratios=[1.5, 1, 1.1, 1.35], sharex=True)
+    _accuracies(axes[0], view)
+    _accuracy_marks(axes[0], view)
+    _angles(axes[1], view, ['low_high'])
+    _barriers(axes[2], view, 'train')
+    bands_on(axes[3], view, columns)
+    axes[3].set_ylabel('accuracy on one\nfrequency band, %')
+    for ax in axes:
+        plr_axis(ax, view, label=ax is axes[-1])
+        regimes_on(ax, view, names=ax is axes[0])
+        key(ax, view, theirs=PAPER, **(dict(title=title, title_fontsize=7, alignment='left') if ax is axes[-1] else {}))
+    fig.align_ylabels()
+    return picture_print(fig, view, f"Accuracies: mean over networks; angle: mean ± std; barriers: median and quartiles; bands: networks {title}, on pictures that keep one band.", _borders(view), bands='Shading')
+
+# %% ../nbs/20_plots.ipynb #3a1b0c0e
+def _budgets(view): # network rows -> epochs of pre-training that were allowed
+    ledger = view.tables.get('runs')
+    settings = {} if ledger is None else ledger.set_index('run').settings.map(json.loads)
+    return {run: s['epochs'] for run,s in settings.items() if 'epochs' in s}
+
+def _times(ax, view):
+    "Epochs to convergence, one dot a network; an arrow where it took longer than was allowed"
+    rows, most = view(stage='pretrain', metric='convergence_epoch'), _budgets(view)
+    end = rows.run.map(most).astype(float)
+    for on,value,look in ((rows.value.notna(), rows.value, dict(marker='o', ms=3.4, mew=0, alpha=.85, label='converged')),
+                          (rows.value.isna() & end.notna(), end, dict(marker='^', ms=5, mfc='none', mew=.9, label='not within the budget'))):
+        if on.any(): ax.plot(swarm(rows.plr[on], 20*np.log10(value[on]), step=.012, room=.03), value[on], ls='', color=RED, **look)
+    middle = rows.assign(value=rows.value.fillna(np.inf)).groupby('plr').value.median().replace(np.inf, np.nan).reindex(view.plrs)
+    ax.plot(middle.index, middle, color=RED, lw=.9, label='median')
+    ax.set(yscale='log', ylabel='epochs to convergence')
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
+    every = np.concatenate([rows.value.dropna(), end.dropna()])
+    ax.set_ylim(.7*every.min(), 1.6*every.max())
+
+@figure(into=())
+def boundary(view):
+    "Epochs to convergence and accuracy around the first line"
+    if not len(view(metric='convergence_epoch')): raise InputError("figure boundary: no rows of convergence_epoch; it belongs to a study of the first line")
+    view = own_setup(view)
+    fig, axes = canvas(1, 2, (TWO, 3.2))
+    _times(axes[0], view)
+    done = view(stage='pretrain', metric='test_acc_converged')
+    done = done[done.value.notna()]
+    left_out = _tuned(axes[1], view)
+    curve(axes[1], view, view(stage='pretrain', metric='test_acc'), INK, 'end of training', marker='x', ms=3.4, zorder=4)
+    curve(axes[1], view, done, RED, 'at convergence', marker='o', ms=3.4, zorder=5)
+    for ax in axes:
+        plr_axis(ax, view)
+        regimes_on(ax, view)
+        _legend_below(ax, view, 3)
+    axes[1].set_ylabel('test accuracy, %')
+    return picture_print(fig, view, "Converged: running training loss of an epoch below 0.01. Right: mean over networks.", left_out)
+
+# %% ../nbs/20_plots.ipynb #3a1b0c10
+def _ways(view): # -> (way, rows over FLRs) from the plain to the long
+    "Ways of reaching a fine-tuned network, by first and second rate; without pre-training last"
+    m, ledger = view.metrics[view.metrics.metric == 'test_acc'], view.tables.get('runs')
+    then = {} if ledger is None else {r: json.loads(s).get('then_plr', 0.) for r,s in zip(ledger.run, ledger.settings)}
+    m = m.assign(then=m.run.map(then).fillna(0.).astype(float))
+    at_flr = m.plr.map(lambda p: bool(np.isclose(p, [view.flrs[0], view.flrs[-1]], rtol=1e-6).any()))
+    name = lambda p, t: f'PLR {rate(p)}, then {rate(t)}' if t else f'PLR {rate(p)}'
+    tuned = m[~at_flr & (m.stage == 'finetune')]
+    out = [(name(p, t), g) for (t,p),g in tuned.groupby(['then', 'plr'])]
+    bare = m[at_flr & (m.then == 0)]
+    out += [('no pre-training', bare[bare.stage == 'pretrain'].assign(flr=lambda d: d.plr)),
+            ('no pre-training, longer', bare[(bare.stage == 'finetune') & np.isclose(bare.flr, bare.plr, rtol=1e-6)])]
+    return [(w, g) for w,g in out if len(g)]
+
+def _row_of(ax, y, rows, color):
+    "The networks of one way, their mean and its interval"
+    if not len(rows): return
+    spread = .14*(np.arange(len(rows)) - (len(rows) - 1)/2)/max(1, len(rows) - 1)
+    ax.plot(rows.value, y - .22 + spread, 'o', ms=2.4, mew=0, color=FAINT, alpha=.8)
+    seeds = rows.groupby('train_seed').value.mean().to_numpy(float)
+    mean, lo, hi = bootstrap(seeds, lambda v: v.mean(axis=0), n=500)
+    ax.plot([lo, hi], [y, y], color=color, lw=1.6)
+    ax.plot(mean, y, 'D', ms=4.2, color=color)
+    ax.annotate(f'{mean:.1f}', (mean, y), (0, -4), textcoords='offset points', ha='center', va='top', color=color)
+
+def _compare(view): # the figure of both studies below
+    if len(view.flrs) < 1: raise InputError("a comparison of ways to fine-tune needs fine-tuned networks; these runs have none")
+    view, flrs = own_setup(view), list(dict.fromkeys((view.flrs[0], view.flrs[-1])))
+    ways = _ways(view)
+    fig, axes = canvas(1, len(flrs), (TWO, 1.25 + .42*len(ways)), sharey=True, squeeze=False)
+    colors = [INK if w.startswith('no') else GREEN if 'then' in w else BLUE for w,_ in ways]
+    for ax,flr,which in zip(axes[0], flrs, ('low', 'high')):
+        for i,((way,rows),color) in enumerate(zip(ways, colors)): _row_of(ax, i, rows[np.isclose(rows.flr, flr, rtol=1e-6)], color)
+        ax.set(title=f'{which} FLR ({rate(flr)})', xlabel='test accuracy, %')
+        ax.grid(axis='x')
+        ax.grid(axis='y', visible=False)
+        ax.margins(x=.1)
+    axes[0, 0].set_yticks(range(len(ways)), [w for w,_ in ways])
+    axes[0, 0].set_ylim(len(ways) - .35, -.45)
+    several = "Diamonds: mean, with 95 % bootstrap over train seeds; dots: networks."
+    longer = "Without pre-training, longer: as many epochs at the FLR as pre-training and fine-tuning have together." if any('longer' in w for w,_ in ways) else ''
+    return picture_print(fig, view, several, longer, bands=False, tints=False)
+
+@figure(into=(), several=True)
+def two_stage(view):
+    "Test accuracy after fine-tuning from one stage of pre-training, from two, and from none"
+    return _compare(view)
+
+@figure(into=())
+def scratch(view):
+    "Test accuracy of fine-tuning from regime 3 beside training from the initial point"
+    return _compare(view)
+
+# %% ../nbs/20_plots.ipynb #3a1b0c12
+def path_picture(
+    between, # as `geometry.between` gives it
+) -> Picture:
+    "Accuracy and loss along the path between two networks"
+    with house():
+        fig, axes = canvas(1, 2, (TWO, 2.6))
+        for ax,what,unit in zip(axes, ('acc', 'loss'), ('accuracy, %', 'loss, nats')):
+            for half,color,m in (('train', BLUE, 'o'), ('test', ORANGE, 's')):
+                v = np.asarray(getattr(between, f'{half}_{what}'), float).reshape(-1)
+                ax.plot(between.alphas, v, color=color, marker=m, ms=2.8, label=half)
+                ax.plot([0, 1], v[[0, -1]], color=color, lw=.8, ls=(0, (4, 2)), label='_chord')
+            ax.set(xlabel='place on the path (0: first network, 1: second)', ylabel=unit, xlim=(-.02, 1.02))
+        fig.legend(*axes[0].get_legend_handles_labels(), loc='outside upper left', ncols=2)
+        end = lambda name, unit: f"{float(getattr(between, f'{name}_barrier')):.2f} {unit}"
+        words = f"Angle {float(between.angle):.3f} rad. Error barriers: train {end('train', 'pp')}, test {end('test', 'pp')}."
+        if hasattr(between, 'train_loss_barrier'): words += f" Loss barriers: train {end('train_loss', 'nats')}, test {end('test_loss', 'nats')}."
+        print_below(fig, words + " A barrier is the largest height above the dashed line between the ends (below it, for accuracy).", 18)
+    return fig
+
+# %% ../nbs/20_plots.ipynb #3a1b0c15
+def _shade(p): # (C, s, s), zero mean -> (s, s, C) in 0..1
+    "A band as a picture: zero is middle grey"
+    p = np.moveaxis(np.asarray(p, float), 0, -1)
+    return np.clip(.5 + p/(2*max(np.quantile(abs(p), .99), 1e-9)), 0, 1)
+
+def _accuracy_bars(ax, rows): # as `features.band_accuracy` gives them, or a DataFrame of them
+    "Accuracy on each band alone, and without it"
+    acc = pd.DataFrame(rows).groupby(['metric', 'band'], sort=False).accuracy.mean()
+    for i,(metric,label,fill) in enumerate((('band_acc_raw', 'only this band', True), ('without_acc', 'all but this band', False))):
+        if metric not in acc.index: continue
+        mine = acc[metric]
+        mine = mine[[b for b in mine.index if '=' not in b]]
+        colors = [BANDS.get(b, (FAINT,))[0] for b in mine.index]
+        ax.barh(np.arange(len(mine)) + .38*i, mine, .36, color=colors if fill else 'none', edgecolor=colors, lw=1)
+        for y,v in enumerate(mine): ax.annotate(f'{v:.0f}', (np.nan_to_num(v), y + .38*i), (2, 0), textcoords='offset points', va='center')
+        ax.set_yticks(np.arange(len(mine)) + .19, mine.index)
+    ax.invert_yaxis()
+    ax.set(title='accuracy, %', xlim=(0, 1.15*max(np.nanmax(acc), 1)))
+    ax.set_xlabel('filled: only this band\nopen: all but this band')
+    ax.grid(axis='x'); ax.grid(axis='y', visible=False)
+
+def spectrum_picture(
+    x,           # (n, C, s, s) uint8 pictures; the spectrum is the mean over all of them
+    limits:dict|None=None, # band -> (first, last distance); None: as `features.band_limits`
+    rows=None,   # accuracies of a network, as `features.band_accuracy` gives them
+    few:int=3,   # pictures that are shown
+) -> Picture:
+    "A few pictures, their frequency bands, and the mean spectrum of all [paper, figures 6 and 9]"
+    limits, side, few = limits or band_limits(x.shape[-1]), x.shape[-1], min(few, len(x))
+    parts = [band_pictures(x[:few], lo, hi) for lo,hi in limits.values()]
+    with house():
+        fig = Picture(figsize=(TWO, max(2.4, .7 + .6*few)))
+        grid = fig.add_gridspec(1, 2 + (rows is not None), width_ratios=[.55*(len(parts) + 1), 1.8, *([1.2] if rows is not None else [])])
+        cells = grid[0].subgridspec(few, len(parts) + 1, wspace=.06, hspace=.06).subplots(squeeze=False)
+        for i in range(few):
+            for j,(name,p) in enumerate(zip(('picture', *limits), (x.float()/255, *parts))):
+                shown = np.moveaxis(np.asarray(p[i], float), 0, -1).clip(0, 1) if j == 0 or limits[name][0] == 0 else _shade(p[i])
+                cells[i, j].imshow(shown.squeeze(), cmap='gray', vmin=0, vmax=1)
+                cells[i, j].set(xticks=[], yticks=[])
+                cells[i, j].grid(False)
+                if not i: cells[i, j].set_title(name.replace('background', 'backgr.'), fontsize=7, loc='center', pad=3)
+        _spectrum_on(fig, fig.add_subplot(grid[1]), spectrum(x), limits)
+        if rows is not None: _accuracy_bars(fig.add_subplot(grid[2]), rows)
+        borders = ', '.join(f'{b} {lo}' + f'-{hi}'*(hi > lo) for b,(lo,hi) in limits.items())
+        print_below(fig, f"Bands by |fx| + |fy|: {borders}. Spectrum: mean over {len(x)} pictures and their channels; white: borders of the bands.", 18)
+    return fig
+
+def _spectrum_on(fig, ax, power, limits): # (s, s), zero in the middle
+    "The spectrum, with the bands as diamonds"
+    s = power.shape[-1]
+    f = np.arange(s) - s//2
+    image = ax.imshow(np.asarray(power), cmap='viridis', extent=(f[0] - .5, f[-1] + .5, f[-1] + .5, f[0] - .5))
+    for lo,hi in list(limits.values())[:-1]: ax.plot(*(hi + .5)*np.array([[0, 1, 0, -1, 0], [1, 0, -1, 0, 1]]), color='white', lw=.9)
+    ax.set(title='mean log10 power', xlabel='fx', ylabel='fy', xlim=(f[0] - .5, f[-1] + .5), ylim=(f[-1] + .5, f[0] - .5))
+    ax.grid(False)
+    fig.colorbar(image, ax=ax, shrink=.7, aspect=14)
+
 # %% ../nbs/20_plots.ipynb #5eec3bef
 def _paint(view): # network -> colour
     "Red where one feature dominates after pre-training, grey elsewhere; on pictures a colour for each network"
@@ -886,11 +1304,12 @@ def relevance(view):
 @figure('edges', into=())
 def edges(view):
     "Barriers and loss along all pairs of fine-tunings of one point"
-    keys = ['plr', *NETWORK]
+    keys, pictures = ['plr', *NETWORK], of_pictures(view.study)
+    if pictures: view = own_setup(view)
     worst = {m: view('edges', metric=m).groupby(keys, dropna=False).value.max().reset_index() for m in ('train_barrier', 'train_loss_rise')}
     base = view(stage='pretrain', metric='train_loss')[[*keys, 'value']].rename(columns=dict(value='base'))
     rise = worst['train_loss_rise'].merge(base, on=keys).assign(value=lambda d: 100*d.value/d.base)
-    fig, axes = canvas(1, 2, (TWO, 2.7))
+    fig, axes = canvas(1, 2, (TWO, 2.7 + .4*pictures))
     for ax,rows,label in ((axes[0], worst['train_barrier'], 'worst train error barrier, pp'), (axes[1], rise, 'worst rise of the train loss,\n% of the pre-training loss')):
         ax.plot(swarm(rows.plr, rows.value), rows.value, 'o', ms=2, mew=0, color=FAINT, alpha=.6, label='network')
         curve(ax, view, rows, BLUE, 'median', of=np.nanmedian)
@@ -903,12 +1322,16 @@ def edges(view):
     for ax in axes:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
         regimes_on(ax, view)
-    axes[0].legend(loc='lower right')
+    if pictures: fig.legend(*axes[0].get_legend_handles_labels(), loc='outside upper left', ncols=2)
+    else: axes[0].legend(loc='lower right')
     n = view('edges', metric='train_barrier').pair.nunique()
-    return small_print(fig, view, f"Worst of {n} pairs for each network; band: 95 % bootstrap over data seeds. Red: the claim's limits. Loss: highest point of the chord above its larger end.", REGIMES)
+    words = "Red: the claim's limits. Loss: highest point of the chord above its larger end."
+    if pictures: return picture_print(fig, view, f"Worst of {n} pairs of fine-tunings for each network.", words)
+    return small_print(fig, view, f"Worst of {n} pairs for each network; band: 95 % bootstrap over data seeds. {words}", REGIMES)
 
 # %% ../nbs/20_plots.ipynb #10fd028b
-SPECIAL = {('synthetic', 'factorial'): factorial, ('synthetic', 'edges'): edges, ('synthetic_utilities', 'wide'): relevance} # (study, preset) -> its figure
+SPECIAL = {('synthetic', 'factorial'): (factorial,), ('synthetic', 'edges'): (edges,), ('synthetic_utilities', 'wide'): (relevance,)} # (study, preset) -> its figures
+SPECIAL |= {f'resnet18si_cifar10_{k}': v for k,v in dict(boundary=(boundary,), two_stage=(two_stage,), scratch=(filters, scratch), basin=(edges,)).items()} # study -> its figures
 
 # %% ../nbs/20_plots.ipynb #d4942230
 LARGEST = 200_000 # bytes of an SVG
@@ -930,12 +1353,12 @@ def draw(
     paper:dict|None=None, # the authors' values; None: those of this checkout
     names=None,         # only these figures; None: all
 ) -> list[Path]:        # files written
-    "All figures of a study, or the one of a preset that has its own"
+    "All figures of a study, or those of a study or preset that has its own"
     tables, out = tables if isinstance(tables, dict) else read_published(tables), Path(out_dir)
     view, done = View(tables, study_of(study_id), read_paper() if paper is None else paper, preset), []
     out.mkdir(parents=True, exist_ok=True)
-    special = SPECIAL.get((study_id, view.preset))
-    chosen = {special.__name__: special} if special else PICTURE_FIGURES if of_pictures(view.study) else FIGURES
+    special = {f.__name__: f for f in SPECIAL.get((study_id, view.preset)) or SPECIAL.get(study_id, ())}
+    chosen = special or ( PICTURE_FIGURES if of_pictures(view.study) else FIGURES)
     for name in chosen if names is None else [pick(n, chosen, 'figure') for n in names]:
         try: fig = chosen[name](view)
         except InputError as e: warnings.warn(f"not drawn: {e}", stacklevel=2)

@@ -1,5 +1,6 @@
 """Frequency bands sum to the picture and are those of a direct DFT; floats are evaluated as the bytes they come from."""
 from dataclasses import replace
+import json
 import numpy as np, pytest, torch
 from understanding_lrs import native_conv
 from understanding_lrs.features import (INPUTS, band_accuracy, band_limits, band_mask, band_pictures, band_sets, band_std, check_limits, dominance,
@@ -178,3 +179,12 @@ def test_spectrum():
     s = spectrum(band_pictures(x, 5, 12))
     torch.testing.assert_close(s[inside], spectrum(x)[inside], rtol=1e-3, atol=1e-3)
     assert s[~inside].max() < -8
+
+def test_the_figure_of_bands_draws(root, tmp_path):
+    "the page as it stands, with its own pictures"
+    path, space = root/'nbs/figures/fig06_frequency_bands.ipynb', {}
+    for cell in json.loads(path.read_text())['cells']:
+        if cell['cell_type'] != 'code': continue
+        exec(compile(''.join(cell['source']), path.name, 'exec'), space)
+        if 'parameters' in cell['metadata'].get('tags', ()): space.update(out=str(tmp_path), rows=2)
+    assert [p.name for p in tmp_path.iterdir()] == ['digits_bands.svg'] and len(space['fig'].axes) == 3*9 + 1

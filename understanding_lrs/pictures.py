@@ -284,7 +284,7 @@ def evaluate_nets(
     with _packed(nets) as stack:
         return native_conv.evaluate_conv(nets.spec, stack, x, native_conv.byte_table(data.mean, data.std), y, batch, threads, own)
 
-# %% ../nbs/09_pictures.ipynb #5c2c60ff
+# %% ../nbs/09_pictures.ipynb #6f47c21c
 LOOKS = ('train_loss', 'train_acc', 'test_loss', 'test_acc')
 
 def looks(
@@ -344,7 +344,7 @@ class PictureStage:
         if self.step + 1 in self.swa_k: self.averages[self.step + 1] = (self.sum/(self.step + 1)).float()
 
     def _look(self):
-        if self.step in self.at:
+        if self.step in self.at or (self.stop_loss and (self.first_below(self.stop_loss) == self.step).any()):
             self.curves[self.step, 2:] = torch.stack(evaluate_nets(self.nets, self.data.x_test, self.data.y_test, self.data, 500, **self.how))
 
 # %% ../nbs/09_pictures.ipynb #50088200

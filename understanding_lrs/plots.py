@@ -274,7 +274,7 @@ def small_print(fig, view, *sentences):
     each = 'a PLR and setting' if view.kinds > 1 else 'a PLR'
     n = f"n = {some} networks {each} ({seeds}), {k} PLR{'s'*(k > 1)}"
     words = ' '.join(filter(None, [f"{n}{f', preset {view.preset}' if view.preset else ''}.", *sentences]))
-    print_below(fig, words, 18 if of_pictures(view.study) else 19) # capitals are wide
+    print_below(fig, words, 17 if of_pictures(view.study) else 19) # capitals are wide
     if view.missing:
         which = ', '.join(map(rate, view.missing[:5])) + (' …' if len(view.missing) > 5 else '')
         said = f"PARTIAL GRID: {len(view.missing)} of {len(view.plrs)} PLRs missing or incomplete ({which})"

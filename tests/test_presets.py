@@ -60,7 +60,7 @@ def test_utilities_run_every_shape():
 @pytest.mark.parametrize('study', STUDIES)
 def test_smoke_is_small(study):
     ps = protocols(study, 'smoke')
-    if study in PICTURES: assert epochs(ps) < 100 and {p.settings['data'] for p in ps} == {'digits'}
+    if study in PICTURES: assert epochs(ps) < 200 and {p.settings['data'] for p in ps} == {'digits'}
     else: assert steps(ps) < 20_000
 
 CIFAR = """1e-5 1.4e-5 2e-5 3e-5 5e-5 7e-5 1e-4 1.4e-4 2e-4 3e-4 5e-4 7e-4 1e-3 1.4e-3 2e-3 3e-3 5e-3 7e-3 1e-2 1.4e-2 2e-2 3e-2 5e-2 7e-2 1e-1"""
@@ -71,7 +71,8 @@ def test_the_main_experiment_is_the_published_one(preset):
     assert [p.plr for p in ps] == [float(x) for x in CIFAR.split()]
     assert {(p.flrs, p.swa_k, p.precision) for p in ps} == {((1e-5, 5e-5, 1e-4, 2e-4, 3e-4), (2, 5, 10, 50, 100), 'tf32')}
     want = dict(data='cifar10', arch='resnet18', width=32, size=32, n_train=0, n_test=0, norm='cifar', batch=128, epochs=200, ft_epochs=200, rho=28.,
-                order='replay', look_every=1, path_points=21)
+                order='replay', ft_orders=1, then_plr=0., then_epochs=0, level=.1, stop_loss=0., look_every=1, path_points=21, path_pictures=0,
+                great_circle=False)
     assert all(p.settings == want and not p.data_seeds and not p.readout_seeds for p in ps)
     assert [p.train_seeds for p in ps] == ([(1,)]*25 if preset == 'paper' else [(2003 + i,) for i in range(25)])
 
@@ -83,11 +84,28 @@ def test_the_other_setups(study, arch, width, rho):
     assert {(p.settings['arch'], p.settings['width'], p.settings['rho'], p.settings['data'], p.settings['epochs']) for p in ps} == {
         (arch, width, rho, study.split('_')[1], 200)}
 
-@pytest.mark.parametrize('preset, n', [('laptop', 2000), ('laptop_4000', 4000)])
-def test_the_laptop_sizes_of_pictures(preset, n):
-    ps = protocols('convnetsi32_cifar10', preset)
-    assert len(ps) >= 9 and {p.train_seeds for p in ps} == {(1, 2, 3)} and all(len(p.flrs) == 2 for p in ps)
-    assert {(p.settings['width'], p.settings['size'], p.settings['n_train'], p.settings['batch']) for p in ps} == {(8, 16, n, 128)}
+BESIDE = {s: protocols(f'resnet18si_cifar10_{s}', 'paper') for s in ('boundary', 'two_stage', 'scratch', 'basin')}
+
+@pytest.mark.parametrize('study', ['convnetsi32_cifar10', *(f'resnet18si_cifar10_{s}' for s in BESIDE)])
+def test_laptop_sizes_of_pictures_are_one(study):
+    ps = protocols(study, 'laptop')
+    assert {p.train_seeds for p in ps} == {(1, 2, 3)} and {len(p.flrs) for p in ps} == {0 if 'boundary' in study else 2}
+    assert {(p.settings['width'], p.settings['size'], p.settings['n_train'], p.settings['batch']) for p in ps} == {(8, 16, 2000, 32)}
+
+def test_the_main_laptop_grid_holds_its_fine_tuning_rates():
+    "so that pre-training at a fine-tuning rate is training from scratch at it (claim C10)"
+    ps = protocols('convnetsi32_cifar10', 'laptop')
+    assert len(ps) >= 9 and {f for p in ps for f in p.flrs} <= {p.plr for p in ps}
+
+def test_the_studies_beside_the_main_one_are_the_published_ones():
+    boundary, two, scratch, basin = BESIDE.values()
+    assert [p.plr for p in boundary] == [1e-4, 1.5e-4, 2e-4, 2.5e-4, 3e-4, 3.5e-4, 3.7e-4, 3.8e-4, 3.9e-4, 4e-4, 4.2e-4, 4.27e-4]
+    assert {(p.settings['epochs'], p.settings['stop_loss'], p.flrs) for p in boundary} == {(30_000, 1e-4, ())}
+    assert {(p.plr, p.settings['then_plr'], p.settings['then_epochs']) for p in two} == {
+        (plr, *then) for plr in (1e-5, 3e-4, 1e-3, 1e-2) for then in ((0., 0), (1e-3, 200))}
+    assert [p.plr for p in scratch] == [1e-5, 3e-4, 1e-1] and {p.settings['ft_orders'] for p in basin} == {3}
+    assert {p.flrs for p in (*two, *scratch, *basin)} == {(1e-5, 3e-4)}
+    assert {(p.settings['arch'], p.settings['width'], p.settings['n_train'], p.precision) for ps in BESIDE.values() for p in ps} == {('resnet18', 32, 0, 'tf32')}
 
 LEDGERS = [(s, p) for s in STUDIES for p in STUDIES[s].presets if not STUDIES[s].per_gpu and (DATA/s/p/'runs.csv').exists()] # of CPUs
 @pytest.mark.parametrize('study, preset', LEDGERS)

@@ -198,7 +198,7 @@ def finetune(self):
 PictureLife.pretrain, PictureLife.then, PictureLife.average, PictureLife.finetune = pretrain, then, average, finetune
 PictureLife._pretrained, PictureLife._at_level = _pretrained, _at_level
 
-# %% ../nbs/16_picture_lives.ipynb #59fcbef6
+# %% ../nbs/16_picture_lives.ipynb #2d96b732
 def _all_curves(self):
     "What was seen of every stage, an epoch a step"
     k, parts = len(self.nets), []
@@ -242,7 +242,8 @@ def read_later(self) -> list: # names of the tables that were added
     for key,t in kept[0].items():
         point, name = key.rsplit(':', 1)
         parts.setdefault(point, {})[name] = t.to(self.device())
-    self.points = {point: self.nets.at(state) for point,state in parts.items()}
+    order = ['init', 'first', 'pretrain', *(f'swa{k}' for k in self.protocol.swa_k), *(n for n,*_ in fine_tunings(self.protocol))]
+    self.points = {n: self.nets.at(parts[n]) for n in sorted(parts, key=lambda n: (order.index(n.partition('@')[0]), '@' in n))}
     for name,reading in todo.items():
         self.tables[name] = reading(self.points, self)
         self.run.write_table(name, self.tables[name])

@@ -1,0 +1,87 @@
+"""Readings are functions of the networks of a run: the same in memory and from kept networks; two stages at one rate are one long stage."""
+import numpy as np, pandas as pd, pytest, torch
+from understanding_lrs import picture_lives
+from understanding_lrs.picture_readings import columns_of, picture_readings
+from understanding_lrs.pictures import flat
+from understanding_lrs.regimes import CONVERGED
+from understanding_lrs.runs import InputError, Run
+from understanding_lrs.studies import live, protocols, select, settled
+
+def smoke(study='convnetsi32_cifar10', i=0, **kw): return settled(protocols(study, 'smoke', overrides=kw))[i]
+
+@pytest.fixture
+def bare(monkeypatch):
+    "no readings: training alone is asked about"
+    monkeypatch.setattr(picture_lives, 'picture_readings', lambda protocol: {})
+
+def test_two_stages_at_one_rate_are_one_long_stage(bare):
+    one, two = live(smoke(epochs=6)), live(smoke(epochs=4, then_plr=1e-4, then_epochs=2))
+    for name in ('pretrain', 'swa5', 'flr=0.0001'): assert torch.equal(flat(one.points[name]), flat(two.points[name])), name
+    assert set(two.tables['curves'].stage) == {'first', 'pretrain', 'finetune'}
+    assert not torch.equal(flat(two.points['first']), flat(two.points['pretrain']))
+
+def test_another_rate_is_another_end(bare):
+    a, b = (live(smoke(epochs=4, then_plr=plr, then_epochs=2)) for plr in (1e-4, 1e-3))
+    assert torch.equal(flat(a.points['first']), flat(b.points['first'])) and not torch.equal(flat(a.points['pretrain']), flat(b.points['pretrain']))
+
+def test_further_orders_leave_the_first_alone(bare):
+    one, three = live(smoke()), live(smoke(ft_orders=3))
+    assert torch.equal(flat(one.points['flr=1e-05']), flat(three.points['flr=1e-05']))
+    assert not torch.equal(flat(three.points['flr=1e-05#1']), flat(three.points['flr=1e-05#2']))
+    assert set(three.tables['metrics'].band.dropna()) >= {'order=1', 'order=2'}
+
+def test_networks_at_one_loss_are_those_of_their_epoch(bare):
+    life = live(smoke(i=1, epochs=8, level=.2)) # 1e-2
+    crossed = life.stage['pretrain'].crossed
+    for k,epoch in enumerate(crossed.tolist()):
+        losses = life.stage['pretrain'].curves[1:, 0, k]
+        assert losses[epoch - 1] < .2 and (losses[:epoch - 1] >= .2).all()
+        short = live(smoke(i=1, epochs=epoch, level=0.))
+        assert torch.equal(flat(short.points['pretrain'])[k], flat(life.points['pretrain@0.2'])[k])
+
+def test_pretraining_can_end_at_a_loss(bare):
+    life = live(smoke(i=1, epochs=200, stop_loss=CONVERGED, look_every=0))
+    m = life.tables['metrics']
+    epochs, acc = (select(m, stage='pretrain', metric=n).value.to_numpy() for n in ('convergence_epoch', 'test_acc_converged'))
+    st = life.stage['pretrain']
+    assert st.step == epochs.max() < 200 and (acc > 50).all()
+    assert (st.curves[epochs.astype(int), 0, [0, 1]] < CONVERGED).all()
+
+def test_later_readings_are_those_of_the_moment(tmp_path, monkeypatch):
+    p, full = smoke(ft_orders=2), picture_readings
+    now = live(p)
+    monkeypatch.setenv('ULRS_KEEP_STATES', '1')
+    monkeypatch.setattr(picture_lives, 'picture_readings', lambda protocol: dict(norms=full(protocol)['norms']))
+    run = Run(tmp_path/'run', p)
+    assert live(p, run).run.tables() == ['curves', 'metrics', 'norms']
+    monkeypatch.setattr(picture_lives, 'picture_readings', full)
+    assert picture_lives.PictureLife(p, run).read_later() == ['geometry', 'bands', 'filters', 'sharpness', 'edges']
+    for name in now.tables: assert (run/f'{name}.csv').read_bytes() == (now.run/f'{name}.csv').read_bytes(), name
+    assert run.state(deep=True).kind == 'done' and picture_lives.PictureLife(p, run).read_later() == []
+
+def test_without_kept_networks_there_is_nothing_to_read(tmp_path, bare, monkeypatch):
+    p, run = smoke(), Run(tmp_path/'run', smoke())
+    live(p, run)
+    monkeypatch.setattr(picture_lives, 'picture_readings', picture_readings)
+    with pytest.raises(InputError, match='kept no networks'): picture_lives.PictureLife(p, run).read_later()
+
+def test_every_reading_has_its_rows():
+    life = live(smoke('resnet18si_cifar10_basin'))
+    t = life.tables
+    assert set(t['bands'].stage) == {'pretrain', 'average', 'finetune'} and set(t['filters'].stage) == {'init', 'pretrain', 'average', 'finetune'}
+    assert set(t['edges'].pair) == {'low0-high0', 'low0-low1', 'low0-high1', 'high0-low1', 'high0-high1', 'low1-high1'}
+    assert select(t['sharpness'], metric='sharpness').value.gt(0).all()
+    counts = select(t['filters'], metric='filter_count').groupby(['stage', 'flr', 'swa_k', 'train_seed'], dropna=False).value.sum()
+    assert counts.nunique() == 1
+    acc = select(t['bands'], metric='without_acc', stage='pretrain', band='background')
+    assert acc.value.between(0, 100).all() and len(acc) == 2
+
+def test_names_of_points_are_columns():
+    assert columns_of('swa5') == dict(stage='average', swa_k=5)
+    assert columns_of('flr=0.0003@0.1') == dict(stage='finetune', flr=3e-4, band='level=0.1')
+
+@pytest.mark.parametrize('kw, words', [(dict(then_plr=1e-3), 'then_epochs'), (dict(ft_orders=0), 'ft_orders'), (dict(path_pictures=-1), 'path_pictures'),
+                                       (dict(level=-1.), 'level'), (dict(great_circle='perhaps'), 'great_circle')], ids=str)
+def test_bad_settings_are_one_clear_line(kw, words):
+    with pytest.raises(InputError, match=words) as e: smoke(**kw)
+    assert '\n' not in str(e.value)

@@ -618,6 +618,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'understanding_lrs/picture_readings.py'),
                                                     'understanding_lrs.picture_readings.columns_of': ( 'picture_readings.html#columns_of',
                                                                                                        'understanding_lrs/picture_readings.py'),
+                                                    'understanding_lrs.picture_readings.curved': ( 'picture_readings.html#curved',
+                                                                                                   'understanding_lrs/picture_readings.py'),
                                                     'understanding_lrs.picture_readings.ends': ( 'picture_readings.html#ends',
                                                                                                  'understanding_lrs/picture_readings.py'),
                                                     'understanding_lrs.picture_readings.gradient_norms': ( 'picture_readings.html#gradient_norms',

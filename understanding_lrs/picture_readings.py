@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GRAD_BATCHES', 'FILTER_BINS', 'CURVED', 'DIRECTIONS', 'columns_of', 'measured', 'ends', 'gradient_norms',
-           'read_norms', 'along', 'read_geometry', 'read_edges', 'banded', 'read_bands', 'read_filters',
+           'read_norms', 'along', 'read_geometry', 'read_edges', 'banded', 'read_bands', 'read_filters', 'curved',
            'read_sharpness', 'picture_readings']
 
 # %% ../nbs/15_picture_readings.ipynb #9695b46b
@@ -147,21 +147,25 @@ def read_filters(points:dict, life) -> pd.DataFrame:
         out.append(rows[rows.value > 0])
     return pd.concat(out, ignore_index=True)
 
-# %% ../nbs/15_picture_readings.ipynb #b8505ab5
+# %% ../nbs/15_picture_readings.ipynb #f0fcc018
 CURVED = 256     # pictures in one batch with its own statistics [choice]
-DIRECTIONS = 8   # of the average [choice]
+DIRECTIONS = 4   # of the average [choice]
+
+def curved(points:dict, life) -> dict: # name -> (K,) bool
+    "Whose curvature is read: networks at the level, where each first got there, and those of the lowest FLR at their end"
+    there = lambda n: torch.stack([v.isfinite().flatten(1).all(1) for v in points[n].state.values()]).all(0).cpu()
+    at, before = [n for n in points if '@' in n], [n for n in points if n.startswith('pretrain@')]
+    fresh = {n: there(n) & ~there(before[0]) if before and n not in before else there(n) for n in at}
+    return {f'flr={f!r}': there(f'flr={f!r}') for f in life.protocol.flrs[:1]} | {n: on for n,on in fresh.items() if on.any()}
 
 def read_sharpness(points:dict, life) -> pd.DataFrame:
     "Curvature of the training loss on the unit sphere [paper, Figure 26]"
     out, x, y = [], life.data.floats(life.data.x_train[:CURVED]), life.data.y_train[:CURVED]
-    flrs = [f'flr={f!r}' for f in life.protocol.flrs]
-    for name in [n for n in points if n in ('pretrain', *flrs[:1], *flrs[-1:]) or '@' in n]:
+    for name,wanted in curved(points, life).items():
         found = np.full((len(points[name]), 2), np.nan)
-        for k in range(len(points[name])):
+        for k in wanted.nonzero().flatten().tolist():
             net = lend(points[name], k).train()
-            params = [p for _,p in si_params(net)]
-            if not all(p.isfinite().all() for p in params): continue
-            try: found[k] = sharpness(lambda: F.cross_entropy(net(x), y), params, DIRECTIONS, tol=.05)
+            try: found[k] = sharpness(lambda: F.cross_entropy(net(x), y), [p for _,p in si_params(net)], DIRECTIONS, tol=.05)
             except ModuleNotFoundError: return warnings.warn("sharpness was not read: it needs scipy") or pd.DataFrame(columns=TIDY)
         for metric,v in zip(('sharpness', 'sharpness_average'), found.T): out.append(life.table(v, metric, **columns_of(name)))
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=TIDY)

@@ -382,19 +382,43 @@ def published(folder, made):
     (folder/'tables.json').write_text(json.dumps(dict(files=files)))
     return folder
 
+BARE = [f'C{i}' for i in range(1, 7)] # claims that need no more than metrics
 PAGES = {'images_pretrain': 'pretraining', 'images_finetune_swa': 'finetune_and_swa'}
 
 @pytest.mark.parametrize('page', PAGES)
 def test_pages_draw_what_is_there(root, tmp_path, page):
     space = run_page(root/'nbs/figures'/f'{page}.ipynb', data=str(published(tmp_path/'tables', tables())), out=str(tmp_path))
     assert (tmp_path/f'{STUDY.id}_{PAGES[page]}.svg').exists()
-    assert set(space['judged'].dropna(subset=['study']).verdict) == {'seen at laptop size'}
+    mine = space['judged'].dropna(subset=['study'])
+    assert set(mine[mine.claim.isin(BARE)].verdict) == {'seen at laptop size'}
 
 @pytest.mark.parametrize('page', PAGES)
 def test_pages_say_that_tables_are_missing(root, tmp_path, page, capsys):
     space = run_page(root/'nbs/figures'/f'{page}.ipynb', data=str(tmp_path), out=str(tmp_path))
     assert 'No tables of convnetsi32_cifar10, preset laptop, yet' in capsys.readouterr().out
     assert not list(tmp_path.iterdir()) and space['fig'] is None and set(space['judged'].verdict) == {'not yet run'}
+
+NEW_PAGES = dict(images_overview=('picture_overview',), images_geometry=('geometry',), images_bands=('bands', 'band_inputs'), images_sharpness=('sharpness',),
+                 images_boundary=('boundary',), images_two_stage=('two_stage',), images_filters=('filters', 'scratch'), images_basin=('edges',))
+
+def test_every_page_of_pictures_is_tested(root):
+    assert {p.stem for p in (root/'nbs/figures').glob('images_*.ipynb')} == {*PAGES, *NEW_PAGES}
+
+@pytest.mark.parametrize('page', NEW_PAGES)
+def test_pages_of_readings_draw_what_is_there(root, tmp_path, page, whole, appendix):
+    study, made_up = appendix.get({'filters': 'scratch'}.get(page[7:], page[7:]), (STUDY, whole))
+    space = run_page(root/'nbs/figures'/f'{page}.ipynb', study=study.id, preset='laptop' if study is STUDY else 'paper', data=str(published(tmp_path/'tables', made_up)), out=str(tmp_path))
+    assert {p.name for p in tmp_path.glob('*.svg')} == {f'{study.id}_{f}.svg' for f in NEW_PAGES[page]} and space['view'].study.id == study.id
+
+@pytest.mark.parametrize('page', NEW_PAGES)
+def test_pages_of_readings_say_that_tables_are_missing(root, tmp_path, page, capsys):
+    space = run_page(root/'nbs/figures'/f'{page}.ipynb', data=str(tmp_path), out=str(tmp_path))
+    assert f"No tables of {space['study']}, preset laptop, yet. First: ulrs sweep" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir()) and space['view'] is None and set(space['judged'].verdict) == {'not yet run'}
+
+def test_a_page_of_older_tables_goes_on(root, tmp_path, capsys):
+    run_page(root/'nbs/figures/images_bands.ipynb', data=str(published(tmp_path/'tables', tables())), out=str(tmp_path))
+    assert 'not drawn: figure bands: no rows of bands' in capsys.readouterr().out and not list(tmp_path.glob('*.svg'))
 
 def test_a_grid_is_known_without_its_pictures(monkeypatch):
     "drawing committed tables never looks for a data set"
@@ -416,4 +440,5 @@ def test_digits_from_training_to_figures(tmp_path):
     said = words(plots.pretraining(v))
     assert v.preset == 'smoke' and not v.missing and "scikit-learn's digits" in said and 'No values of the paper for this setup' in said
     judged = verdicts({('resnet18si_cifar10', 'smoke'): v.tables}).dropna(subset=['study'])
-    assert set(judged.claim) == {f'C{i}' for i in range(1, 7)} and set(judged.verdict) == {'not seen at laptop size'}
+    said = set(judged[judged.claim.isin(BARE)].verdict)
+    assert 'not seen at laptop size' in said and 'seen at laptop size' not in said and {*BARE, 'C7', 'C15', 'C18'} <= set(judged.claim)

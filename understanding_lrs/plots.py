@@ -13,7 +13,7 @@ __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'INK', 'FAINT', 'BLUE', 'ORANGE', '
            'stages', 'single_features', 'geometry', 'swarm', 'gaps_on', 'near_threshold', 'shares_on', 'dominance',
            'sparse', 'regimes', 'overview', 'bands_on', 'measured', 'bands', 'shared_key', 'band_inputs', 'filters',
            'sharpness', 'picture_overview', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture',
-           'one_plr', 'crossed', 'factorial', 'relevance', 'edges', 'write', 'draw']
+           'one_plr', 'crossed', 'factorial', 'relevance', 'edges', 'write', 'draw', 'on_page']
 
 # %% ../nbs/20_plots.ipynb #58222a21
 import io, json, re, textwrap, warnings
@@ -916,6 +916,14 @@ def _sharp(view, metric, level): # level: '' for end points -> rows: plr, seeds,
 
 SHARPNESS = dict(sharpness='largest eigenvalue', sharpness_average='mean curvature') # metric -> what it is
 
+def _log_ticks(axis, values):
+    "Plain numbers at powers of ten, or at 1, 2, 5 where there would be fewer than two"
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}' if 1e-3 <= v < 1e5 else rate(v)))
+    axis.set_minor_locator(NullLocator())
+    lo, hi = (min(values)/1.3, max(values)*1.3) if len(values) else (1, 1)
+    powers = range(int(np.floor(np.log10(lo))), int(np.ceil(np.log10(hi))) + 1)
+    if hi < 100*lo: axis.set_ticks([m*10.**p for p in powers for m in (1, 2, 5) if lo <= m*10.**p <= hi])
+
 def _cloud(ax, dots, norm):
     "One dot a network"
     for regime,look in (('3', dict(marker='v', color='#b5b5b5')), ('1', dict(marker='x', color=INK, lw=.9))):
@@ -924,15 +932,8 @@ def _cloud(ax, dots, norm):
     d = dots[dots.regime.str.startswith('2')]
     shown = ax.scatter(d.x, d.error, 13, c=d.plr, norm=norm, cmap='viridis', label='regime 2')
     ax.set_xscale('log')
-    ax.xaxis.set_major_formatter(DECADES)
-    x = dots.x[dots.x > 0]
-    if len(x) and x.max() < 30*x.min(): _few_ticks(ax, x.min(), x.max())
-    ax.xaxis.set_minor_locator(NullLocator())
+    _log_ticks(ax.xaxis, dots.x[dots.x > 0])
     return shown
-
-def _few_ticks(ax, lo, hi): # less than two powers of ten
-    powers = range(int(np.floor(np.log10(lo))), int(np.ceil(np.log10(hi))) + 1)
-    ax.set_xticks([m*10.**p for p in powers for m in (1, 2, 5) if lo/1.3 <= m*10.**p <= hi*1.3])
 
 @figure('sharpness', into=(PICTURE_FIGURES,))
 def sharpness(view):
@@ -953,8 +954,9 @@ def sharpness(view):
             if not i: ax.set_title(titles[l])
             ax.set_xlabel(f'{SHARPNESS[m]} (unit sphere)')
             if not j: ax.set_ylabel('test error, %')
-    bar = fig.colorbar(image, ax=axes, format=DECADES, label='PLR in regime 2', aspect=14*len(ms), fraction=.05)
-    bar.ax.yaxis.set_minor_locator(NullLocator())
+    if len(two): # there is something to colour
+        bar = fig.colorbar(image, ax=axes, format=DECADES, label='PLR in regime 2', aspect=14*len(ms), fraction=.05)
+        bar.ax.yaxis.set_minor_locator(NullLocator())
     regimes_seen = {r for d in found.values() for r in d.regime.str[:1]}
     looks = {'1': dict(marker='x', color=INK), '2': dict(marker='o', color=mpl.colormaps['viridis'](.5)), '3': dict(marker='v', color='#b5b5b5')}
     fig.legend(handles=[Line2D([], [], ls='', ms=4, label=f'regime {r}', **looks[r]) for r in sorted(regimes_seen)], loc='outside upper left', ncols=3)
@@ -1008,8 +1010,8 @@ def _times(ax, view):
     middle = rows.assign(value=rows.value.fillna(np.inf)).groupby('plr').value.median().replace(np.inf, np.nan).reindex(view.plrs)
     ax.plot(middle.index, middle, color=RED, lw=.9, label='median')
     ax.set(yscale='log', ylabel='epochs to convergence')
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
     every = np.concatenate([rows.value.dropna(), end.dropna()])
+    _log_ticks(ax.yaxis, every)
     ax.set_ylim(.7*every.min(), 1.6*every.max())
 
 @figure(into=())
@@ -1364,3 +1366,16 @@ def draw(
         except InputError as e: warnings.warn(f"not drawn: {e}", stacklevel=2)
         else: done.append(write(fig, out/f'{study_id}_{name}'))
     return done
+
+# %% ../nbs/20_plots.ipynb #3a1b0c18
+def on_page(
+    f,         # a figure
+    view:View|None, # None: there are no tables yet
+    stem:Path, # where it is written, without suffix
+) -> Picture|None:
+    "Draw and write a figure; without its tables nothing, and one line"
+    if view is None: return None
+    try: fig = f(view)
+    except InputError as e: return print(f'not drawn: {e}')
+    write(fig, stem)
+    return fig

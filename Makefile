@@ -12,12 +12,13 @@ READY = .venv/.ready
 SKIP = ^([_.]|experiments$$)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce images paper-synthetic test faults lab app readme publish clean
+.PHONY: help setup reproduce images appendix paper-synthetic test faults lab app readme publish clean
 
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
-	@echo 'make images      a small ConvNet on real pictures at laptop size (20 minutes); DATA=folder for your own'
+	@echo 'make images      a small ConvNet on real pictures at laptop size (25 minutes); DATA=folder for your own'
+	@echo 'make appendix    the studies around it: boundary, two-stage, basin, at laptop size (35 minutes); DATA as above'
 	@echo 'make paper-synthetic  everything that figures/data holds, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
@@ -46,6 +47,11 @@ reproduce: $(READY)
 images: $(READY)
 	$(BIN)/ulrs sweep convnetsi32_cifar10 --preset $(PRESET) $(if $(DATA),--set data=$(DATA))
 	$(BIN)/ulrs figures convnetsi32_cifar10 --preset $(PRESET)
+
+appendix: $(READY)
+	@set -e; for s in two_stage basin boundary; do \
+	  $(BIN)/ulrs sweep resnet18si_cifar10_$$s --preset $(PRESET) $(if $(DATA),--set data=$(DATA)); \
+	  $(BIN)/ulrs figures resnet18si_cifar10_$$s --preset $(PRESET); done
 
 paper-synthetic: $(READY)
 	@set -e; for sp in $(EVIDENCE); do $(BIN)/ulrs sweep $${sp%/*} --preset $${sp#*/}; done

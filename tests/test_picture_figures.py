@@ -260,12 +260,15 @@ def test_histograms_are_mean_counts(whole):
 def test_every_network_is_a_mark_at_its_sharpness(whole):
     v = whole_view(whole)
     found = plots._sharp(v, 'sharpness', 'level=0.1')
-    assert len(found) == 27 and set(found.regime) == {'1', '2A', '2B'} and len(plots._sharp(v, 'sharpness', '')) == 39
+    assert len(found) == 27 and set(found.regime) == {'1', '2A', '2B'} and len(plots._sharp(v, 'sharpness')) == 39
     row = found[(found.plr == 5e-3) & (found.train_seed == 2)].iloc[0]
     acc = whole['metrics'].query("band == 'level=0.1' and plr == 5e-3 and train_seed == 2").value.item()
     assert row.error == pytest.approx(100 - acc)
     ends = {k: x[x.band.isna()] if k in ('metrics', 'sharpness') else x for k,x in whole.items()}
     assert 'at training loss' not in words(plots.sharpness(plots.View(ends, STUDY, preset='laptop')))
+    tuned = whole['sharpness'].assign(stage='finetune', flr=1e-5) # fine-tuned ends only
+    said = words(plots.sharpness(plots.View(whole | dict(sharpness=tuned[tuned.band.isna()]), STUDY, preset='laptop')))
+    assert 'fine-tuned, FLR 1e-5' in said and 'after pre-training' not in said and 'at training loss' not in said
     negative = whole['sharpness'].assign(value=lambda d: d.value.where(d.plr < .1, -1.))
     assert '6 values of zero or less are not shown' in words(plots.sharpness(plots.View(whole | dict(sharpness=negative), STUDY, preset='laptop')))
 

@@ -904,11 +904,11 @@ def filters(view):
     return picture_print(fig, view, "Mean count over networks; std: of log10, mean over networks.", longer, words, bands=False, tints=False)
 
 # %% ../nbs/20_plots.ipynb #3a1b0c0a
-def _sharp(view, metric, level): # level: '' for end points -> rows: plr, seeds, x, error
+def _sharp(view, metric, level='', **columns): # level: '' for end points; columns: of which stage -> rows: plr, seeds, x, error
     "Sharpness beside test error, one row a network"
-    if level: acc = select(view.levels, stage='pretrain', metric='test_acc', band=level)
-    else: acc = view(stage='pretrain', metric='test_acc')
-    t = view('sharpness', stage='pretrain', metric=metric, band=level or None)
+    columns = columns or dict(stage='pretrain')
+    acc = select(view.levels, metric='test_acc', band=level, **columns) if level else view(metric='test_acc', **columns)
+    t = view('sharpness', metric=metric, band=level or None, **columns)
     if not len(t) or not len(acc): return pd.DataFrame(columns=['plr', 'x', 'error', 'regime'])
     both = [by_network(r.assign(what=''), 'plr').stack().rename(n) for n,r in (('x', t), ('acc', acc))]
     out = pd.concat(both, axis=1).dropna().reset_index()
@@ -939,8 +939,9 @@ def _cloud(ax, dots, norm):
 def sharpness(view):
     "Sharpness against test error, one dot a network"
     view, levels = own_setup(view), sorted(b for b in view.tables['sharpness'].band.dropna().unique() if str(b).startswith('level='))
-    titles = {l: f"at training loss {l.removeprefix('level=')}" for l in levels} | {'': 'end of pre-training'}
-    found = {(m, l): d for m in SHARPNESS for l in titles if len(d := _sharp(view, m, l))}
+    where = {f"at training loss {l.removeprefix('level=')}": dict(level=l) for l in levels}
+    where |= {title: columns for short,title,columns in stages(view) if short in ('PT', 'FT low')} # end points, where they were read
+    found = {(m, w): d for m in SHARPNESS for w,columns in where.items() if len(d := _sharp(view, m, **columns))}
     if not found: raise InputError("figure sharpness: no network has both sharpness and test accuracy")
     ms, ls = list(dict.fromkeys(m for m,_ in found)), list(dict.fromkeys(l for _,l in found))
     fig, axes = canvas(len(ms), len(ls), (TWO, .7 + 2*len(ms)), sharey='col', squeeze=False)
@@ -951,7 +952,7 @@ def sharpness(view):
             ax = axes[i, j]
             if (m, l) not in found: ax.set_axis_off(); continue
             image = _cloud(ax, found[m, l], norm)
-            if not i: ax.set_title(titles[l])
+            if not i: ax.set_title(l)
             ax.set_xlabel(f'{SHARPNESS[m]} (unit sphere)')
             if not j: ax.set_ylabel('test error, %')
     if len(two): # there is something to colour
@@ -963,7 +964,7 @@ def sharpness(view):
     lost = sum((d.x <= 0).sum() for d in found.values())
     below = f"{lost} values of zero or less are not shown." if lost else ''
     what = "Largest eigenvalue: of the Hessian of the training loss along the sphere of radius 1; mean curvature: over random directions along it."
-    level = f"Left: each network at the first epoch whose running training loss is below {levels[0].removeprefix('level=')} nats." if levels else ''
+    level = f"Left: each network at the first epoch whose running training loss is below {levels[0].removeprefix('level=')} nats. Colour and mark: PLR and its regime." if levels else ''
     return picture_print(fig, view, "One mark a network.", what, level, below, bands=False, tints=False)
 
 # %% ../nbs/20_plots.ipynb #3a1b0c0c

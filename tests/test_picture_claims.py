@@ -1,8 +1,10 @@
 """Verdicts on pictures follow from tables: constructed ones give each verdict of each claim; the 2A|2B line has a labelled fallback."""
+import json
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.claims import CLAIMS, MISSING, NOT, OPEN, PARTIAL, PICTURES, REPRODUCED, SINGLE, Grid, verdicts, worst
-from understanding_lrs.claims import c1, c2, c3, c4, c5, c6
+from understanding_lrs.claims import CLAIMS, EMPTY, JPEG, LACKING, MISSING, NOT, OPEN, PARTIAL, PICTURES, REPORTED, REPRODUCED, SINGLE
+from understanding_lrs.claims import Grid, Part, lacking, lines_of, main_of, spearman, verdicts, worst
+from understanding_lrs.claims import c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c15, c16, c17, c18, c20
 from understanding_lrs.plots import read_paper
 from understanding_lrs.regimes import AGREE, boundaries, regime_of
 from understanding_lrs.studies import STUDIES, Life, Preset
@@ -107,6 +109,215 @@ def test_other_quantities_do_not_count():
     more = pd.concat([m, m[m.metric == 'test_acc'].assign(band='mid', value=99.)], ignore_index=True)
     assert [vars(p) for p in c3(dict(metrics=more), STUDY)] == [vars(p) for p in c3(dict(metrics=m), STUDY)]
 
+# --- landscape, bands, filters, sharpness -----------------------------------------------------------------------------------------------------
+
+KNOWN = dict(pre=PRE, low=LOW[:-1] + [70], high=[75] + HIGH[1:-1] + [75], # regime 1 leaves its minimum, regime 3 recovers
+    angle=[1.5, .02, .02, .02, .13, .15, .17, .5, .8, 1.2, 1.5, 1.5, 1.5], train_barrier=[60, 0, 0, 0, 0, 0, 0, 3, 9, 40, 80, 80, 80],
+    test_barrier=[40, 0, 0, 0, 0, 0, 0, 2, 5, 30, 60, 60, 60], init=[.1]*13, spread=[.2]*10 + [.6]*3, spread_low=[.2]*10 + [.5]*3, spread_high=[.2]*13,
+    mid=[20]*4 + [25, 26, 25] + [22]*3 + [15]*3, tops=[10]*13,
+    sharp=[9, 8, 7, 6, 1, 2, 3, 4, 5, 6, 1, 1, 1], level_acc=[60, 62, 64, 66, 67, 65, 69, 64, 68, 66, 10, 10, 10]) # errors of regime 2 ignore sharpness
+
+def full(seeds=3, noise=.01, without=(), by_seed=None, data='digits', **change):
+    "Tables with all readings; `by_seed`: seed -> changes of `KNOWN` for that seed; `without`: tables to leave out"
+    rng, tables = np.random.default_rng(1), dict(geometry=[], filters=[], bands=[], sharpness=[], more=[])
+    ask = {s: KNOWN | change | (by_seed or {}).get(s, {}) for s in range(1, seeds + 1)}
+    base = made(seeds, noise, by_seed={s: {k: a[k] for k in ('pre', 'low', 'high')} for s,a in ask.items()})['metrics'].assign(data=data)
+    blank = dict(study=STUDY.id, data=data, flr=np.nan, swa_k=np.nan, data_seed=np.nan, readout_seed=np.nan, stage=None, pair=None, band=None, rank=np.nan)
+    ends = dict(pretrain=dict(stage='pretrain'), low=dict(stage='finetune', flr=FLRS[0]), high=dict(stage='finetune', flr=FLRS[1]))
+    for s,a in ask.items():
+        for i,p in enumerate(PLRS):
+            put = lambda table, value, **kw: tables[table].append(blank | dict(run=f'{p:g}', plr=p, train_seed=s, value=value + noise*rng.random()) | kw)
+            for m in ('angle', 'train_barrier', 'test_barrier'): put('geometry', a[m][i], metric=m, pair='low_high')
+            for name,where in dict(init=dict(stage='init'), spread=ends['pretrain'], spread_low=ends['low'], spread_high=ends['high']).items():
+                put('filters', a[name][i], metric='filter_log10_std', **where)
+            for where in (*ends.values(), dict(stage='average', swa_k=5)):
+                for band,name in dict(mid='mid', high='tops').items(): put('bands', a[name][i], metric='band_acc_raw', band=band, **where)
+            where = ends['pretrain'] if i < 8 else ends['low'] # the others get to the level when they are fine-tuned
+            put('sharpness', a['sharp'][i], metric='sharpness', band='level=0.1', **where)
+            put('more', a['level_acc'][i], metric='test_acc', band='level=0.1', **where)
+    metrics = pd.concat([base, pd.DataFrame(tables.pop('more'))], ignore_index=True)
+    return dict(metrics=metrics, **{n: pd.DataFrame(rows) for n,rows in tables.items() if n not in without})
+
+def swap(name, change): return {name: [change.get(i, v) for i,v in enumerate(KNOWN[name])]}
+ONE = lambda **kw: dict(by_seed={1: kw}) # one seed of three is another
+
+MORE = [
+    (c7, {}, REPRODUCED), (c7, swap('test_barrier', {5: 2}), NOT), (c7, swap('angle', {4: .3, 5: .2, 6: .1}), NOT), (c7, swap('angle', {6: 1.3}), NOT),
+    (c7, ONE(**swap('test_barrier', {5: 3})), OPEN), (c7, dict(without=['geometry']), MISSING),
+    (c8, {}, REPRODUCED), (c8, swap('angle', {0: .5}), NOT), (c8, swap('train_barrier', {0: 20}), NOT), (c8, dict(high=HIGH), NOT),
+    (c8, ONE(**swap('train_barrier', {0: 5})), OPEN), (c8, dict(without=['geometry']), LACKING),
+    (c9, {}, REPRODUCED), (c9, swap('angle', {7: 1.4}), NOT), (c9, ONE(**swap('angle', {7: 4.})), OPEN), (c9, dict(without=['geometry']), MISSING),
+    (c10, {}, REPRODUCED), (c10, dict(low=LOW[:-1] + [64]), NOT), (c10, dict(high=HIGH), NOT), (c10, swap('angle', {12: 1.3}), NOT),
+    (c10, swap('spread', {12: .25}), NOT), (c10, swap('spread_high', {12: .5}), NOT), (c10, swap('spread_high', {12: .1}), NOT),
+    (c10, ONE(low=LOW[:-1] + [50]), OPEN), (c10, dict(without=['filters']), LACKING), (c10, dict(without=['geometry', 'filters']), LACKING),
+    (c15, {}, REPRODUCED), (c15, swap('mid', {2: 40}), NOT), (c15, swap('mid', {10: 40}), NOT), (c15, swap('mid', {3: 25.5}), NOT), (c15, swap('tops', {3: 14}), NOT),
+    (c15, ONE(**swap('mid', {2: 33})), OPEN), (c15, dict(without=['bands']), MISSING),
+    (c16, dict(high=LOW[:7] + [77, 75, 74] + [70]*3), REPRODUCED), (c16, swap('test_barrier', {5: 2}), NOT), (c16, dict(without=['geometry']), LACKING),
+    (c16, ONE(**swap('test_barrier', {5: 3})), OPEN),
+    (c17, {}, REPRODUCED), (c17, swap('tops', {3: 14}), NOT), (c17, dict(without=['bands']), LACKING), (c17, ONE(**swap('mid', {2: 33})), OPEN),
+    (c18, {}, REPRODUCED), (c18, dict(sharp=KNOWN['sharp'][:4] + [3, 5, 1, 6, 2, 4] + [1]*3), NOT), (c18, dict(sharp=[6, 7, 8, 9] + KNOWN['sharp'][4:]), NOT),
+    (c18, ONE(sharp=[1, 30, 2, 60] + KNOWN['sharp'][4:]), OPEN), (c18, dict(without=['sharpness']), MISSING),
+    *((c, dict(seeds=1), SINGLE) for c in (c7, c8, c9, c10, c15, c16, c17, c18))]
+
+@pytest.mark.parametrize('claim, change, want', MORE, ids=lambda v: getattr(v, '__name__', None))
+def test_each_verdict_of_a_reading(claim, change, want): assert worst(claim(full(**change), STUDY)) == want
+
+def test_every_reading_has_every_verdict():
+    for c in (c7, c8, c9, c10, c15, c16, c17, c18): assert {REPRODUCED, NOT, OPEN, SINGLE} <= {w for d,_,w in MORE if d is c}, c.__name__
+
+def test_the_values_of_readings():
+    near = lambda parts, *values: [p.value for p in parts] == pytest.approx(values, abs=.1)
+    t = full()
+    assert near(c7(t, STUDY), 0, 0, .17, 1) and near(c8(t, STUDY), 1.5, 60, 15) and near(c9(t, STUDY), 1, 1)
+    assert near(c10(t, STUDY), 10, 0, 1.5, 6, 1, 10, 0) and near(c15(t, STUDY)[:3], 1, 6, 0)
+    two, one = c18(t, STUDY)
+    assert abs(two.value) < .5 and one.value == pytest.approx(1) and '24 networks in pre-training, 15 in fine-tuning' in two.what
+
+def test_what_only_reports_does_not_decide():
+    parts = c10(full(low=[65] + LOW[1:-1] + [70]), STUDY) # scratch of the same budget is better than eight points below
+    assert [p.verdict for p in parts if not p.decides] == [REPORTED]*2 and parts[-2].value == pytest.approx(5, abs=.1) and worst(parts) == REPRODUCED
+    assert [p.decides for p in c15(full(), STUDY)] == [True]*3 + [False]*3
+
+def test_a_grid_without_such_rates_says_so(study):
+    few = {n: t[t.plr >= 2e-5] for n,t in full().items()}
+    parts = c8(few, STUDY)
+    assert worst(parts) == OPEN and all(np.isnan(p.value) and 'none in this grid' in p.what for p in parts)
+    for preset in ('laptop', 'short'):
+        table = verdicts({(study, preset): few | runs()})
+        assert set(table[table.claim == 'C8'].verdict) == {EMPTY}
+    scratch = c10(few, STUDY)
+    assert 'not in this grid' in scratch[0].what and scratch[0].verdict == OPEN and len([p for p in scratch if not p.decides]) == 1
+
+def test_practical_networks_need_no_regime_3():
+    short = {n: t[t.plr < 1.5e-2] for n,t in full().items()}
+    assert worst(c16(short, STUDY)) == OPEN and worst(c17(short, STUDY)) == REPRODUCED
+
+def test_ties_do_not_pass_where_the_claim_says_beyond():
+    assert spearman(np.arange(5.), np.array([1, 0, 2, 3, 4.])) == pytest.approx(.9)
+    assert Part('', .9, .9, .9, '>', .9, 3, 3).verdict == NOT and Part('', .9, .9, .9, '>=', .9, 3, 3).verdict == REPRODUCED
+    assert np.isnan(spearman(np.arange(2.), np.arange(2.)))
+
+@pytest.mark.parametrize('change', [{}, swap('tops', {3: 14}), ONE(**swap('mid', {2: 33}))])
+def test_jpeg_caps_what_is_about_frequencies(study, change):
+    of = lambda data: verdicts({(study, 'short'): full(data=data, **change) | runs()}).dropna(subset=['study']).groupby('claim').verdict.first()
+    jpeg, plain = of('cifar10-jpeg'), of('cifar10')
+    assert jpeg['C15'] == JPEG == jpeg['C16'] and JPEG not in set(plain) and (jpeg.drop(['C15', 'C16']) == plain.drop(['C15', 'C16'])).all()
+    one = verdicts({(study, 'short'): full(data='cifar10-jpeg', seeds=1) | runs()}).dropna(subset=['study'])
+    assert set(one[one.claim == 'C15'].verdict) == {SINGLE} # a single run is said before its pictures are
+
+def test_old_tables_wait(study):
+    table = verdicts({(study, 'short'): made() | runs()}).set_index('claim')
+    for claim in ('C7', 'C9', 'C15', 'C18'): assert table.loc[claim].verdict == MISSING and table.loc[claim].statistic
+    assert set(table.loc['C10'].verdict) <= {NOT, LACKING} and table.loc['C17'].verdict == MISSING
+
+def test_the_table_shows_what_decides(study):
+    table = verdicts({(study, 'short'): full() | runs()}).dropna(subset=['study'])
+    only = table[~table.decides.astype(bool)]
+    assert set(only.part) == {REPORTED} and set(only.claim) == {'C10', 'C15'} and set(table[table.claim == 'C15'].verdict) == {REPRODUCED}
+
+# --- studies beside the main one --------------------------------------------------------------------------------------------------------------
+
+MADE_SETTINGS = dict(arch='convnet', width=8, size=16, n_train=2000, data='digits')
+EDGE = (1e-4, 1.5e-4, 2e-4, 2.5e-4, 2.6e-4, 3e-4) # the main grid has 1e-4, 2e-4, 5e-4
+
+def boundary(took, acc=70., seeds=3, budget=3000, jitter=0): # took: epochs at each rate, NaN: never; or {seed: epochs}
+    rows = []
+    for s in range(1, seeds + 1):
+        for i,p in enumerate(EDGE):
+            row = dict(run=f'{p:g}', study='b', data='digits', plr=p, flr=np.nan, swa_k=np.nan, train_seed=s, stage='pretrain')
+            t = (took[s] if isinstance(took, dict) else took)[i]
+            values = dict(convergence_epoch=t, test_acc_converged=np.nan if np.isnan(t) else acc + .1*s, test_acc=acc, train_loss=.005)
+            rows += [row | dict(metric=m, value=v) for m,v in values.items()]
+    ledger = pd.DataFrame(dict(run=[f'{p:g}' for p in EDGE], plr=EDGE, settings=json.dumps(MADE_SETTINGS | dict(epochs=budget))))
+    return dict(metrics=pd.DataFrame(rows).assign(data_seed=np.nan, readout_seed=np.nan, pair=None, band=None, rank=np.nan), runs=ledger)
+
+nan, FAST = np.nan, (50, 60, 80, 95, 1500, 2500)
+def main(tables): return dict(id=STUDY.id, plrs=(1e-4, 2e-4, 5e-4), epochs=100, tables=tables)
+
+@pytest.mark.parametrize('took, kw, here, want', [
+    (FAST, {}, {}, REPRODUCED), ((50, 60, 80, 95, 300, 400), {}, {}, NOT), (FAST, dict(acc=85.), {}, NOT),
+    ({1: FAST, 2: FAST, 3: (50, 60, 80, 95, 90, 90)}, {}, {}, OPEN), ((50, 60, 80, 95, nan, nan), dict(budget=300), {}, OPEN), # a bound too low to tell
+    ((50, 60, 80, 95, nan, nan), {}, {}, REPRODUCED), ((50, 60, 80) + (nan,)*3, {}, {}, REPRODUCED), (FAST, {}, None, LACKING),
+    (FAST, dict(seeds=1), {}, SINGLE), (FAST, {}, dict(seeds=1), SINGLE), ((nan,)*6, {}, {}, OPEN)])
+def test_c11(took, kw, here, want, study):
+    assert worst(c11(boundary(took, **kw), STUDY, main(None if here is None else full(**here)))) == want
+
+def test_c11_takes_its_rates_from_the_main_grid(study):
+    time, below = c11(boundary(FAST), STUDY, main(full()))
+    assert time.what.startswith('epochs to convergence at 2.6e-4 over those at 2e-4') # 2.5e-4 converges too, and is no rate of the main grid
+    assert time.value == pytest.approx(1500/80) and below.value == pytest.approx(80 - 70.2, abs=.1)
+    time, _ = c11(boundary((50, 60, 80, 95, nan, 2500)), STUDY, main(full()))
+    assert 'at least: 3 did not converge in 3000 epochs' in time.what and time.value == pytest.approx(3000/80) and time.hi == np.inf
+
+def test_c11_on_the_rates_of_the_paper(study):
+    t, (old, new) = boundary(FAST), (EDGE, (2e-4, 2.5e-4, 3e-4, 3.5e-4, 3.9e-4, 4e-4))
+    t['metrics'] = t['metrics'].assign(plr=t['metrics'].plr.map(dict(zip(old, new))))
+    time, _ = c11(t, STUDY, main(None) | dict(plrs=(2e-4, 3e-4, 5e-4)))
+    assert 'at 3.9e-4 over those at 3e-4' in time.what
+
+def test_the_main_study_of_a_study_beside_it(study, monkeypatch):
+    monkeypatch.setitem(STUDIES, STUDY.id, replace(STUDY, settings=MADE_SETTINGS | dict(epochs=100)))
+    beside, tables = replace(STUDY, id='resnet18si_cifar10_boundary'), boundary(FAST)
+    assert main_of(tables, beside, 'short', {})['tables'] is None and main_of(tables, beside, 'short', {})['epochs'] == 100
+    same = {(STUDY.id, 'short'): full()}
+    assert main_of(tables, beside, 'short', same) | dict(tables=0) == dict(id=STUDY.id, plrs=PLRS, epochs=100, tables=0)
+    assert main_of(tables, beside, 'short', same)['tables'] is not None
+    assert main_of(tables, beside, 'short', {(STUDY.id, 'short'): full(data='other')})['tables'] is None # other pictures
+    assert main_of(tables, beside, 'wide', same) is None and worst(c11(tables, beside, None)) == MISSING
+
+def two_stage(two=(80, 80), inner=(80, 80.2), high=(70, 74), equal=(81, 81), seeds=3, by_seed=None):
+    "Accuracies after the low and the high FLR"
+    rows, kinds = [], {('two', 1e-2, 1e-3): two, ('inner', 1e-3, 0.): inner, ('high', 1e-2, 0.): high, ('equal', 1e-3, 1e-3): equal}
+    for s in range(1, seeds + 1):
+        for (name, plr, _),values in kinds.items():
+            values = (by_seed or {}).get((s, name), values)
+            row = dict(run=name, study='t', data='digits', plr=plr, flr=np.nan, swa_k=np.nan, train_seed=s, stage='pretrain', metric='test_acc', value=50.)
+            if values is not None: rows += [row, *(row | dict(stage='finetune', flr=f, value=v + .01*s) for f,v in zip(FLRS, values))]
+    runs = pd.DataFrame([dict(run=n, plr=p, settings=json.dumps(dict(then_plr=t))) for n,p,t in kinds])
+    return dict(metrics=pd.DataFrame(rows).assign(data_seed=np.nan, readout_seed=np.nan, pair=None, band=None, rank=np.nan), runs=runs)
+
+@pytest.mark.parametrize('change, want', [({}, REPRODUCED), (dict(two=(78, 80)), NOT), (dict(high=(70, 77)), NOT), (dict(inner=(80, 82)), NOT),
+    (dict(by_seed={(1, 'two'): (76, 80)}), OPEN), (dict(seeds=1), SINGLE), (dict(two=None), MISSING), (dict(high=None), LACKING), (dict(equal=(90, 90)), REPRODUCED),
+    (dict(equal=None), REPRODUCED)])
+def test_c12(change, want): assert worst(c12(two_stage(**change), STUDY)) == want
+
+def test_c12_tells_the_runs_of_one_rate_apart():
+    parts = c12(two_stage(), STUDY)
+    assert [p.value for p in parts] == pytest.approx([0, 10, .2, 6, 1, 1]) and [p.decides for p in parts] == [True]*4 + [False]*2
+    assert parts[0].what.startswith('1e-2 -> 1e-3 -> FLR 1e-5 minus 1e-3 -> FLR 1e-5') and (parts[0].n, parts[0].seeds) == (3, 3)
+
+def basin(inside=.2, outside=8., rise=.1, seeds=3, tables=('edges',)):
+    t = full(seeds)
+    loss = t['metrics'].metric == 'train_loss'
+    more = t['metrics'][loss].assign(band='level=0.1', value=9.) # other rows of the same metric
+    kind, edges = dict(zip(PLRS, REGIME)), []
+    for (p, s),row in t['geometry'].drop_duplicates(['plr', 'train_seed']).set_index(['plr', 'train_seed']).iterrows():
+        worst_pair = dict.get({'2A': inside, '2B': outside}, kind[p], 0.)
+        for pair,part in (('low0-low1', .5), ('low0-high0', 1.)):
+            edges += [dict(row, plr=p, train_seed=s, pair=pair, metric='train_barrier', value=part*worst_pair),
+                      dict(row, plr=p, train_seed=s, pair=pair, metric='train_loss_rise', value=part*rise/100*.5)]
+    return t | dict(metrics=pd.concat([t['metrics'], more], ignore_index=True)) | ({'edges': pd.DataFrame(edges)} if tables else {})
+
+@pytest.mark.parametrize('change, want', [({}, REPRODUCED), (dict(inside=4.), NOT), (dict(outside=.4), NOT), (dict(rise=30), NOT), (dict(seeds=1), SINGLE),
+                                          (dict(tables=()), MISSING)])
+def test_c20_on_pictures(change, want): assert worst(c20(basin(**change), STUDY)) == want
+
+def test_which_tables_judge_c20_and_the_others(monkeypatch):
+    "the basin study judges C20 and nothing else"
+    monkeypatch.setitem(STUDIES, 'resnet18si_cifar10_basin', replace(STUDY, id='resnet18si_cifar10_basin'))
+    table = verdicts({('resnet18si_cifar10_basin', 'short'): basin() | runs()})
+    assert set(table.dropna(subset=['study']).claim) == {'C20'} and set(table[table.claim == 'C20'].verdict) == {REPRODUCED}
+
+def test_folders_of_unknown_studies_are_left_alone():
+    assert set(verdicts({('nobody_knows', 'paper'): {}, ('resnet18_practical_cifar10', 'paper'): {}}).verdict) == {MISSING}
+
+def test_lines_and_misses(study, monkeypatch):
+    monkeypatch.setitem(STUDIES, STUDY.id, replace(STUDY, lines=(1e-4, 1e-3, 5e-2)))
+    table = lines_of({(study, p): full() | runs() | dict(runs=pd.DataFrame(dict(run=[f'{p:g}' for p in PLRS], settings='{}'))) for p in ('short', 'laptop')})
+    short, laptop = (table[table.preset == p].set_index('line') for p in ('short', 'laptop'))
+    assert short.miss.to_dict() == dict(lr_12=0, lr_2ab=0, lr_23=-1) and laptop.miss.isna().all()
+    assert short['where'].to_dict() == dict(lr_12='between 1e-4 and 2e-4', lr_2ab='between 1e-3 and 2e-3', lr_23='between 1e-2 and 2e-2')
+
 @pytest.fixture
 def study(monkeypatch):
     monkeypatch.setitem(STUDIES, STUDY.id, STUDY)
@@ -190,6 +401,21 @@ def test_the_authors_lines_from_the_authors_values(root):
     b = boundaries(paper_tables(root)['metrics'], 10.)
     assert (b['lr_12'].line, b['lr_2ab'].line, b['lr_23'].line) == (3e-4, 1.4e-3, 2e-2)
     assert np.isnan(b['lr_2ab'].ci).all() # one run a rate
+
+def test_barriers_of_the_paper_draw_the_inner_line_two_rates_further(root):
+    "the rule goes by barriers where there are some: one miss, listed in the room of regimes"
+    g = read_paper(root)['resnet18si_cifar10_geometry'].query("series == 'low_high'")
+    names = dict(angle_rad='angle', train_barrier_pct='train_barrier', test_barrier_pct='test_barrier')
+    tables = paper_tables(root)
+    geometry = g.assign(metric=g.panel.map(names), pair='low_high', train_seed=2000, data_seed=np.nan, readout_seed=np.nan)
+    tables = dict(tables, geometry=geometry)
+    b = Grid(tables, STUDY).bounds
+    assert (b['lr_12'].line, b['lr_2ab'].line, b['lr_23'].line) == (3e-4, 3e-3, 2e-2)
+    good = lambda p: p.value > p.threshold if p.sense[0] == '>' else p.value < p.threshold
+    assert [good(p) for p in c7(tables, STUDY)] == [True]*4 and [good(p) for p in c8(tables, STUDY)] == [True]*3
+    angle, barrier = c9(tables, STUDY)
+    assert not good(barrier) and barrier.value == pytest.approx(.8) and good(angle) # 8.6 pp at 7e-3, 7.6 at 1e-2, of four rates
+    assert [good(p) for p in c10(tables, STUDY) if p.run and p.decides] == [True]*3 and worst(c7(tables, STUDY)) == SINGLE
 
 def test_the_authors_values_meet_the_thresholds_but_one_run_is_no_verdict(root):
     tables = paper_tables(root)

@@ -207,7 +207,7 @@ def test_bands_are_the_means_of_the_table(whole):
     for i,where in enumerate((dict(stage='pretrain'), dict(stage='average', swa_k=5), dict(stage='finetune', flr=1e-5), dict(stage='finetune', flr=1e-4))):
         for band in plots.BANDS:
             line, = lines(axes[i], band)
-            want = v('bands', metric='band_acc_raw', band=band, **where).groupby('plr').value.mean()
+            want = v('bands', metric='band_acc_band', band=band, **where).groupby('plr').value.mean()
             assert np.allclose(line.get_ydata(), want), (where, band)
     assert len({m for _,m in plots.BANDS.values()}) == len({c for c,_ in plots.BANDS.values()}) == 4 # told apart by colour and by mark
     _, removed, moved = plots.band_inputs(v).axes
@@ -216,11 +216,11 @@ def test_bands_are_the_means_of_the_table(whole):
 
 def test_bands_of_some_stages_only(whole):
     rows = whole['bands']
-    part = whole | dict(bands=rows[(rows.stage == 'pretrain') & (rows.metric == 'band_acc_raw') & ~rows.band.str.contains('=')])
+    part = whole | dict(bands=rows[(rows.stage == 'pretrain') & (rows.metric == 'band_acc_band') & ~rows.band.str.contains('=')])
     v = plots.View(part, STUDY, preset='laptop')
     assert len(lines(plots.bands(v).axes[0], 'mid')) == 1 and 'after pre-training' in words(plots.picture_overview(v))
     assert isinstance(plots.band_inputs(v), matplotlib.figure.Figure)
-    with pytest.raises(InputError, match='no rows of band_acc_raw in the table bands'):
+    with pytest.raises(InputError, match='no rows of band_acc_band in the table bands'):
         plots.bands(plots.View(whole | dict(bands=rows[rows.metric == 'without_acc']), STUDY, preset='laptop'))
 
 def test_the_sides_of_the_bands_are_said(whole):

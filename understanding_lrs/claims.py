@@ -25,11 +25,11 @@ from .runs import read_published
 from .seeds import stream
 from .studies import GRID, STUDIES, by_setting, select
 
-# %% ../nbs/19_claims.ipynb #edd66cfe
+# %% ../nbs/19_claims.ipynb #1d0c913a
 REPRODUCED, NOT, OPEN, SINGLE, MISSING = 'reproduced', 'not reproduced', 'inconclusive', 'single run, no verdict', 'not yet run'
 PARTIAL, LACKING = 'partial grid, no verdict', 'some parts not yet run, no verdict'
 EMPTY, JPEG, REPORTED = 'inconclusive, no such rates in the grid', 'inconclusive (JPEG)', 'reported only'
-SMALL = 'smoke', 'laptop', 'laptop_4000' # presets that illustrate
+SMALL = 'smoke', 'laptop' # presets that illustrate
 
 @dataclass(frozen=True)
 class Part:
@@ -449,11 +449,11 @@ def c12(tables, study):
     equal = [compared(f, end(inner, inner, f), f'{rate(inner)} -> {rate(inner)} (same budget)', '<=', .5, decides=False) for f in ends]
     return parts + [p for p in equal if p.run]
 
-# %% ../nbs/19_claims.ipynb #5b6eac7d
+# %% ../nbs/19_claims.ipynb #70d7a77d
 def c15(tables, study):
     g, bands = Grid(tables, study), tables.get('bands', ())
     if not len(bands) or not g.flrs: return [lacking('accuracies on bands of frequencies')]
-    acc = lambda band, **where: g.at(select(bands, metric='band_acc_raw', band=band, **where))
+    acc = lambda band, **where: g.at(select(bands, metric='band_acc_band', band=band, **where))
     one, inner = g.bounds['lr_12'].lo, g.bounds['lr_2ab'].lo if 'lr_2ab' in g.bounds else None
     window = (g.plrs >= .999*one) & (g.plrs <= 3.003*inner) if one and inner else np.zeros(len(g.plrs), bool)
     unknown = not window.any()
@@ -609,7 +609,7 @@ def lines_of(
     rows = []
     for (name, preset),tables in published.items():
         study, full = STUDIES.get(name), preset not in SMALL
-        if study is None or preset == 'factorial': continue
+        if study is None or preset == 'factorial' or name.startswith(f'{MAIN}_'): continue # studies beside the main one have a few rates only
         drawn = dict(zip(('lr_12', 'lr_2ab', 'lr_23'), study.lines))
         for setting,t in by_setting(tables).items():
             bounds, plrs = bounds_of(t, study), np.sort(t['metrics'].plr.unique())

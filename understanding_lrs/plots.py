@@ -770,17 +770,17 @@ def overview(view):
                        f"after pre-training; a feature is dominant when at least {DOMINANT:g} pp ahead of the second. "
                        "Barriers: median and quartiles.", REGIMES)
 
-# %% ../nbs/20_plots.ipynb #3a1b0c02
+# %% ../nbs/20_plots.ipynb #a56521e2
 BANDS = dict(background=(BLUE, 'o'), low=(GREEN, 's'), mid=(ORANGE, '^'), high=(RED, 'v')) # colours as in the paper [figure], told apart by marks too
 BORDERS = dict(zip(BANDS, ('band=0', 'band=1-8', 'band=9-24', 'band=25-32'))) # the authors' names
 
-def bands_on(ax, view, columns, names=tuple(BANDS), metric='band_acc_raw'): # columns: whose accuracies
+def bands_on(ax, view, columns, names=tuple(BANDS), metric='band_acc_band'): # columns: whose accuracies
     "Accuracy on pictures that keep one band, a curve a band, and guessing"
     ax.axhline(view.study.chance, color=FAINT, lw=.7, ls=(0, (4, 2)), zorder=1, label='guessing')
     for band in names:
         color, m = BANDS[band]
         curve(ax, view, view('bands', metric=metric, band=band, **columns), color, band, marker=m)
-        if metric == 'band_acc_raw': authors(ax, view, color, _panel_of(columns, view, 'band_acc'), BORDERS[band])
+        if metric == 'band_acc_band': authors(ax, view, color, _panel_of(columns, view, 'band_acc'), BORDERS[band])
     ax.set_ylim(0, None)
 
 def _borders(view): # -> words, '' where the size of the pictures is not known
@@ -803,7 +803,7 @@ def _legend_below(ax, view, ncols, **kw):
 @figure('bands', into=(PICTURE_FIGURES,))
 def bands(view):
     "Accuracy on single frequency bands after every stage"
-    view, parts = own_setup(view), measured(view, 'bands', 'band_acc_raw')
+    view, parts = own_setup(view), measured(view, 'bands', 'band_acc_band')
     rows, cols = -(-len(parts)//2), min(2, len(parts))
     fig, axes = canvas(rows, cols, (TWO, 1.1 + 1.65*rows), sharex=True, sharey=True, squeeze=False)
     for i,(ax,(_,title,columns)) in enumerate(zip(axes.flat, parts)):
@@ -823,7 +823,7 @@ def shared_key(fig, ax, ncols=6):
     if marks: handles.append(Line2D([], [], **MARK, mec=FAINT, label=PAPER))
     fig.legend(handles=handles, loc='outside upper left', ncols=ncols)
 
-# %% ../nbs/20_plots.ipynb #3a1b0c06
+# %% ../nbs/20_plots.ipynb #eec8c131
 INPUT_NAMES = dict(raw='not normalised', std='divided by std', band="divided by the band's std") # of the filtered picture [paper's code: raw]
 
 def _limits_on(ax, view, columns): # -> the band whose borders vary
@@ -840,7 +840,7 @@ def _limits_on(ax, view, columns): # -> the band whose borders vary
 @figure('bands', into=(PICTURE_FIGURES,))
 def band_inputs(view):
     "How accuracy on a band depends on the input convention and on the borders, and what a picture without the band gives"
-    view, parts = own_setup(view), measured(view, 'bands', 'band_acc_raw')
+    view, parts = own_setup(view), measured(view, 'bands', 'band_acc_band')
     short, title, columns = next((s for s in parts if s[0] == 'FT low'), parts[0])
     fig, axes = canvas(1, 3, (TWO, 3.3))
     for (metric,label),color,m in zip(INPUT_NAMES.items(), (ORANGE, BLUE, INK), ('^', 'o', 'x')):
@@ -967,7 +967,7 @@ def sharpness(view):
     level = f"Left: each network at the first epoch whose running training loss is below {levels[0].removeprefix('level=')} nats. Colour and mark: PLR and its regime." if levels else ''
     return picture_print(fig, view, "One mark a network.", what, level, below, bands=False, tints=False)
 
-# %% ../nbs/20_plots.ipynb #3a1b0c0c
+# %% ../nbs/20_plots.ipynb #4dae8654
 def _accuracy_marks(ax, view):
     "The authors' values of the four accuracies"
     flrs = {s: c['flr'] for s,_,c in stages(view) if 'flr' in c}
@@ -979,7 +979,7 @@ def _accuracy_marks(ax, view):
 @figure('bands', 'geometry', into=(PICTURE_FIGURES,))
 def picture_overview(view):
     "Accuracy, angle, barrier and frequency bands of a study over one axis"
-    view, parts = own_setup(view), measured(view, 'bands', 'band_acc_raw')
+    view, parts = own_setup(view), measured(view, 'bands', 'band_acc_band')
     _, title, columns = next((s for s in parts if s[0] == 'FT low'), parts[0])
     fig, axes = canvas(4, 1, (TWO, 6.9), height_ratios=[1.5, 1, 1.1, 1.35], sharex=True)
     _accuracies(axes[0], view)

@@ -131,12 +131,15 @@ def full(seeds=3, noise=.01, without=(), by_seed=None, data='digits', **change):
             for name,where in dict(init=dict(stage='init'), spread=ends['pretrain'], spread_low=ends['low'], spread_high=ends['high']).items():
                 put('filters', a[name][i], metric='filter_log10_std', **where)
             for where in (*ends.values(), dict(stage='average', swa_k=5)):
-                for band,name in dict(mid='mid', high='tops').items(): put('bands', a[name][i], metric='band_acc_raw', band=band, **where)
+                for band,name in dict(mid='mid', high='tops').items(): put_both(put, a[name][i], band, where)
             where = ends['pretrain'] if i < 8 else ends['low'] # the others get to the level when they are fine-tuned
             put('sharpness', a['sharp'][i], metric='sharpness', band='level=0.1', **where)
             put('more', a['level_acc'][i], metric='test_acc', band='level=0.1', **where)
     metrics = pd.concat([base, pd.DataFrame(tables.pop('more'))], ignore_index=True)
     return dict(metrics=metrics, **{n: pd.DataFrame(rows) for n,rows in tables.items() if n not in without})
+
+def put_both(put, value, band, where): # the convention that is judged, and the raw one, where nothing is to be seen
+    for how,v in dict(band=value, raw=12.).items(): put('bands', v, metric=f'band_acc_{how}', band=band, **where)
 
 def swap(name, change): return {name: [change.get(i, v) for i,v in enumerate(KNOWN[name])]}
 ONE = lambda **kw: dict(by_seed={1: kw}) # one seed of three is another
@@ -167,7 +170,7 @@ def test_every_reading_has_every_verdict():
 
 def test_the_values_of_readings():
     near = lambda parts, *values: [p.value for p in parts] == pytest.approx(values, abs=.1)
-    t = full()
+    t = full(noise=1e-4)
     assert near(c7(t, STUDY), 0, 0, .17, 1) and near(c8(t, STUDY), 1.5, 60, 15) and near(c9(t, STUDY), 1, 1)
     assert near(c10(t, STUDY), 10, 0, 1.5, 6, 1, 10, 0) and near(c15(t, STUDY)[:3], 1, 6, 0)
     two, one = c18(t, STUDY)
@@ -176,7 +179,9 @@ def test_the_values_of_readings():
 def test_what_only_reports_does_not_decide():
     parts = c10(full(low=[65] + LOW[1:-1] + [70]), STUDY) # scratch of the same budget is better than eight points below
     assert [p.verdict for p in parts if not p.decides] == [REPORTED]*2 and parts[-2].value == pytest.approx(5, abs=.1) and worst(parts) == REPRODUCED
-    assert [p.decides for p in c15(full(), STUDY)] == [True]*3 + [False]*3
+    assert [p.decides for p in c15(full(), STUDY)] == [True]*3 + [False]*4
+    raw = c15(full(), STUDY)[-1]
+    assert 'raw pictures' in raw.what and raw.value == pytest.approx(0, abs=.1)
 
 def test_a_grid_without_such_rates_says_so(study):
     few = {n: t[t.plr >= 2e-5] for n,t in full().items()}
@@ -308,6 +313,15 @@ def test_which_tables_judge_c20_and_the_others(monkeypatch):
     table = verdicts({('resnet18si_cifar10_basin', 'short'): basin() | runs()})
     assert set(table.dropna(subset=['study']).claim) == {'C20'} and set(table[table.claim == 'C20'].verdict) == {REPRODUCED}
 
+def test_a_variant_that_was_not_run_is_a_partial_grid(monkeypatch):
+    "two settings a rate: each is a run"
+    two = replace(STUDY, id='resnet18si_cifar10_two_stage', presets=dict(short=Preset('made up', (1e-2, 1e-3), FLRS, (), (), (1, 2, 3), 1, variants=({}, dict(then_plr=1e-3)))))
+    monkeypatch.setitem(STUDIES, two.id, two)
+    t = two_stage()
+    of = lambda tables: set(verdicts({(two.id, 'short'): tables}).set_index('claim').loc[['C12']].verdict)
+    assert of(t) == {REPRODUCED}
+    assert of({n: v[v.run != 'equal'] for n,v in t.items()}) == {PARTIAL}
+
 def test_folders_of_unknown_studies_are_left_alone():
     assert set(verdicts({('nobody_knows', 'paper'): {}, ('resnet18_practical_cifar10', 'paper'): {}}).verdict) == {MISSING}
 
@@ -412,7 +426,8 @@ def test_barriers_of_the_paper_draw_the_inner_line_two_rates_further(root):
     b = Grid(tables, STUDY).bounds
     assert (b['lr_12'].line, b['lr_2ab'].line, b['lr_23'].line) == (3e-4, 3e-3, 2e-2)
     good = lambda p: p.value > p.threshold if p.sense[0] == '>' else p.value < p.threshold
-    assert [good(p) for p in c7(tables, STUDY)] == [True]*4 and [good(p) for p in c8(tables, STUDY)] == [True]*3
+    assert [good(p) for p in c7(tables, STUDY)] == [True]*4 and [good(p) for p in c8(tables, STUDY)] == [True, True, False]
+    assert c8(tables, STUDY)[2].value == pytest.approx(9.9, abs=.05) # at 3e-5, the last of four rates; 17.6 at 1e-5
     angle, barrier = c9(tables, STUDY)
     assert not good(barrier) and barrier.value == pytest.approx(.8) and good(angle) # 8.6 pp at 7e-3, 7.6 at 1e-2, of four rates
     assert [good(p) for p in c10(tables, STUDY) if p.run and p.decides] == [True]*3 and worst(c7(tables, STUDY)) == SINGLE

@@ -412,7 +412,7 @@ def c11(tables, study, main):
     soon = (took <= main['epochs']).sum(0)/np.maximum(ran.sum(0), 1) >= .5
     first = g.plrs[soon & (common if common.any() else True)].max(initial=0.)
     beyond = g.plrs[g.plrs >= .999*ABOVE*first] if first else ()
-    if not len(beyond): time = g.part(f'{what} (no such two rates in this grid)', '>=', 10., lambda: np.nan)
+    if not len(beyond): time = g.part(f'{what} (no such two rates in this grid)', '>=', 10., lambda m: np.nan, epochs)
     else:
         never = int((ran & np.isnan(took))[:, g.plrs == beyond[0]].sum())
         least = f', at least: {never} did not converge in {budget} epochs' if never else ''
@@ -453,7 +453,7 @@ def c12(tables, study):
 def c15(tables, study):
     g, bands = Grid(tables, study), tables.get('bands', ())
     if not len(bands) or not g.flrs: return [lacking('accuracies on bands of frequencies')]
-    acc = lambda band, **where: g.at(select(bands, metric='band_acc_band', band=band, **where))
+    acc = lambda band, how='band', **where: g.at(select(bands, metric=f'band_acc_{how}', band=band, **where))
     one, inner = g.bounds['lr_12'].lo, g.bounds['lr_2ab'].lo if 'lr_2ab' in g.bounds else None
     window = (g.plrs >= .999*one) & (g.plrs <= 3.003*inner) if one and inner else np.zeros(len(g.plrs), bool)
     unknown = not window.any()
@@ -465,7 +465,7 @@ def c15(tables, study):
     if np.isnan(mid).all() or np.isnan(high).all(): return [lacking(f'accuracies on middle and high frequencies {name}')]
     k = min(g.ks, key=lambda k: abs(np.log(k/5)), default=5)
     others = {'after pre-training': dict(stage='pretrain'), f'after FLR {rate(g.flrs[-1])}': dict(stage='finetune', flr=g.flrs[-1]),
-              f'averaged ({k})': dict(stage='average', swa_k=k)}
+              f'averaged ({k})': dict(stage='average', swa_k=k), f'{name}, raw pictures': low | dict(how='raw')}
     others = {n: m for n,w in others.items() if n != name and not np.isnan(m := acc('mid', **w)).all()}
     return [g.part(f'the best PLR for middle frequencies {name} lies between the 1|2 line and 3 times the 2A|2B line (1 = yes)', '>=', 1., inside, mid),
             g.part(f'best accuracy on middle frequencies {name} minus best of regime 1, pp', '>=', 2., excess, mid),
@@ -563,7 +563,9 @@ def unrun(
 ) -> list:       # PLRs that the preset asks for and the ledger does not hold
     "What is missing of a grid"
     known = STUDIES[study].presets.get(preset)
-    return sorted({*known.plrs} - {*tables['runs'].plr}) if known and 'runs' in tables else []
+    if known is None or 'runs' not in tables: return []
+    there = tables['runs'].plr.value_counts()
+    return sorted(p for p in known.plrs if there.get(p, 0) < len(known.variants)) # every variant of the settings is a run of its own
 
 def total(claim, tables:dict, study:str, preset:str, parts:list) -> str: # as published; its parts
     "The verdict of a claim, with what its tables do not allow"

@@ -480,7 +480,7 @@ Data = Annotated[str, typer.Option(help="cifar10, cifar100, digits or a folder; 
 Net = Annotated[str, typer.Option(help="module:callable that makes the network; default: one of this project, by its tensors")]
 Side = Annotated[int, typer.Option(help="side that pictures are reduced to")]
 Part = Annotated[int, typer.Option(help="only so many training pictures, as many of each class")]
-Norm = Annotated[str, typer.Option(help="own: mean and std of the training pictures; cifar: the constants of the paper; default: that of the run, or own")]
+Norm = Annotated[str, typer.Option(help="own: mean and std of the training pictures; cifar: those of the paper; default: that of the run, or own")]
 Batch = Annotated[int, typer.Option(help="pictures a batch")]
 Json = Annotated[bool, typer.Option('--json', help="for programs")]
 

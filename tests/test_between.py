@@ -1,0 +1,240 @@
+"""Between two networks: no barrier to oneself or to a scaled copy, a known one over a double well; statistics are torch's; the commands path and bands."""
+import json, sys
+import numpy as np, pytest, torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+from understanding_lrs.cli import main
+from understanding_lrs.geometry import barrier, between, check_pair, direction_names, look
+from understanding_lrs.images import channel_stats, load_pictures, normalise, subset
+from understanding_lrs.models import ConvSpec, picture_net, si_params
+from understanding_lrs.pictures import evaluate_net, reestimate_
+
+SPEC = ConvSpec('convnet', 4, 10, 8)
+
+def trained(seed, steps=60, spec=SPEC):
+    p = subset(load_pictures('digits'), 200)
+    x, y = normalise(p.x_train, *channel_stats(p.x_train)), p.y_train
+    net = picture_net(spec, seed).train()
+    opt = torch.optim.SGD([q for _,q in si_params(net)], lr=.5)
+    for s in range(steps):
+        at = torch.arange(40) + 40*(s%5)
+        opt.zero_grad()
+        F.cross_entropy(net(x[at]), y[at]).backward()
+        opt.step()
+    return net
+
+@pytest.fixture(scope='module')
+def nets(): return [trained(s) for s in (1, 2)]
+
+@pytest.fixture(scope='module')
+def sets():
+    p = subset(load_pictures('digits'), 200)
+    floats = lambda x: normalise(x, *channel_stats(p.x_train))
+    return floats(p.x_train), p.y_train, floats(p.x_test), p.y_test
+
+def test_no_barrier_to_itself_or_to_a_scaled_copy(nets, sets):
+    a, b = nets
+    assert list(between(a, a, *sets, points=3, batch=50).summary.values())[1:] == [0.]*4
+    scaled = picture_net(SPEC, 1)
+    scaled.load_state_dict(a.state_dict())
+    with torch.no_grad():
+        for _,p in si_params(scaled): p *= 5
+    way = between(a, scaled, *sets, points=5, batch=50)
+    assert way.angle < 1e-6 and max(way.summary.values()) < 1e-3
+    assert between(a, b, *sets, points=5, batch=50).train_barrier > 5 # the test can fail
+
+class Well(nn.Module):
+    "One weight w, logits (0, (1 - w^2)^2) for any input: class 0 wins at w = +-1, on equal terms, and loses everywhere between"
+    def __init__(self, w):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([[w]]))
+    def forward(self, x): return x.flatten(1)*0 + torch.cat([torch.zeros(1, 1), (1 - self.w**2)**2], dim=1)
+
+def test_double_well():
+    "cross-entropy log(1 + exp((1 - w^2)^2)) of label 0 along w = -1..1"
+    x, y = torch.zeros(6, 2), torch.zeros(6, dtype=torch.int64)
+    way = between(Well(-1.), Well(1.), x, y, x, y, points=21, sphere=False)
+    assert way.train_loss_barrier == pytest.approx(np.log(1 + np.e) - np.log(2), rel=1e-5) == way.test_loss_barrier
+    assert way.train_barrier == 100 and way.angle == pytest.approx(np.pi)
+    w = 2*way.alphas.numpy() - 1
+    np.testing.assert_allclose(way.test_loss, np.log1p(np.exp((1 - w**2)**2)), rtol=1e-6)
+
+def test_against_a_plain_walk(nets, sets):
+    "every point by the reference functions of the pictures' room"
+    a, b = nets
+    names = [n for n,_ in si_params(a)]
+    assert direction_names(a) == names
+    vector = lambda s: torch.cat([s[n].flatten() for n in names]).double()
+    sa, sb = a.state_dict(), b.state_dict()
+    wa, wb = vector(sa), vector(sb)
+    rho = wa.norm()
+    way, rows = between(a, b, *sets, points=4, batch=40, sphere=True, train_mode='reestimated'), []
+    for alpha in (0, 1/3, 2/3, 1):
+        w = (1 - alpha)*wa + alpha*wb*rho/wb.norm()
+        w *= rho/w.norm()
+        parts = w.float().split([sa[n].numel() for n in names])
+        net = picture_net(SPEC, 5)
+        net.load_state_dict({k: (1 - alpha)*v + alpha*sb[k] for k,v in sa.items() if v.is_floating_point()}
+                            | {n: p.view_as(sa[n]) for n,p in zip(names, parts)}, strict=False)
+        reestimate_(net, sets[0], 40)
+        rows.append((*evaluate_net(net, *sets[:2]), *evaluate_net(net, *sets[2:])))
+    for got,want in zip((way.train_loss, way.train_acc, way.test_loss, way.test_acc), np.transpose(rows)): np.testing.assert_allclose(got, want, rtol=1e-4)
+    u, v = wa.numpy(), wb.numpy()
+    assert way.angle == pytest.approx(np.arccos(u@v/np.sqrt((u@u)*(v@v))), rel=1e-9)
+    assert way.test_barrier == barrier(100 - way.test_acc).item()
+
+def test_reestimation_is_torchs_and_leaves_dropout_off(nets, sets):
+    mine, torchs = trained(3, 5), trained(3, 5)
+    loss, acc = look(mine, *sets[:2], batch=60, own=True)
+    torch.optim.swa_utils.update_bn(sets[0].split(60), torchs)
+    for m,t in zip(mine.norms, torchs.norms):
+        torch.testing.assert_close(m.running_mean, t.running_mean)
+        torch.testing.assert_close(m.running_var, t.running_var)
+        assert m.momentum == .1 and not m.training
+    with_batch = torch.cat([torchs.train()(x) for x in sets[0].split(60)])
+    assert loss == pytest.approx(F.cross_entropy(with_batch, sets[1]).item(), rel=1e-5)
+    assert acc == pytest.approx(100*(with_batch.argmax(1) == sets[1]).double().mean().item())
+    wet = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Dropout(.5), nn.Linear(192, 10))
+    assert look(wet, *sets[:2], own=True) == look(wet, *sets[:2], own=True)
+
+def test_ends_stay_and_nan_is_a_reading(nets, sets):
+    a, b = nets
+    before = [{k: v.clone() for k,v in n.state_dict().items()} for n in nets]
+    between(a, b, *sets, points=2, batch=50)
+    assert all(torch.equal(v, n.state_dict()[k]) for n,s in zip(nets, before) for k,v in s.items())
+    lame = trained(2, 0)
+    with torch.no_grad(): lame.convs[1].weight[0] = torch.nan
+    assert all(np.isnan(v) for v in between(a, lame, *sets, points=3, batch=50).summary.values())
+
+def test_wrong_pairs(nets, sets):
+    a, b = nets
+    sa, sb = a.state_dict(), b.state_dict()
+    other = picture_net(ConvSpec('resnet18', 4, 10, 8), 1)
+    wrong = [('the second network has no tensor convs.0.weight and lacks', sa, other.state_dict()), ('batch-norm buffer norms.2.running_var', sa, {k: v for k,v in sb.items() if k != 'norms.2.running_var'}),
+             (r'convs.0.weight is \(4, 3, 3, 3\) in the first network, \(8', sa, picture_net(ConvSpec('convnet', 8, 10, 8), 1).state_dict()),
+             ('holds NaN or infinity', sa, sb | {'head.weight': sb['head.weight']/0}), ('are all zero', sa, {k: 0*v for k,v in sb.items()})]
+    for part,one,two in wrong:
+        with pytest.raises(ValueError, match=part): check_pair(one, two)
+    check_pair(sa, sb)
+    with pytest.raises(ValueError, match=r'pictures must be \(n, 3, 8, 8\), got \(50, 3, 16, 16\)'):
+        between(a, b, F.interpolate(sets[0], 16), sets[1], *sets[2:], points=2, batch=50)
+
+@pytest.fixture
+def ulrs(monkeypatch, tmp_path, capsys, nets):
+    "Run a command in a folder with two networks"
+    monkeypatch.chdir(tmp_path)
+    for n,net in zip('ab', nets): save_file(net.state_dict(), f'{n}.safetensors')
+    def run(words):
+        code = main(words.split())
+        return code, *capsys.readouterr()
+    return run
+
+def test_path_of_two_files(ulrs, nets, sets, tmp_path):
+    code, out, err = ulrs('path a.safetensors b.safetensors --data digits --points 3 --pictures 200 --batch 50 --json')
+    assert code == 0, err
+    got, want = json.loads(out), between(*nets, *sets, points=3, batch=50, sphere=True)
+    assert got['test_acc'] == want.test_acc.tolist() and {k: got[k] for k in want.summary} == pytest.approx(want.summary)
+    assert (tmp_path/'path.svg').read_text().startswith('<?xml') and got['pictures'] == 200
+    code, out, err = ulrs('path a.safetensors b.safetensors --data digits --points 3 --pictures 200 --great-circle --out p.png')
+    assert code == 0 and out.startswith('angle: ') and 'barrier, pp' in out and out.endswith('p.png\n')
+
+def test_path_of_a_module_of_ones_own(ulrs, tmp_path, monkeypatch, sets):
+    (tmp_path/'my_nets_of_test.py').write_text(
+        "from torch import nn\ndef small(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))\nnumber = 3\n")
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    make = lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    for i in '12': save_file(make().state_dict(), f'{i}.safetensors')
+    code, out, err = ulrs('path 1.safetensors 2.safetensors --net my_nets_of_test:small --data digits --points 2 --pictures 50 --json')
+    assert code == 0, err
+    for words,part in (('no_such_module:small', "No module named 'no_such_module'"), ('my_nets_of_test:big', "no attribute 'big'"), ('my_nets_of_test', 'expected module:callable'),
+                       ('builtins:dict', 'expected a torch module, got dict')):
+        code, out, err = ulrs(f'path 1.safetensors 2.safetensors --net {words} --data digits')
+        assert (code, out, err.count('\n')) == (2, '', 1) and part in err, err
+
+def test_bands_of_a_file(ulrs, tmp_path, nets, sets):
+    code, out, err = ulrs('bands a.safetensors --data digits --pictures 200 --json')
+    assert code == 0, err
+    got = json.loads(out)
+    assert list(got['limits']) == ['background', 'low', 'mid', 'high'] and (tmp_path/'spectrum.svg').exists()
+    assert {r['metric'] for r in got['bands']} == {'band_acc_raw', 'band_acc_std', 'band_acc_band', 'without_acc'}
+    assert got['test_acc'] == pytest.approx(evaluate_net(nets[0], *sets[2:])[1])
+    code, out, err = ulrs('bands a.safetensors --data digits --limits 0-0,low=1-2,3-8')
+    assert code == 0 and 'low' in out and '3-8' in out and 'chance 10 %' in out
+
+WRONG = [
+    ('path a.safetensors c.safetensors --data digits', 'c.safetensors: there is no such file'),
+    ('path a.safetensors text.safetensors --data digits', 'text.safetensors is not a safetensors file'),
+    ('path a.safetensors b.safetensors', '--data: say on which pictures'),
+    ('path a.safetensors b.safetensors --data nowhere', 'there is no folder nowhere'),
+    ('path a.safetensors::pretrain b.safetensors --data digits', 'holds one network; leave out ::pretrain'),
+    ('path a.safetensors b.safetensors --data digits --points 1', '--points: a path needs at least 2, got 1'),
+    ('path a.safetensors b.safetensors --data digits --size 5', "size must divide the pictures' size 8, got 5"),
+    ('path a.safetensors b.safetensors --data digits --size 4', 'size must be an integer >= 8, got 4'),
+    ('path a.safetensors b.safetensors --data digits --pictures 7', 'multiple of the 10 classes, got 7'),
+    ('path a.safetensors b.safetensors --data digits --norm mine', "--norm: expected own or cifar, got 'mine'"),
+    ('path a.safetensors b.safetensors --data digits --out p.gif', 'ends in .svg, .png or .pdf, got p.gif'),
+    ('path a.safetensors wide.safetensors --data digits', 'convs.0.weight is (4, 3, 3, 3) in the first network, (8, 3, 3, 3) in the second'),
+    ('path a.safetensors bare.safetensors --data digits', 'no batch-norm buffer norms.0.running_mean'),
+    ('path a.safetensors nan.safetensors --data digits', 'nan.safetensors: convs.2.weight holds NaN or infinity'),
+    ('path a.safetensors zero.safetensors --data digits', 'the weights of the second network are all zero'),
+    ('bands bare.safetensors --data digits', 'bare.safetensors: batch-norm buffer norms.0.running_mean is missing'),
+    ('bands other.safetensors --data digits', 'no network of this project (it has foo'),
+    ('bands few.safetensors --data digits', 'the network gives (3,) numbers an input, labels go up to 9'),
+    ('bands a.safetensors --data digits --limits 1-3,3-8', "overlap at distance 3"),
+    ('bands a.safetensors --data digits --limits 9-12', 'selects no coefficient of 8x8 pictures'),
+    ('bands a.safetensors --data digits --limits low', "--limits: expected bands such as 0-0,1-8 or low=1-8, got 'low'"),
+    ('bands a.safetensors --data digits --limits 1-2,1-2', 'band 1-2 is given twice')]
+
+@pytest.mark.parametrize('words,part', WRONG)
+def test_wrong_input_is_one_line(ulrs, tmp_path, nets, words, part):
+    s = nets[0].state_dict()
+    (tmp_path/'text.safetensors').write_text('no tensors')
+    save_file(picture_net(ConvSpec('convnet', 8, 10, 8), 1).state_dict(), 'wide.safetensors')
+    save_file({k: v for k,v in s.items() if 'running' not in k}, 'bare.safetensors')
+    save_file(s | {'convs.2.weight': s['convs.2.weight']*torch.nan}, 'nan.safetensors')
+    save_file({k: 0*v for k,v in s.items()}, 'zero.safetensors')
+    save_file({'foo.weight': torch.ones(3, 2)}, 'other.safetensors')
+    save_file(picture_net(ConvSpec('convnet', 4, 3, 8), 1).state_dict(), 'few.safetensors')
+    code, out, err = ulrs(words)
+    assert (code, out) == (2, '') and err.startswith('ulrs: ') and part in err and err.count('\n') == 1, err
+
+@pytest.fixture(scope='module')
+def kept(tmp_path_factory):
+    "A finished run of two seeds on digits that kept its networks"
+    from understanding_lrs.runs import Run
+    from understanding_lrs.studies import live, protocols, settled
+    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-2]))
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('ULRS_KEEP_STATES', '1')
+        life = live(p, Run(tmp_path_factory.mktemp('runs'), p))
+    return life, life.run/'states.safetensors'
+
+def test_points_of_a_run_repeat_its_readings(ulrs, kept):
+    "pictures, their size and norm, batch: all from the protocol"
+    life, file = kept
+    t = life.tables['geometry']
+    want = lambda m,seed: t[(t.pair == 'low_high') & (t.metric == m) & (t.train_seed == seed)].value.item()
+    for k,seed in enumerate(life.protocol.train_seeds):
+        low, high = (f'{file}::flr={flr:.0e}@{k}' for flr in (min(life.protocol.flrs), max(life.protocol.flrs)))
+        code, out, err = ulrs(f"path {high} {low} --points {life.protocol.settings['path_points']} --json")
+        assert code == 0, err
+        got = json.loads(out)
+        assert got['angle'] == pytest.approx(want('angle', seed), rel=1e-4)
+        for m in ('train_barrier', 'test_barrier'): assert got[m] == pytest.approx(want(m, seed), abs=.1)
+    code, out, err = ulrs(f'bands {file}::pretrain@1 --json')
+    m = life.tables['metrics']
+    assert code == 0, err
+    assert json.loads(out)['test_acc'] == pytest.approx(m[(m.stage == 'pretrain') & (m.metric == 'test_acc') & (m.train_seed == 2) & m.band.isna()].value.item(), abs=.3)
+
+@pytest.mark.parametrize('verb', ['path', 'bands'])
+def test_help(ulrs, verb):
+    code, out, _ = ulrs(f'{verb} --help')
+    assert code == 0 and f'ulrs {verb}' in out and 'Examples' in out
+
+def test_wrong_points_of_a_run(ulrs, kept):
+    _, file = kept
+    for words,part in (('', 'holds the networks of a run; write'), ('::pretrian', "did you mean 'pretrain'?"), ('::pretrain@2', 'expected a network 0..1 behind the @'),
+                       ('::flr=7', "unknown point"), ('::pretrain --size 4', '--size 4: the network has learned pictures of size 8')):
+        code, out, err = ulrs(f'bands {file}{words}')
+        assert (code, out, err.count('\n')) == (2, '', 1) and part in err, err

@@ -1,0 +1,195 @@
+"""Training on a GPU: the recorded step is the eager one; rates, streams and number formats; what needs no GPU is tested without one."""
+import warnings
+from dataclasses import replace
+import pytest, torch
+from understanding_lrs import pictures
+from understanding_lrs.images import Pictures, channel_stats, load_pictures
+from understanding_lrs.models import ConvSpec, default_radius
+from understanding_lrs.pictures import PictureStage, epoch_, evaluate_nets, flat, lanes, make_nets, on_sphere, resident, step_, step_bytes, what_fits
+from understanding_lrs.seeds import batches, epoch_order
+from understanding_lrs.sphere import elr_to_lr
+
+GPU = torch.cuda.is_available()
+needs_gpu = pytest.mark.skipif(not GPU, reason='no GPU')
+BATCH, SPECS = 32, (ConvSpec('resnet18', 8, 10, 8), ConvSpec('convnet', 8, 10, 8))
+SMALL = SPECS[0]
+RHO = default_radius(SMALL)
+by_arch = pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.arch)
+
+def digits(device): # 140 pictures: four batches and a rest of 12
+    d = load_pictures('digits')
+    d = replace(d, x_train=d.x_train[:140], y_train=d.y_train[:140])
+    return resident(d, *channel_stats(d.x_train), device)
+
+@pytest.fixture(scope='module')
+def data(): return digits('cpu')
+
+@pytest.fixture(scope='module')
+def there(): return digits('cuda')
+
+@pytest.fixture(autouse=True)
+def fresh_lanes():
+    pictures._LANES.clear()
+    yield
+    pictures._LANES.clear()
+
+@pytest.fixture
+def deterministic(monkeypatch): monkeypatch.setattr(torch.backends.cudnn, 'deterministic', True)
+
+def rates(spec, *elrs): return torch.tensor([elr_to_lr(e, default_radius(spec)) for e in elrs])
+
+def trained(spec, data, elr=1e-4, epochs=2, seeds=(1,), **kw):
+    "networks after some epochs, and the running losses of each"
+    nets, lr = make_nets(spec, list(seeds), default_radius(spec)).to(data.device), rates(spec, *([elr]*len(seeds)))
+    return nets, torch.stack([epoch_(nets, data, e, lr, default_radius(spec), BATCH, engine='torch', **kw)[0] for e in range(epochs)])
+
+def near(a, b, rel): assert (a - b).norm() <= rel*b.norm(), ((a - b).norm()/b.norm()).item()
+
+# without a GPU
+
+def test_the_step_is_the_epoch(data):
+    "the function that is recorded, called by hand"
+    nets, (loss,) = trained(SMALL, data, epochs=1, seeds=(3,))
+    net, lr, out = pictures.module_of(SMALL), rates(SMALL, 1e-4)[0], torch.zeros(2, dtype=torch.float64)
+    net.load_state_dict({n: v[0] for n,v in make_nets(SMALL, [3], RHO).state.items()}, strict=False)
+    params = [dict(net.named_parameters())[n] for n in on_sphere(SMALL)]
+    for b in batches(torch.from_numpy(epoch_order(3, len(data.x_train), 0)), BATCH): step_(net.train(), params, data, b, lr, RHO, out)
+    assert torch.equal(net.flat(), flat(nets)[0]) and out[0].item()/len(data.x_train) == loss.item()
+
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=needs_gpu)])
+@pytest.mark.parametrize('precision', ['fp32', 'bf16', pytest.param('tf32', marks=needs_gpu)])
+def test_each_precision_trains(precision, device):
+    "as fp32 does: weights are rounded anew at every step, not once an epoch"
+    if precision == 'tf32' and (device == 'cpu' or torch.cuda.get_device_capability() < (8, 0)): pytest.skip('no tf32')
+    d = digits(device)
+    exact, loss = (trained(SMALL, d, 3e-4, 3, precision=p)[1][:, 0] for p in ('fp32', precision))
+    assert loss[-1] < .5*loss[0] and loss.tolist() == pytest.approx(exact.tolist(), rel=.5)
+
+def test_each_network_of_a_stack_has_its_own_weights_in_bf16(data):
+    "in one format block, as looks and readings are"
+    nets = make_nets(SMALL, [1, 2], RHO)
+    both = evaluate_nets(nets, data.x_test, data.y_test, data, engine='torch', precision='bf16')[0]
+    alone = [evaluate_nets(nets[k:k + 1], data.x_test, data.y_test, data, engine='torch', precision='bf16')[0].item() for k in (0, 1)]
+    assert both.tolist() == alone and alone[0] != alone[1]
+
+def test_streams_change_nothing_on_a_cpu(data):
+    assert all(torch.equal(a, b) for a,b in zip(*([flat(n), l] for n,l in (trained(SMALL, data, seeds=(1, 2, 3), streams=s) for s in (1, 2)))))
+
+def test_kept_memory_is_counted_without_memory():
+    "of a batch that no machine here could hold; as much as a small one takes, times the pictures"
+    kept, weights = {}, step_bytes(SMALL, 3)*2 - step_bytes(SMALL, 6)
+    def pack(t): kept[t.untyped_storage().data_ptr()] = t; return t
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t): pictures.module_of(SMALL).train()(torch.randn(3, 3, 8, 8))
+    assert sum(t.untyped_storage().nbytes() for t in kept.values()) == step_bytes(SMALL, 3)
+    assert step_bytes(SMALL, 10**6) - weights == 10**6*(step_bytes(SMALL, 6) - step_bytes(SMALL, 3))//3
+
+@pytest.mark.parametrize('free, words', [
+    (2**40, 'would fit: '), (3*2**30, 'would fit: .*batch'), (2**20, 'would fit: a smaller width')], ids=['much', 'little', 'next to none'])
+def test_too_small_a_gpu_says_what_would_fit(data, monkeypatch, free, words):
+    spec, seeds = replace(SMALL, width=32, size=32), [1, 2]
+    big = resident(Pictures('noise', tuple('0123456789'), *(torch.zeros(256, 3, 32, 32, dtype=torch.uint8), torch.arange(256) % 10)*2), (.5,)*3, (.2,)*3)
+    def no_room(*a): raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+    monkeypatch.setattr(pictures, 'step_', no_room); monkeypatch.setattr(pictures, 'free_bytes', lambda device: free)
+    with pytest.raises(ValueError, match=words) as e:
+        epoch_(make_nets(spec, seeds, 20.), big, 0, torch.ones(2), 20., 256, engine='torch', streams=2)
+    text = str(e.value)
+    assert '\n' not in text and '2 networks' in text and 'resnet18, width 32' in text and 'batch 256' in text and f'{free/2**30:.2f} GiB can be had' in text
+
+def test_what_fits_fits(data, monkeypatch):
+    "a tight GPU, and the batch that is named for it"
+    nets = make_nets(SMALL, [1, 2], RHO)
+    for free in (2**25, 2**26, 2**27):
+        monkeypatch.setattr(pictures, 'free_bytes', lambda device: free)
+        b = int(what_fits(nets, data, 4096).split(' or batch ')[-1].split('fit: batch ')[-1])
+        assert step_bytes(SMALL, b) <= free < step_bytes(SMALL, 2*b) + 2**24 # weights and pictures
+
+@pytest.mark.parametrize('value, words', [('many', "ULRS_STREAMS must be a whole number, got 'many'"), ('0', 'streams must be at least 1, got 0')])
+def test_bad_switches_are_one_clear_line(data, monkeypatch, value, words):
+    monkeypatch.setenv('ULRS_STREAMS', value)
+    with pytest.raises(ValueError, match=words): trained(SMALL, data, epochs=1)
+
+def test_what_cannot_be_recorded_warns_once(data):
+    lane, = lanes(1, SMALL, data, BATCH, RHO)
+    def fails(): raise RuntimeError("CUDA error: operation not permitted\nwhen stream is capturing")
+    with pytest.warns(UserWarning, match='without a recorded step, slower: CUDA error: operation not permitted when stream') as w:
+        assert lane._unless('without a recorded step', fails) is False
+    assert len(w) == 1 and lane.graph is None
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert lane._unless('without a recorded step', lambda: None)
+    def no_room(): raise torch.OutOfMemoryError('no')
+    with pytest.raises(torch.OutOfMemoryError): lane._unless('without a recorded step', no_room)
+
+# with a GPU
+
+@needs_gpu
+@by_arch
+def test_the_recorded_step_is_the_eager_one(spec, there, monkeypatch, deterministic):
+    "over two epochs, the last batch of each smaller"
+    recorded, a = trained(spec, there)
+    assert pictures._LANES[0][1].graph is not None
+    monkeypatch.setenv('ULRS_GRAPH', '0')
+    eager, b = trained(spec, there)
+    assert pictures._LANES[0][1].graph is None
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5); near(flat(recorded), flat(eager), 1e-3)
+    if spec.arch == 'resnet18': assert torch.equal(flat(recorded), flat(eager)) # its pooling is deterministic too
+    assert all(torch.isfinite(v).all() for v in recorded.state.values())
+
+@needs_gpu
+def test_the_gpu_does_what_the_cpu_does(data, there):
+    near(flat(trained(SMALL, there)[0]).cpu(), flat(trained(SMALL, data)[0]), 1e-3)
+
+@needs_gpu
+def test_another_rate_needs_no_recording(data, there):
+    trained(SMALL, there, 1e-4); lane = pictures._LANES[0][1]
+    nets, _ = trained(SMALL, there, 5e-4)
+    assert pictures._LANES[0][1] is lane
+    near(flat(nets).cpu(), flat(trained(SMALL, data, 5e-4)[0]), 1e-2)
+    trained(SMALL, there, precision='bf16')
+    assert pictures._LANES[0][1] is not lane, 'another number format does'
+
+@needs_gpu
+def test_other_pictures_need_one(data, there):
+    "a recording reads the tensors that it was made with"
+    trained(SMALL, there)
+    swapped = replace(there, y_train=there.y_train.flip(0).contiguous())
+    near(flat(trained(SMALL, swapped)[0]).cpu(), flat(trained(SMALL, replace(data, y_train=data.y_train.flip(0)))[0]), 1e-3)
+
+@needs_gpu
+def test_streams_give_the_same(there, deterministic):
+    one, a = trained(SMALL, there, seeds=(1, 2, 3))
+    three, b = trained(SMALL, there, seeds=(1, 2, 3), streams=2) # 2 lanes, then 1
+    assert len(pictures._LANES) == 2
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5); near(flat(three), flat(one), 1e-3)
+
+@needs_gpu
+def test_a_compiled_network_is_the_network(there):
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='training goes on without')
+        near(flat(trained(SMALL, there, compile='default')[0]), flat(trained(SMALL, there)[0]), 1e-3)
+
+@needs_gpu
+def test_an_unknown_mode_warns_and_trains(there):
+    with pytest.warns(UserWarning, match='without torch.compile'): _, loss = trained(SMALL, there, compile='no such mode')
+    assert loss.isfinite().all()
+
+@needs_gpu
+def test_a_stage_resumes(there, deterministic):
+    lr = rates(SMALL, 1e-4, 1e-3)
+    def stage(): return PictureStage(make_nets(SMALL, [1, 2], RHO).to('cuda'), there, lr, 3, RHO, BATCH, swa_k=(2, 4), level=.5)
+    whole, part = stage().run().state(), stage().run(until=1).state()
+    again = stage().load(part).run().state()
+    for k,v in whole.items(): torch.testing.assert_close(again[k], v, rtol=1e-3, atol=1e-3, equal_nan=True)
+
+@needs_gpu
+def test_nothing_waits_in_the_loop(there):
+    "an epoch is queued without a synchronisation but the last one"
+    nets, lr = make_nets(SMALL, [1], RHO).to('cuda'), rates(SMALL, 1e-4).cuda()
+    orders = torch.arange(len(there.x_train), device='cuda')[None]
+    pictures.epoch_torch_(nets, there, orders, lr, RHO, BATCH)
+    lane = pictures._LANES[0][1]
+    torch.cuda.synchronize(); torch.cuda.set_sync_debug_mode('error')
+    try:
+        with lane.on():
+            for b in orders[0].split(BATCH): lane.step(b)
+    finally: torch.cuda.set_sync_debug_mode('default')

@@ -600,14 +600,14 @@ def bands(
 # %% ../nbs/22_cli.ipynb #beab1725
 @app.command()
 def bench(
-    what:Annotated[str, typer.Argument(help="synthetic, pictures: a training step; explorer: moves; sweep: a run beside its work")]='synthetic',
+    what:Annotated[str, typer.Argument(help="synthetic, pictures, gpu: a training step; precision: the first threshold by number format; paths: cheaper barriers; explorer: moves; sweep: a run beside its work")]='synthetic',
     as_json:Annotated[bool, typer.Option('--json', help="for programs")]=False,
 ):
     """Measure the speed of training, of the explorer or of sweeps on this machine.
 
     Examples: `ulrs bench synthetic --json`, `ulrs bench sweep`
     """
-    names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps', pictures='pictures')
+    names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps', pictures='pictures', gpu='gpu', precision='precision_effect', paths='paths')
     result = getattr(_part('bench'), names[pick(what, names, 'benchmark')])()
     if as_json: return print(json.dumps(result, indent=1))
     print_rows(result.get('rows', []))

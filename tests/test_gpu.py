@@ -1,11 +1,12 @@
 """Training on a GPU: the recorded step is the eager one; rates, streams and number formats; what needs no GPU is tested without one."""
-import warnings
+import contextlib, warnings
 from dataclasses import replace
+from types import SimpleNamespace
 import pytest, torch
 from understanding_lrs import pictures
 from understanding_lrs.images import Pictures, channel_stats, load_pictures
 from understanding_lrs.models import ConvSpec, default_radius
-from understanding_lrs.pictures import PictureStage, epoch_, evaluate_nets, flat, lanes, make_nets, on_sphere, resident, step_, step_bytes, what_fits
+from understanding_lrs.pictures import PictureStage, epoch_, evaluate_nets, flat, lanes, make_nets, numerics, on_sphere, resident, step_, step_bytes, what_fits
 from understanding_lrs.seeds import batches, epoch_order
 from understanding_lrs.sphere import elr_to_lr
 
@@ -119,6 +120,88 @@ def test_what_cannot_be_recorded_warns_once(data):
         assert lane._unless('without a recorded step', lambda: None)
     def no_room(): raise torch.OutOfMemoryError('no')
     with pytest.raises(torch.OutOfMemoryError): lane._unless('without a recorded step', no_room)
+
+class FakeStream:
+    def __init__(self): self.waited = 0
+    def wait_stream(self, other): self.waited += 1
+
+@pytest.fixture
+def pretended(data, monkeypatch):
+    "pictures that say they are on a GPU, and a CUDA whose recordings are played back by calling the step"
+    class There(pictures.Resident):
+        device = 'cuda'
+    played, current = [], []
+    class Graph:
+        def replay(self): played.append(self.lane); self.lane._step(self.lane.forward, self.lane.b)
+    @contextlib.contextmanager
+    def record(graph, stream):
+        graph.lane = next(f for f in iter_lanes() if f.stream is stream)
+        yield
+    @contextlib.contextmanager
+    def on(stream): current.append(stream); yield; current.pop()
+    made, init = [], pictures.Lane.__init__
+    def iter_lanes(): return made
+    def seen(self, *a, **kw): made.append(self); init(self, *a, **kw)
+    bare = pictures.module_of
+    monkeypatch.setattr(pictures.Lane, '__init__', seen)
+    monkeypatch.setattr(pictures, 'module_of', lambda spec, device='cpu': bare(spec))
+    for name,f in dict(Stream=FakeStream, stream=on, CUDAGraph=Graph, graph=record, current_stream=FakeStream).items(): monkeypatch.setattr(torch.cuda, name, f)
+    d = There(*(getattr(data, f) for f in ('x_train', 'y_train', 'x_test', 'y_test', 'mean', 'std')))
+    return SimpleNamespace(data=d, played=played, made=made)
+
+def lent(data, spec=SMALL, **kw): # `trained`, where networks stay on the CPU
+    nets = make_nets(spec, [1, 2, 3], default_radius(spec))
+    return nets, torch.stack([epoch_(nets, data, e, rates(spec, 1e-4, 2e-4, 5e-4), default_radius(spec), BATCH, engine='torch', **kw)[0] for e in (0, 1)])
+
+@pytest.mark.parametrize('streams', [1, 2, 4])
+def test_lanes_take_turns(data, pretended, streams):
+    "three networks at three rates on some lanes: the plain bits, full batches recorded, the rest not, nothing recorded twice"
+    (plain, a), (nets, b) = lent(data), lent(pretended.data, streams=streams)
+    assert torch.equal(a, b) and all(torch.equal(v, nets.state[n]) for n,v in plain.state.items())
+    mine = [l for l in pretended.made if l.cuda]
+    assert len(mine) == min(streams, 3) and len({id(l.net) for l in mine}) == len(mine)
+    assert len(pretended.played) == 2*3*(140//BATCH) and all(l.stream.waited for l in mine)
+
+def test_what_cannot_be_recorded_trains_on(data, pretended, monkeypatch):
+    @contextlib.contextmanager
+    def fails(graph, stream): yield; raise RuntimeError('operation not permitted\nwhen stream is capturing')
+    monkeypatch.setattr(torch.cuda, 'graph', fails)
+    with pytest.warns(UserWarning, match='without a recorded step, slower: operation not permitted when') as w: nets, b = lent(pretended.data)
+    assert len(w) == 1 and not pretended.played and torch.equal(b, lent(data)[1]) and not torch.backends.cudnn.benchmark
+
+def test_recording_can_be_turned_off(data, pretended, monkeypatch):
+    monkeypatch.setenv('ULRS_GRAPH', '0')
+    assert torch.equal(lent(pretended.data)[1], lent(data)[1]) and not pretended.played
+
+@pytest.mark.parametrize('fails', [True, False])
+def test_compiling_is_tried(data, pretended, monkeypatch, fails):
+    asked = []
+    def compile(net, mode):
+        asked.append(mode)
+        def run(x):
+            if fails: raise RuntimeError('no compiler')
+            return net(x)
+        return run
+    monkeypatch.setattr(torch, 'compile', compile); monkeypatch.setenv('ULRS_COMPILE', 'default')
+    with pytest.warns(UserWarning, match='without torch.compile, slower: no compiler') if fails else contextlib.nullcontext(): nets, b = lent(pretended.data)
+    assert asked == ['default'] and torch.equal(b, lent(data)[1])
+
+def test_what_a_recording_depends_on(pretended, monkeypatch):
+    "other labels, radius, batch or number format need another; a second lane keeps the first"
+    monkeypatch.setattr(torch, 'compile', lambda net, mode: net)
+    kw = dict(spec=SMALL, data=pretended.data, batch=BATCH, rho=RHO)
+    def lane(**other):
+        with numerics('fp32', 'cuda'): return lanes(1, **kw | other)[0]
+    one = lane()
+    with numerics('fp32', 'cuda'): assert lanes(2, **kw)[0] is one
+    assert lane() is one
+    relabelled = replace(pretended.data, y_train=pretended.data.y_train.clone())
+    for other in (dict(data=relabelled), dict(batch=BATCH + 1), dict(rho=RHO + 1), dict(compile='default')):
+        assert lane(**other) is not one and lane() is not one # the first one was given up for it
+        one = lane()
+    with numerics('fp32', 'cuda'):
+        torch.backends.cudnn.allow_tf32 = True # comes back
+        assert lanes(1, **kw)[0] is not one
 
 # with a GPU
 

@@ -402,7 +402,7 @@ def paths(
     folders=None,    # finished runs with kept networks; default: all of the study below `runs`
     study:str='convnetsi32_cifar10', runs='runs',
     variants:tuple=((21, 0), (7, 0), (7, 1000)), # (points, training pictures); the first is what the others are compared with
-) -> dict:           # rows: one a variant, all runs together; `each`: one a run and variant
+) -> dict:           # rows: one a variant, all runs together; the largest difference of each PLR in the order of the variants
     "What cheaper paths cost in accuracy"
     from understanding_lrs.runs import Run
     found = [Run.open(f) for f in folders] if folders else [r for r in find_runs(runs, study) if r.state().kind == 'done' and r.load_states()]
@@ -423,4 +423,6 @@ def paths(
         return {k: mine[0][k] for k in ('points', 'pictures')} | total | {k: round(max(r[k] for r in mine), 3) for k in most} | dict(
             train_mean_off_pp=round(sum(r['train_mean_off_pp'] for r in mine)/len(mine), 3))
     rows = [row(each[i::len(variants)]) for i in range(len(variants))]
-    return dict(rows=rows, runs=len(found), each=each, **environment() | dict(threads=1))
+    by_plr = {}
+    for e in each: by_plr.setdefault(f"{e['plr']:g}", []).append(round(e['train_off_pp'], 3))
+    return dict(rows=rows, runs=len(found), train_off_pp_by_plr=by_plr, **environment())

@@ -217,7 +217,7 @@ WARM_UP = 3 # steps before recording [choice]
 class Lane:
     "One network at a time: a module and, on a GPU, a stream, a compiled network and the recorded step"
     def __init__(self, spec:ConvSpec, data:Resident, batch:int, rho:float, compile:str='', graph:bool=False):
-        device, self.cuda = data.x_train.device, data.x_train.is_cuda
+        device, self.cuda = data.x_train.device, data.device == 'cuda'
         self.spec, self.data, self.batch, self.rho, self.graph = spec, data, batch, rho, None # `data` keeps what a recording reads
         self.net = (module_of if self.cuda else template)(spec, data.device).train()
         self.forward, self.params = self.net, [p for _,p in si_params(self.net)]

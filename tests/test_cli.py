@@ -74,7 +74,7 @@ def test_usage_errors(ulrs, words):
     assert code == 2 and 'Traceback' not in err
 
 @pytest.mark.parametrize('verb', ['studies', 'sweep', 'status', 'show', 'tables', 'figures', 'claims', 'bench',
-                                  'pack', 'unpack', 'clean'])
+                                  'pack', 'unpack', 'clean', 'path', 'bands', 'read'])
 def test_help_of_the_final_verbs(ulrs, verb):
     code, out, _ = ulrs(f'{verb} --help')
     assert code == 0 and f'ulrs {verb}' in out.split('\n', 3)[3] and 'Example' in out # beside the line of usage

@@ -85,3 +85,15 @@ def test_names_of_points_are_columns():
 def test_bad_settings_are_one_clear_line(kw, words):
     with pytest.raises(InputError, match=words) as e: smoke(**kw)
     assert '\n' not in str(e.value)
+
+def test_the_command_reads_what_is_missing(tmp_path, monkeypatch, capsys):
+    from understanding_lrs.cli import main
+    p = smoke()
+    monkeypatch.setenv('ULRS_KEEP_STATES', '1')
+    with monkeypatch.context() as m:
+        m.setattr(picture_lives, 'picture_readings', lambda protocol: {})
+        live(p, Run(tmp_path, p))
+    assert main(['read', 'convnetsi32_cifar10', '--runs', str(tmp_path)]) == 0
+    assert 'norms, geometry, bands, filters, sharpness' in capsys.readouterr().out
+    assert main(['read', 'convnetsi32_cifar10', '--runs', str(tmp_path)]) == 0 and 'nothing is missing' in capsys.readouterr().out
+    assert main(['read', 'synthetic', '--runs', str(tmp_path)]) == 2 and 'no readings that can be taken later' in capsys.readouterr().err

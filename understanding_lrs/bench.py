@@ -6,7 +6,7 @@
 __all__ = ['EXPLORER_MOVES', 'LAPTOP_NET', 'COLUMNS', 'AROUND', 'eager_loop', 'step_flop', 'peak_flops', 'stack_step',
            'compile_seconds', 'synthetic', 'explorer', 'sweeps', 'picture_flop', 'noise', 'loader_epoch', 'plain_epoch',
            'pictures', 'need_gpu', 'device_seconds', 'device_peaks', 'switched', 'our_steps', 'process_seconds',
-           'gpu_ways', 'gpu', 'precision_effect', 'kept_life', 'barriers_of', 'paths']
+           'gpu_ways', 'gpu', 'precision_effect', 'barriers_of', 'paths']
 
 # %% ../nbs/23_bench.ipynb #2d8c14c6
 import contextlib, json, math, os, queue, resource, tempfile, time
@@ -372,20 +372,7 @@ def precision_effect(
     return dict(rows=[dict(plr=plr, **{f'{k}_loss': v[i] for k,v in loss.items()}, **{f'{k}_ratio': v[i]/first[i] for k,v in list(loss.items())[1:]})
                       for i,plr in enumerate(plrs)], epochs=epochs, seed=seed, skipped='; '.join(skipped) or None, **took, **environment(device))
 
-# %% ../nbs/23_bench.ipynb #a9d15c70
-def kept_life(run): # a finished run of a picture study -> its life, with `points` and data as its readings had them
-    "A run whose networks were kept"
-    from understanding_lrs.picture_lives import PictureLife
-    life = PictureLife(run.protocol, run)
-    if not life.finished or (kept := run.load_states()) is None: raise InputError(f"{run.folder} kept no networks; sweep it with --keep-states")
-    life.make()
-    parts = {}
-    for key,t in kept[0].items():
-        point, name = key.rsplit(':', 1)
-        parts.setdefault(point, {})[name] = t.to(life.device())
-    life.points = {n: life.nets.at(state) for n,state in parts.items()}
-    return life
-
+# %% ../nbs/23_bench.ipynb #2b2d4e0b
 def barriers_of(life, points:int, pictures:int) -> tuple: # {(pair, half): (K,) pp}, seconds
     "The barriers of a run's pairs at so many points of a path and training pictures (0: all)"
     from understanding_lrs.geometry import barrier
@@ -404,12 +391,13 @@ def paths(
     variants:tuple=((21, 0), (7, 0), (7, 1000)), # (points, training pictures); the first is what the others are compared with
 ) -> dict:           # rows: one a variant, all runs together; the largest difference of each PLR in the order of the variants
     "What cheaper paths cost in accuracy"
+    from understanding_lrs.picture_lives import PictureLife
     from understanding_lrs.runs import Run
     found = [Run.open(f) for f in folders] if folders else [r for r in find_runs(runs, study) if r.state().kind == 'done' and r.load_states()]
     if not found: raise InputError(f"no finished run of {study} in {runs} kept its networks; ulrs sweep {study} --keep-states")
     each = []
     for run in found:
-        life, whole = kept_life(run), None
+        life, whole = PictureLife(run.protocol, run).recall(), None
         for points,pictures in variants:
             got, took = barriers_of(life, points, pictures)
             whole = whole or got

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Study', 'Preset', 'Runs', 'Set', 'STATES', 'Data', 'Net', 'Side', 'Part', 'Norm', 'Batch', 'Json', 'main',
            'lr_list', 'assignments', 'seconds', 'print_rows', 'studies', 'sweep', 'label', 'finished', 'status', 'show',
-           'pack_', 'unpack_', 'clean', 'tables', 'figures', 'path_', 'bands', 'bench', 'claims']
+           'read', 'pack_', 'unpack_', 'clean', 'tables', 'figures', 'path_', 'bands', 'bench', 'claims']
 
 # %% ../nbs/22_cli.ipynb #1c7dc24c
 import contextlib, json, os, re, sys
@@ -291,6 +291,22 @@ def show(
     print(f"key: {one.protocol.key}\ntables: {', '.join(one.tables()) or 'none yet'}")
     for name in ('notebook.ipynb', 'notebook.failed.ipynb', 'states.safetensors'):
         if (one/name).exists(): print(f"{name.split('.')[0]}: {one/name}")
+
+# %% ../nbs/22_cli.ipynb #d89cbf72
+@app.command()
+def read(
+    study:Study,
+    runs:Runs='runs',
+):
+    """Take the readings that finished runs lack, from the networks that they kept (`ulrs sweep --keep-states`).
+
+    Example: `ulrs read convnetsi32_cifar10`
+    """
+    life = _study(study).life
+    if not hasattr(life, 'read_later'): raise InputError(f"{study} has no readings that can be taken later")
+    found = finished(runs, study)
+    if not found: raise InputError(f"no finished run of {study} in {runs}; first: ulrs sweep {study} --keep-states")
+    for run in found: print(f"{run.folder.name}: {', '.join(life(run.protocol, run).read_later()) or 'nothing is missing'}")
 
 # %% ../nbs/22_cli.ipynb #b9889174
 @app.command(name='pack')

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PICTURES', 'CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'TELLING', 'PICTURE_K', 'DIGITS', 'SMOKE', 'LAPTOP', 'LAPTOP_GRID',
            'SMALL', 'NEEDS', 'GPU', 'pictures_of', 'prepared', 'spec_of', 'PictureLife', 'make', 'table', 'pretrain',
-           'then', 'average', 'finetune', 'read', 'read_later', 'picture_summary', 'picture_verdict', 'picture_study']
+           'then', 'average', 'finetune', 'read', 'recall', 'read_later', 'picture_summary', 'picture_verdict',
+           'picture_study']
 
 # %% ../nbs/16_picture_lives.ipynb #1cb3ea75
 import time, warnings
@@ -198,7 +199,7 @@ def finetune(self):
 PictureLife.pretrain, PictureLife.then, PictureLife.average, PictureLife.finetune = pretrain, then, average, finetune
 PictureLife._pretrained, PictureLife._at_level = _pretrained, _at_level
 
-# %% ../nbs/16_picture_lives.ipynb #2d96b732
+# %% ../nbs/16_picture_lives.ipynb #6e9bcf5a
 def _all_curves(self):
     "What was seen of every stage, an epoch a step"
     k, parts = len(self.nets), []
@@ -230,13 +231,10 @@ def read(self):
                              dict(networks=[list(n) for n in networks(self.protocol)]))
     return self.close(readings=took, engine='native' if by_native('auto', self.nets, self.data, self.protocol.precision) else 'torch')
 
-def read_later(self) -> list: # names of the tables that were added
-    "The readings that a finished run lacks, from its kept networks"
+def recall(self) -> 'PictureLife': # with `points` and data as its readings had them
+    "The networks that a finished run kept"
     if not self.finished: raise InputError(f"{self.run.folder} is not finished: its readings are taken when it is")
-    todo = {n: f for n,f in picture_readings(self.protocol).items() if n not in self.tables}
-    if not todo: return []
-    if (kept := self.run.load_states()) is None:
-        raise InputError(f"{self.run.folder} kept no networks, so {', '.join(todo)} cannot be read; sweep it again with --keep-states --force")
+    if (kept := self.run.load_states()) is None: raise InputError(f"{self.run.folder} kept no networks; sweep it again with --keep-states --force")
     self.make()
     parts = {}
     for key,t in kept[0].items():
@@ -244,12 +242,18 @@ def read_later(self) -> list: # names of the tables that were added
         parts.setdefault(point, {})[name] = t.to(self.device())
     order = ['init', 'first', 'pretrain', *(f'swa{k}' for k in self.protocol.swa_k), *(n for n,*_ in fine_tunings(self.protocol))]
     self.points = {n: self.nets.at(parts[n]) for n in sorted(parts, key=lambda n: (order.index(n.partition('@')[0]), '@' in n))}
+    return self
+
+def read_later(self) -> list: # names of the tables that were added
+    "The readings that a finished run lacks, from its kept networks"
+    todo = {n: f for n,f in picture_readings(self.protocol).items() if n not in self.tables}
+    if todo: self.recall()
     for name,reading in todo.items():
         self.tables[name] = reading(self.points, self)
         self.run.write_table(name, self.tables[name])
     return list(todo)
 
-PictureLife._all_curves, PictureLife.read, PictureLife.read_later = _all_curves, read, read_later
+PictureLife._all_curves, PictureLife.read, PictureLife.recall, PictureLife.read_later = _all_curves, read, recall, read_later
 
 # %% ../nbs/16_picture_lives.ipynb #0076fbfe
 def picture_summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, geometry, runs

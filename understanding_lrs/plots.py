@@ -770,7 +770,7 @@ def overview(view):
                        f"after pre-training; a feature is dominant when at least {DOMINANT:g} pp ahead of the second. "
                        "Barriers: median and quartiles.", REGIMES)
 
-# %% ../nbs/20_plots.ipynb #a56521e2
+# %% ../nbs/20_plots.ipynb #b0813452
 BANDS = dict(background=(BLUE, 'o'), low=(GREEN, 's'), mid=(ORANGE, '^'), high=(RED, 'v')) # colours as in the paper [figure], told apart by marks too
 BORDERS = dict(zip(BANDS, ('band=0', 'band=1-8', 'band=9-24', 'band=25-32'))) # the authors' names
 
@@ -813,6 +813,7 @@ def bands(view):
         ax.set_title(title, pad=20)
         if i % cols == 0: ax.set_ylabel('accuracy on\none band, %')
     for ax in axes.flat[len(parts):]: ax.set_axis_off()
+    axes[0, 0].set_ylim(0, 1.06*np.nanmax([np.nanmax(line.get_ydata()) for ax in axes.flat[:len(parts)] for line in ax.lines]))
     shared_key(fig, axes[0, 0])
     return picture_print(fig, view, "Lines: mean over networks, on test pictures that keep one band of frequencies.", _borders(view), bands='Shading')
 

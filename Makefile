@@ -18,7 +18,7 @@ help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
 	@echo 'make images      a small ConvNet on real pictures at laptop size (25 minutes); DATA=folder for your own'
-	@echo 'make appendix    the studies around it: boundary, two-stage, basin, at laptop size (35 minutes); DATA as above'
+	@echo 'make appendix    the studies around it: boundary, two-stage, basin, at laptop size (an hour); DATA as above'
 	@echo 'make paper-synthetic  everything that figures/data holds, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'

@@ -348,7 +348,7 @@ def _beside(id, title, laptop, paper, **settings): # a study that has the main s
 GPU = dict(data_seeds=(), train_seeds=(1, 2, 3), mib=6000, precision='tf32') # what the paper presets share
 
 _beside('boundary', 'How long a rate around the 1|2 line takes to converge (Figure 11)',
-    Preset('ConvNet of width 8, up to 1,000 epochs, 3 seeds', plrs=(5e-4, 7e-4, 1e-3, 1.2e-3, 1.4e-3, 1.7e-3), swa_k=(), minutes=15,
+    Preset('ConvNet of width 8, up to 1,000 epochs, 3 seeds', plrs=(5e-4, 7e-4, 1e-3, 1.2e-3, 1.4e-3, 1.7e-3), swa_k=(), minutes=40,
            settings=LAPTOP | dict(epochs=1000, stop_loss=1e-2, level=0.), **SMALL | dict(flrs=())),
     Preset("the authors' rates and budget of 30,000 epochs: days of a large GPU", flrs=(), swa_k=(), minutes=10_000,
            plrs=(1e-4, 1.5e-4, 2e-4, 2.5e-4, 3e-4, 3.5e-4, 3.7e-4, 3.8e-4, 3.9e-4, 4e-4, 4.2e-4, 4.27e-4),

@@ -884,7 +884,7 @@ def say_run(f:RunFrame) -> str: # plain text
     sparse_ones = f" A dominant feature in {sum(a >= DOMINANT for a in ahead)} of {len(ahead)} pre-trained networks." if ahead else ''
     return f"PLR {rate(f.lr)}, regime {part}. Mean test accuracy: {acc}.{sparse_ones}"
 
-# %% ../nbs/21_explore.ipynb #e533602f
+# %% ../nbs/21_explore.ipynb #6d0e9432
 class RunExplorer(W.VBox):
     "Finished runs: pick a source, a PLR and an FLR"
     def __init__(self, found:dict|None=None): # name -> folder; None: what is in this checkout
@@ -906,9 +906,10 @@ class RunExplorer(W.VBox):
         try: view = open_source(folder)
         except InputError as e: return self._fail(str(e))
         self.view, self.page, self.quiet = view, RunPage(view.plrs), True
-        options = lambda values: [(rate(v), float(v)) for v in values] or [('-', 0.)]
-        self.plr.options, self.flr.options = options(sorted(view.found)), options(view.flrs) # a partial grid has holes
-        self.plr.value, self.flr.value = self.plr.options[len(view.found)//2][1], self.flr.options[-1][1]
+        for w, values, at in (self.plr, sorted(view.found), len(view.found)//2), (self.flr, view.flrs, -1): # a partial grid has holes
+            w.index = 0 # within both lists: a handle beyond the new one would be moved by the browser, behind our back
+            w.options = [(rate(v), float(v)) for v in values] or [('-', 0.)]
+            w.value = w.options[at][1]
         self.quiet = False
         self.draw()
 

@@ -7,9 +7,9 @@ import torch
 
 from understanding_lrs import explore
 from understanding_lrs.explore import GRID, NETWORKS, TOUR, Explorer, InputError, Lesson, Page, RunExplorer, RunPage, Settings
-from understanding_lrs.explore import from_text, frame, look, marks, open_source, run_frame, to_text
+from understanding_lrs.explore import BANDS, View, from_text, frame, look, marks, open_source, run_frame, say_run, sources, to_text
 from understanding_lrs.models import MLPSpec, mlp
-from understanding_lrs.runs import Run
+from understanding_lrs.runs import Run, read_published
 from understanding_lrs.stacked import Stage, make_stack, stack_sets
 from understanding_lrs.studies import live, protocols
 from understanding_lrs.synthetic import SHAPES, make_data
@@ -220,12 +220,86 @@ def test_the_page_of_runs(finished, tmp_path):
     x = RunExplorer({'sweep': finished, 'one': one})
     before = x.image.value
     x.plr.value = x.plr.options[0][1]
-    assert x.image.value != before and x.image.value == RunPage(x.view.plrs).show(run_frame(x.view, x.plr.value, x.flr.value), None).png()
+    assert x.image.value != before and x.image.value == RunPage(x.view).show(run_frame(x.view, x.plr.value, x.flr.value), None).png()
     x.source.value = one
     assert [v for _,v in x.plr.options] == list(x.view.found) and len(x.view.found) == 1 and 'pre-trained' in x.words.value
     before = x.image.value
     x.turn_to(tmp_path)
     assert 'alert' in x.error.value and 'found neither' in x.error.value and x.image.value == before
+
+@pytest.fixture(scope='module')
+def pictures(root): return open_source(root/'figures/data/convnetsi32_cifar10/laptop')
+
+def cases(view): return [(p, f) for p in sorted(view.found) for f in view.flrs or [None]]
+
+def outside(ax, points): # how many finite points of a line are not within the axes
+    (x, y), inside = np.asarray(points, float).T, lambda v, ends: (v >= ends[0]) & (v <= ends[1])
+    return int((np.isfinite(y) & ~(inside(x, ax.get_xlim()) & inside(y, ax.get_ylim()))).sum())
+
+def test_a_page_of_pictures_holds_all_values(root):
+    "within axes that stay, below the legends"
+    for study in ('convnetsi32_cifar10', 'resnet18si_cifar10_basin', 'resnet18si_cifar10_two_stage'):
+        view = open_source(root/'figures/data'/study/'laptop')
+        page, ends = RunPage(view), set()
+        page.show(run_frame(view, *cases(view)[0]), None).png() # which gives legends their places
+        for case in cases(view):
+            f = run_frame(view, *case)
+            page.show(f, None)
+            *paths, parts, acc, barrier, angle = page.panels
+            for p in paths: assert sum(outside(p.lines.axes, s) for s in p.lines.get_segments()) == 0 and len(p.lines.get_segments()) == 3
+            for lines in parts.lines.values(): assert sum(outside(lines.axes, s) for s in lines.get_segments()) == 0
+            for p in (acc, barrier, angle): assert sum(outside(line.axes, line.get_xydata()) for line in p.lines.values()) == 0
+            for p in (acc, barrier, parts): # the legend, and the names of regimes above it
+                ax = next(iter(p.lines.values())).axes
+                low = ax.get_legend().get_window_extent().y0
+                top = max(np.nanmax(np.r_[v]) for v in {'acc': f.acc, 'barrier': f.barrier, 'bands': f.bands}[p.field].values() if np.isfinite(v).any())
+                assert ax.transData.transform((1, top))[1] < low
+            ends.add(tuple(ax.get_xlim() + ax.get_ylim() for ax in page.fig.axes))
+        assert len(ends) == 1 and {p.lines.axes.get_xlabel() for p in paths} == {'epoch + 1'}
+
+def test_the_band_panel_holds_what_the_table_holds(pictures):
+    t, page = pictures.tables['bands'], RunPage(pictures)
+    for plr,flr in cases(pictures):
+        f = run_frame(pictures, plr, flr)
+        page.show(f, None)
+        for name,rows in zip(NETWORKS, (t[t.stage == 'pretrain'], t[(t.stage == 'average') & (t.swa_k == 5)], t[(t.stage == 'finetune') & (t.flr == flr)])):
+            rows = rows[(rows.metric == 'band_acc_band') & (rows.plr == plr)]
+            drawn = [s[:, 1] for s in page.panels[2].lines[name].get_segments()]
+            assert len(drawn) == 3 and f.bands[name].shape == (3, 4)
+            for i,band in enumerate(BANDS): assert sorted(d[i] for d in drawn) == sorted(rows[rows.band == band].value)
+    names = [label.get_text() for label in page.fig.axes[2].get_xticklabels()]
+    assert names == ['background 0', 'low 1-4', 'mid 5-12', 'high 13-16'] # of 16 x 16 pixels
+    assert f"pre-trained {np.mean(f.bands['pre-trained'][:, 2]):.1f} %" in say_run(f).split('mid band')[1] and 'dominant' not in say_run(f)
+
+def test_two_protocols_have_no_common_mean(root):
+    folder = root/'figures/data/resnet18si_cifar10_two_stage/laptop'
+    view, tables = open_source(folder), read_published(folder)
+    plain = [r for r,s in zip(tables['runs'].run, tables['runs'].settings) if json.loads(s)['then_plr'] == 0]
+    m = tables['metrics'][tables['metrics'].run.isin(plain) & (tables['metrics'].metric == 'test_acc') & (tables['metrics'].band.fillna('') == '')]
+    for plr,flr in cases(view):
+        f = run_frame(view, plr, flr)
+        assert len(plain) == 2 and {k: len(v[1]) for k,v in f.loss.items()} == dict(pretrain=3, finetune=3)
+        assert f.acc['fine-tuned'][list(f.plrs).index(plr)] == pytest.approx(m[(m.plr == plr) & (m.flr == flr)].value.mean())
+        assert say_run(f).endswith('Runs with a second rate are left out (2 of 4).')
+    rows = tables['bands'].query("metric == 'band_acc_band' and stage == 'pretrain' and plr == 0.002")
+    with pytest.raises(ValueError, match='duplicate'): explore._wide(rows, 'band')
+
+def test_other_settings_are_left_out_too(root):
+    f = run_frame(v := open_source(root/'figures/data/synthetic_utilities/wide'), .01, v.flrs[0])
+    assert 'another shape are left out' in say_run(f) and len(f.ranks['pre-trained']) == 20
+    assert {json.loads(s)['shape'] for s in v.tables['runs'].settings} == {'tick'}
+
+def test_pictures_of_which_little_was_read(pictures):
+    m = pictures.tables['metrics']
+    bare = View(dict(metrics=m[m.stage == 'pretrain'], runs=pictures.tables['runs']), pictures.study)
+    f = run_frame(bare, .01, None)
+    assert len(RunPage(bare).show(f, None).png()) > 10_000 and not f.bands and not f.loss and 'mid band' not in say_run(f)
+    lost = View(dict(pictures.tables, curves=pictures.tables['curves'].assign(value=np.nan)), pictures.study) # a training that diverged at once
+    assert len(RunPage(lost).show(run_frame(lost, .01, lost.flrs[0]), None).png()) > 10_000
+
+def test_the_first_source_is_the_synthetic_study(root):
+    first, second, *_ = sources(root)
+    assert first == 'figures/data/synthetic/laptop' and list((root/second).glob('curves.*'))
 
 def test_nothing_to_open_is_said(): assert 'first: ulrs sweep' in RunExplorer({}).error.value
 

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'CHOICES', 'RANGES', 'LOOKS', 'MARKS', 'WINDOW', 'EVERY', 'AVERAGED', 'TAIL', 'REACH', 'SIDES', 'CLASSES',
            'STAGES', 'WIDE', 'HIGH', 'DPI', 'BOXES', 'STRIP', 'TOUR', 'LABELS', 'LINE', 'PAUSE', 'SOON', 'BETWEEN',
-           'KEPT', 'Settings', 'to_text', 'from_text', 'marks', 'looks', 'Readings', 'Snapshot', 'lines', 'exam',
-           'Lesson', 'follow', 'answers', 'network_of', 'Frame', 'look', 'frame', 'describe', 'how_far', 'titled',
-           'Plane', 'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip',
-           'Stop', 'controls', 'said', 'Explorer', 'locked', 'put', 'read', 'tour', 'open_source', 'sources',
-           'RunFrame', 'run_frame', 'Paths', 'Over', 'Profile', 'RunPage', 'say_run', 'RunExplorer']
+           'KEPT', 'FIXED', 'Settings', 'to_text', 'from_text', 'marks', 'looks', 'Readings', 'Snapshot', 'lines',
+           'exam', 'Lesson', 'follow', 'answers', 'network_of', 'Frame', 'look', 'frame', 'describe', 'how_far',
+           'titled', 'Plane', 'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page',
+           'strip', 'Stop', 'controls', 'said', 'Explorer', 'locked', 'put', 'read', 'tour', 'plainest', 'open_source',
+           'sources', 'RunFrame', 'run_frame', 'Paths', 'Over', 'Profile', 'limits', 'RunPage', 'say_run',
+           'RunExplorer']
 
 # %% ../nbs/21_explore.ipynb #a6b1bb45
 import asyncio, base64, html, io, json, os, threading, time
@@ -27,15 +28,15 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 
-from .features import DOMINANT, effective_number, single_feature_accuracy
+from .features import DOMINANT, band_limits, effective_number, single_feature_accuracy
 from .models import MLP, MLPSpec
-from .plots import BLUE, DECADES, FAINT, GREEN, HUES, INK, ORANGE, PAIRS, RED, TINTS
-from .plots import Picture, View, house, rate, shades, spans, sparse
-from .regimes import CONVERGED, NETWORK, boundaries, regime_of
+from .plots import BANDS, BLUE, DECADES, FAINT, GREEN, HUES, INK, ORANGE, PAIRS, RED, TINTS
+from .plots import Picture, View, apart, by_network, house, of_pictures, rate, shades, spans, sparse
+from .regimes import CONVERGED, boundaries, regime_of
 from .runs import InputError, Run, collect, pick, read_published
 from .seeds import stream
 from .stacked import Stage, evaluate, make_stack, stack_sets
-from .studies import GRID, SYNTHETIC, select, study_of
+from .studies import GRID, SYNTHETIC, study_of
 from .sweep import project_root
 from .synthetic import SHAPES, SyntheticConfig, fill, make_data, single_feature_sets
 
@@ -744,24 +745,42 @@ def _draw(self):
 Explorer._follow, Explorer._seen, Explorer._draw = _follow, _seen, _draw
 
 # %% ../nbs/21_explore.ipynb #85f9fad8
+def plainest(
+    tables:dict, # name -> DataFrame, `runs` among them
+    study,       # whose defaults are plain
+) -> tuple:      # the tables of runs that share one setting, and what is left out, in words
+    "The runs without a second rate, or whose settings are nearest to the defaults"
+    texts = tables['runs'].set_index('run').settings
+    known = {t: json.loads(t) for t in texts}
+    far = {t: (s.get('then_plr', 0) > 0, sum(v != study.settings.get(k) for k,v in s.items())) for t,s in known.items()}
+    if len(known) == 1: return tables, ''
+    best = min(far, key=far.get)
+    kept, others = texts.index[texts == best], sorted({k for s in known.values() for k in s if s[k] != known[best].get(k)})
+    what = 'a second rate' if 'then_plr' in others else f"another {' or '.join(others)}"
+    return {n: t[t.run.isin(kept)] for n,t in tables.items()}, f"Runs with {what} are left out ({len(texts) - len(kept)} of {len(texts)})."
+
 def open_source(
     folder, # published tables, a finished run, or a folder of finished runs
 ) -> View:
-    "The tables of a folder, ready for pictures"
+    "The tables of a folder, ready for pictures; `left_out` says which runs are not among them"
     folder = Path(folder).expanduser()
     if (folder/'tables.json').exists(): tables = read_published(folder)
     else:
         done = [folder] if (folder/'DONE').exists() else sorted(f.parent for f in folder.glob('*/DONE'))
         if not done: raise InputError(f"{folder}: expected published tables (tables.json) or finished runs (DONE), found neither")
         tables = collect([Run.open(f) for f in done])
-    return View(tables, study_of(tables['runs'].study.iloc[0]))
+    study = study_of(tables['runs'].study.iloc[0])
+    tables, left_out = plainest(tables, study)
+    view = View(tables, study)
+    view.left_out = left_out
+    return view
 
 def sources(
     root=None, # project folder; None: this checkout
-) -> dict:     # name -> folder; published tables first, and of these the ones with curves
+) -> dict:     # name -> folder; published tables first, of these the ones with curves, of these the synthetic study
     "What there is to open"
     root = Path(root or project_root())
-    richest = lambda f: (not list(f.parent.glob('curves.*')), f.parent.name != 'laptop', f)
+    richest = lambda f: (not list(f.parent.glob('curves.*')), f.parent.name != 'laptop', f.parents[1].name != 'synthetic', f)
     published = [f.parent for f in sorted(root.glob('figures/data/*/*/tables.json'), key=richest)]
     return {str(f.relative_to(root)): f for f in [*published, *sorted({f.parents[1] for f in root.glob('runs/*/*/DONE')}),
                                                   *sorted(f.parent for f in root.glob('runs/*/*/DONE'))]}
@@ -779,18 +798,21 @@ class RunFrame:
     barrier:dict     # pair -> (P,) median training error barrier, pp
     loss:dict        # 'pretrain' and 'finetune' -> (steps (T,), losses (n, T)); empty where there are no curves
     ranks:dict       # network -> (n, F) sorted single-feature accuracies of every network at this PLR (%)
+    bands:dict       # network -> (n, 4) accuracies on pictures that keep one band of `BANDS` (%)
+    left_out:str     # which runs of the source are not here
+
+def _rows(view, table, **columns): # none where there is no such table
+    return view(table, **columns) if table in view.tables else pd.DataFrame(columns=['run', 'plr', 'pair', 'step', 'value'], dtype=float)
 
 def _mean(view, table, of='mean', **columns): # one number a PLR
-    rows = view(table, **columns) if table in view.tables else pd.DataFrame(dict(plr=[], value=[]))
+    rows = _rows(view, table, **columns)
     return rows.groupby('plr').value.agg(of).reindex(view.plrs).to_numpy(float)
 
 def _networks(view, flr): # network -> its columns
     return dict(zip(NETWORKS, (dict(stage='pretrain'), dict(stage='average', swa_k=AVERAGED), dict(stage='finetune', flr=flr))))
 
-def _wide(rows, columns): # rows of one PLR -> values of `columns`, one row a network
-    seeds = {s: rows[s].astype('float').fillna(-1) for s in NETWORK}
-    wide = rows.assign(**seeds).pivot_table(index=NETWORK, columns=columns, values='value', dropna=False).dropna(how='all')
-    return wide.columns.to_numpy(float), wide.to_numpy(float)
+def _wide(rows, column): # rows of one PLR -> a row a network, a column a value of `column`; two runs of one network are an error
+    return by_network(rows, column).dropna(how='all')
 
 # %% ../nbs/21_explore.ipynb #33156ffb
 def run_frame(
@@ -802,30 +824,36 @@ def run_frame(
     for name,v,known in (('PLR', plr, sorted(view.found)), ('FLR', flr, view.flrs)):
         if v in known or (v is None and not len(known)): continue
         raise InputError(f"{name} {v!r} is not in these tables; they have {', '.join(map(rate, known))}")
-    stages, loss, ranks = _networks(view, flr), {}, {}
+    stages, loss, ranks, bands = _networks(view, flr), {}, {}, {}
     runs = view.metrics.run[view.metrics.plr == plr].unique()
-    for stage in ('pretrain', 'finetune') if 'curves' in view.tables else ():
-        rows = select(view.tables['curves'], stage=stage, metric='train_loss', **dict(flr=flr) if stage == 'finetune' else {})
+    for stage in ('pretrain', 'finetune'):
+        rows = _rows(view, 'curves', stage=stage, metric='train_loss', **dict(flr=flr) if stage == 'finetune' else {})
         rows = rows[rows.run.isin(runs)]
-        if len(rows): loss[stage] = _wide(rows, 'step')
-    for name,columns in stages.items() if 'features' in view.tables else ():
-        rows = view('features', metric='single_feature_acc', plr=plr, **columns)
-        if len(rows): ranks[name] = _wide(rows, 'rank')[1]
+        if len(rows): loss[stage] = (wide := _wide(rows, 'step')).columns.to_numpy(float), wide.to_numpy(float)
+    for name,columns in stages.items():
+        rows = _rows(view, 'features', metric='single_feature_acc', plr=plr, **columns)
+        if len(rows): ranks[name] = _wide(rows, 'rank').to_numpy(float)
+        rows = _rows(view, 'bands', metric='band_acc_band', plr=plr, **columns)
+        if len(rows): bands[name] = _wide(rows, 'band').reindex(columns=list(BANDS)).to_numpy(float)
     geometry = lambda metric, of: {p: _mean(view, 'geometry', of, metric=metric, pair=p) for p in PAIRS}
     return RunFrame(plr, flr, spans(view.bounds, view.plrs[0]/1.2, view.plrs[-1]*1.2), view.plrs,
                     {k: _mean(view, 'metrics', metric='test_acc', **c) for k,c in stages.items()}, geometry('angle', 'mean'),
-                    geometry('train_barrier', 'median'), loss, ranks)
+                    geometry('train_barrier', 'median'), loss, ranks, bands, getattr(view, 'left_out', ''))
 
 # %% ../nbs/21_explore.ipynb #51920a47
 class Paths:
-    "Training loss over steps, one line a network"
-    def __init__(self, ax, stage, title):
+    "Training loss over steps or epochs, one line a network"
+    def __init__(self, ax, stage, title, unit, **axis):
         self.lines = ax.add_collection(LineCollection([], colors=BLUE, linewidths=.8, alpha=.6))
         self.none = ax.text(.5, .5, '', transform=ax.transAxes, ha='center', color=FAINT)
         self.stage, self.what, self.title = stage, title, titled(ax)
         self.moving = [self.lines, self.none, self.title]
-        ax.set(xscale='log', yscale='log', xlim=(1, 50_000), ylim=(1e-5, 30), xlabel='step + 1', ylabel='training loss, nats')
+        ax.set(xscale='log', yscale='log', xlabel=f'{unit} + 1', ylabel='training loss, nats', **axis)
         for axis in (ax.xaxis, ax.yaxis): axis.set_major_formatter(DECADES); axis.set_minor_locator(mpl.ticker.NullLocator())
+        if unit == 'epoch':
+            lo, hi = ax.get_xlim()
+            ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5) if hi < 500*lo else (1,)))
+            ax.xaxis.set_major_formatter('{x:,.0f}')
     def show(self, f:RunFrame):
         steps, loss = f.loss.get(self.stage, (np.zeros(0), np.zeros((0, 0))))
         keep = sparse(steps + 1) if len(steps) else []
@@ -840,6 +868,7 @@ class Over(OverRates):
         super().__init__(ax, plrs)
         self.lines = {k: ax.plot([], [], marker=m, color=c, ms=3.2, label=label)[0] for k,(label,c,m) in looks.items()}
         self.field, self.what = field, title
+        self.here.set_ydata([0, .93]) # below the names of the regimes
         ax.set(**axis)
         self.moving += [*self.lines.values(), ax.legend(loc='upper right', bbox_to_anchor=(1, .93))]
     def show(self, f:RunFrame):
@@ -848,41 +877,83 @@ class Over(OverRates):
         self.title.set_text(self.what + (f"\nFLR {rate(f.flr)}" if self.field == 'acc' and f.flr else '\n '))
 
 class Profile:
-    "Sorted single-feature accuracies at the PLR, one line a network"
-    def __init__(self, ax):
+    "Accuracies on single features or bands at the PLR, one line a network"
+    def __init__(self, ax, field, what, chance=None, **axis): # what: the parts are called; chance: accuracy of guessing (%), None: not drawn
         self.lines = {k: ax.add_collection(LineCollection([], colors=c, linewidths=.8, alpha=.55)) for k,(c,_) in STAGES.items()}
         for k,(c,_) in STAGES.items(): ax.plot([], [], color=c, label=k)
-        self.title = titled(ax)
+        self.field, self.what, self.title = field, what, titled(ax)
         self.moving = [*self.lines.values(), self.title]
-        ax.set(xlim=(.5, 16.5), xticks=[1, 4, 8, 12, 16], ylim=(44, 101), ylabel='accuracy on one feature, %')
-        ax.set_xlabel('rank of the feature')
-        ax.legend(loc='upper right')
+        if chance is not None: ax.axhline(chance, color=FAINT, ls=':', label='guessing')
+        ax.set(**axis)
+        ax.legend(loc='upper right', ncols=1 if chance is None else 2)
     def show(self, f:RunFrame):
-        for k,lines in self.lines.items(): lines.set_segments([np.c_[np.arange(1, len(row) + 1), row] for row in f.ranks.get(k, ())])
-        lack = [k for k in STAGES if k not in f.ranks]
-        self.title.set_text(f"features at PLR {rate(f.lr)}, one line a network" + (f"\nnot read: {', '.join(lack)}" if lack else '\n '))
+        parts = getattr(f, self.field)
+        for k,lines in self.lines.items(): lines.set_segments([np.c_[np.arange(1, len(row) + 1), row] for row in parts.get(k, ())])
+        lack = [k for k in STAGES if k not in parts]
+        self.title.set_text(f"{self.what} at PLR {rate(f.lr)}, one line a network" + (f"\nnot read: {', '.join(lack)}" if lack else '\n '))
+
+# %% ../nbs/21_explore.ipynb #5d0c1b90
+FIXED = dict(pretrain=(1, 50_000), finetune=(1, 50_000), loss=(1e-5, 30), parts=(44, 101), acc=(44, 101), barrier=(-.5, 50), angle=(-.08, 1.9))
+
+def _room(values, otherwise): # ends of an axis below and above all values, the legend in its upper third
+    v = np.concatenate([np.asarray(x, float) for x in values])
+    if not np.isfinite(v).any(): return otherwise
+    lo, hi = float(np.nanmin(v)), float(np.nanmax(v))
+    return lo - .05*max(hi - lo, 1), hi + .46*max(hi - lo, 1)
+
+def limits(view) -> dict: # quantity -> ends of its axis
+    "Axes that hold everything a source can show, whatever is looked at; synthetic studies share theirs"
+    if not of_pictures(view.study): return FIXED
+    stages = [c for flr in view.flrs or [None] for c in _networks(view, flr).values()]
+    curves = {s: _rows(view, 'curves', metric='train_loss', stage=s) for s in ('pretrain', 'finetune')}
+    out = {s: ((c.step.min() + 1)/1.1, (c.step.max() + 1)*1.1) if len(c) else (1, 200) for s,c in curves.items()}
+    loss = pd.concat(curves.values()).value.to_numpy(float)
+    loss = np.log10(np.maximum(loss[np.isfinite(loss)], 1e-6))
+    out['loss'] = (10**np.floor(loss.min()), 10**np.ceil(loss.max())) if len(loss) else FIXED['loss']
+    values = dict(parts=[[view.study.chance], *(_rows(view, 'bands', metric='band_acc_band', **c).value for c in stages)],
+                  acc=[_mean(view, 'metrics', metric='test_acc', **c) for c in stages],
+                  barrier=[_mean(view, 'geometry', 'median', metric='train_barrier', pair=p) for p in PAIRS])
+    return FIXED | out | {k: _room(v, FIXED[k]) for k,v in values.items()}
 
 # %% ../nbs/21_explore.ipynb #21ad7950
 class RunPage(Board):
-    "The six panels of finished runs"
-    def __init__(self, plrs):
-        pairs, looks = {k: (label, c, 'o') for k,(label,c) in PAIRS.items()}, {k: (k, c, m) for k,(c,m) in STAGES.items()}
+    "The six panels of finished runs, with axes that suit their source"
+    def __init__(self, view):
+        there = {*view.metrics.stage, *_rows(view, 'geometry').pair} # what is not gets no place in a legend
+        pairs = {k: (label, c, 'o') for k,(label,c) in PAIRS.items()}
+        looks = {k: (k, c, m) for (k,(c,m)),columns in zip(STAGES.items(), _networks(view, None).values()) if columns['stage'] in there}
+        pairs = {k: v for k,v in pairs.items() if k in there} or pairs
+        ends, pictures = limits(view), of_pictures(view.study)
+        part, unit = ('band', 'epoch') if pictures else ('feature', 'step')
+        axis = dict(xlim=(.5, 16.5), xticks=[1, 4, 8, 12, 16], xlabel='rank of the feature')
+        if pictures:
+            side = json.loads(view.tables['runs'].settings.iloc[0])['size']
+            names = [f'{b} {lo}' + f'-{hi}'*(hi > lo) for b,(lo,hi) in band_limits(side).items()]
+            axis = dict(xlim=(.6, 4.4), xticks=range(1, 5), xticklabels=names, xlabel='frequencies that pictures keep, |fx| + |fy|')
+        def paths(ax, stage, title): return Paths(ax, stage, title, unit, xlim=ends[stage], ylim=ends['loss'])
+        def over(ax, field, looks, title, label):
+            ticks = dict(xticks=apart(view.plrs)) if pictures and view.plrs[-1] < 20*view.plrs[0] else {} # too narrow for powers of ten
+            return Over(ax, view.plrs, field, looks, title, ylabel=label, ylim=ends[field], **ticks)
         def make(ax):
-            last = Over(ax[5], plrs, 'angle', pairs, 'angle between the same pairs', ylabel='angle, radians', ylim=(-.08, 1.9))
+            last = over(ax[5], 'angle', pairs, 'angle between the same pairs', 'angle, radians')
             last.moving.pop().remove() # its legend is that of the panel before
-            return [Paths(ax[0], 'pretrain', 'pre-training'), Paths(ax[1], 'finetune', 'fine-tuning'), Profile(ax[2]),
-                    Over(ax[3], plrs, 'acc', looks, 'mean test accuracy', ylabel='test accuracy, %', ylim=(44, 101)),
-                    Over(ax[4], plrs, 'barrier', pairs, 'median training error barrier', ylabel='barrier, pp', ylim=(-.5, 50)), last]
+            return [paths(ax[0], 'pretrain', 'pre-training'), paths(ax[1], 'finetune', 'fine-tuning'),
+                    Profile(ax[2], *('bands', 'bands', view.study.chance) if pictures else ('ranks', 'features'), ylim=ends['parts'],
+                            ylabel=f'accuracy on one {part}, %', **axis),
+                    over(ax[3], 'acc', looks, 'mean test accuracy', 'test accuracy, %'),
+                    over(ax[4], 'barrier', pairs, 'median training error barrier', 'barrier, pp'), last]
         super().__init__(make, (WIDE, HIGH), [(x, y, .255, .35) for y in (.57, .085) for x in (.06, .39, .725)])
 
 def say_run(f:RunFrame) -> str: # plain text
     "What a frame of finished runs shows, in words"
-    i = list(f.plrs).index(f.lr)
-    acc = ', '.join(f"{k} {v[i]:.1f} %" for k,v in f.acc.items() if v[i] == v[i])
+    i, mid = list(f.plrs).index(f.lr), list(BANDS).index('mid')
+    each = lambda values: ', '.join(f"{k} {v:.1f} %" for k,v in values.items() if v == v)
     part = next((r for r,lo,hi in f.spans if lo < f.lr <= hi), f.spans[-1][0] if f.spans else '?')
     ahead = [row[0] - row[1] for row in f.ranks.get(NETWORKS[0], ()) if len(row) > 1]
-    sparse_ones = f" A dominant feature in {sum(a >= DOMINANT for a in ahead)} of {len(ahead)} pre-trained networks." if ahead else ''
-    return f"PLR {rate(f.lr)}, regime {part}. Mean test accuracy: {acc}.{sparse_ones}"
+    words = [f"PLR {rate(f.lr)}, regime {part}. Mean test accuracy: {each({k: v[i] for k,v in f.acc.items()})}."]
+    if ahead: words += [f"A dominant feature in {sum(a >= DOMINANT for a in ahead)} of {len(ahead)} pre-trained networks."]
+    if f.bands: words += [f"On pictures that keep the mid band only: {each({k: v[:, mid].mean() for k,v in f.bands.items()})}."]
+    return ' '.join(filter(None, [*words, f.left_out]))
 
 # %% ../nbs/21_explore.ipynb #6d0e9432
 class RunExplorer(W.VBox):
@@ -905,7 +976,7 @@ class RunExplorer(W.VBox):
         "Another source; a mistake keeps the last picture"
         try: view = open_source(folder)
         except InputError as e: return self._fail(str(e))
-        self.view, self.page, self.quiet = view, RunPage(view.plrs), True
+        self.view, self.page, self.quiet = view, RunPage(view), True
         for w, values, at in (self.plr, sorted(view.found), len(view.found)//2), (self.flr, view.flrs, -1): # a partial grid has holes
             w.index = 0 # within both lists: a handle beyond the new one would be moved by the browser, behind our back
             w.options = [(rate(v), float(v)) for v in values] or [('-', 0.)]

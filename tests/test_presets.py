@@ -69,7 +69,9 @@ CIFAR = """1e-5 1.4e-5 2e-5 3e-5 5e-5 7e-5 1e-4 1.4e-4 2e-4 3e-4 5e-4 7e-4 1e-3 
 def test_the_main_experiment_is_the_published_one(preset):
     ps = protocols('resnet18si_cifar10', preset)
     assert [p.plr for p in ps] == [float(x) for x in CIFAR.split()]
-    assert {(p.flrs, p.swa_k, p.precision) for p in ps} == {((1e-5, 5e-5, 1e-4, 2e-4, 3e-4), (2, 5, 10, 50, 100), 'tf32')}
+    assert {(p.flrs, p.swa_k) for p in ps} == {((1e-5, 5e-5, 1e-4, 2e-4, 3e-4), (2, 5, 10, 50, 100))}
+    assert {p.precision for p in ps} == {'tf32', 'fp32'} and [p.plr for p in ps if p.precision == 'fp32'] == [3e-4, 5e-4, 1.4e-3, 2e-3, 1.4e-2, 2e-2]
+    assert {p.precision for p in protocols('resnet18si_cifar10', preset, overrides=dict(precision='bf16'))} == {'bf16'} # what is asked for wins
     want = dict(data='cifar10', arch='resnet18', width=32, size=32, n_train=0, n_test=0, norm='cifar', batch=128, epochs=200, ft_epochs=200, rho=28.,
                 order='replay', ft_orders=1, then_plr=0., then_epochs=0, level=.1, stop_loss=0., look_every=1, path_points=21, path_pictures=0,
                 great_circle=False)
@@ -84,13 +86,19 @@ def test_the_other_setups(study, arch, width, rho):
     assert {(p.settings['arch'], p.settings['width'], p.settings['rho'], p.settings['data'], p.settings['epochs']) for p in ps} == {
         (arch, width, rho, study.split('_')[1], 200)}
 
+def test_a_rate_written_as_text_keeps_what_its_preset_says_of_it():
+    for plr in ('3e-4', '0.0003', 3e-4): # seed and precision of the authors' scheme hang on the rate
+        p, = protocols('resnet18si_cifar10', 'authors', plrs=[plr])
+        assert (p.train_seeds, p.precision) == ((2012,), 'fp32')
+
 BESIDE = {s: protocols(f'resnet18si_cifar10_{s}', 'paper') for s in ('boundary', 'two_stage', 'scratch', 'basin')}
 
 @pytest.mark.parametrize('study', ['convnetsi32_cifar10', *(f'resnet18si_cifar10_{s}' for s in BESIDE)])
 def test_laptop_sizes_of_pictures_are_one(study):
     ps = protocols(study, 'laptop')
     assert {p.train_seeds for p in ps} == {(1, 2, 3)} and {len(p.flrs) for p in ps} == {0 if 'boundary' in study else 2}
-    assert {(p.settings['width'], p.settings['size'], p.settings['n_train'], p.settings['batch']) for p in ps} == {(8, 16, 2000, 32)}
+    assert {(p.settings['width'], p.settings['size'], p.settings['n_train'], p.settings['batch']) for p in ps} == {(8, 16, 2000, 50)}
+    assert {p.settings['n_train'] % p.settings['batch'] for p in ps} == {0} # half a batch leaves poor running statistics behind
 
 def test_the_main_laptop_grid_holds_its_fine_tuning_rates():
     "so that pre-training at a fine-tuning rate is training from scratch at it (claim C10)"

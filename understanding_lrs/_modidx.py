@@ -32,6 +32,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.process_seconds': ( 'bench.html#process_seconds',
                                                                                       'understanding_lrs/bench.py'),
+                                         'understanding_lrs.bench.readings': ('bench.html#readings', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.stack_step': ('bench.html#stack_step', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.step_flop': ('bench.html#step_flop', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.sweeps': ('bench.html#sweeps', 'understanding_lrs/bench.py'),

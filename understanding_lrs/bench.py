@@ -6,13 +6,14 @@
 __all__ = ['EXPLORER_MOVES', 'LAPTOP_NET', 'COLUMNS', 'AROUND', 'eager_loop', 'step_flop', 'peak_flops', 'stack_step',
            'compile_seconds', 'synthetic', 'explorer', 'sweeps', 'picture_flop', 'noise', 'loader_epoch', 'plain_epoch',
            'pictures', 'need_gpu', 'device_seconds', 'device_peaks', 'switched', 'our_steps', 'process_seconds',
-           'gpu_ways', 'gpu', 'precision_effect', 'barriers_of', 'paths']
+           'gpu_ways', 'gpu', 'precision_effect', 'barriers_of', 'paths', 'readings']
 
-# %% ../nbs/23_bench.ipynb #2d8c14c6
+# %% ../nbs/23_bench.ipynb #65acd517
 import contextlib, json, math, os, queue, resource, tempfile, time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 
@@ -414,3 +415,17 @@ def paths(
     by_plr = {}
     for e in each: by_plr.setdefault(f"{e['plr']:g}", []).append(round(e['train_off_pp'], 3))
     return dict(rows=rows, runs=len(found), train_off_pp_by_plr=by_plr, **environment())
+
+# %% ../nbs/23_bench.ipynb #d49db7de
+def readings(
+    study:str='convnetsi32_cifar10', # of pictures
+    runs='runs',                     # folder of all runs
+) -> dict:                           # rows: one a reading, with its share of the training of the same runs (%)
+    "What the readings of finished runs cost beside their training"
+    found = [r for r in find_runs(runs, study) if r.state().kind == 'done']
+    made = [m for r in found if 'readings' in (m := json.loads((r.folder/'provenance.json').read_bytes()))]
+    if not made: raise InputError(f"no finished run of {study} in {runs} has readings; first: ulrs sweep {study}")
+    training = sum(s for m in made for stage,s in m['seconds'].items() if stage != 'read')
+    took = pd.DataFrame([m['readings'] for m in made]).sum().sort_values(ascending=False)
+    row = lambda name, s: dict(reading=name, seconds=round(float(s), 1), percent_of_training=round(100*float(s)/training, 1))
+    return dict(rows=[row(n, s) for n,s in took.items()] + [row('all', took.sum())], runs=len(made), training_s=round(training, 1), **environment())

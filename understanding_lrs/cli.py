@@ -613,23 +613,24 @@ def bands(
     print_rows([dict(band=b, distances=f'{lo}-{hi}') | {words: at[b, m] for m, words in metrics.items()} for b, (lo, hi) in ends.items()])
     print(out)
 
-# %% ../nbs/22_cli.ipynb #beab1725
+# %% ../nbs/22_cli.ipynb #c50c712d
 @app.command()
 def bench(
-    what:Annotated[str, typer.Argument(help="synthetic, pictures, gpu: a training step; precision: the first threshold by number format; paths: cheaper barriers; explorer: moves; sweep: a run beside its work")]='synthetic',
+    what:Annotated[str, typer.Argument(help="synthetic, pictures, gpu: a training step; precision: the first threshold by number format; paths: cheaper barriers; readings: their share of finished runs; explorer: moves; sweep: a run beside its work")]='synthetic',
     as_json:Annotated[bool, typer.Option('--json', help="for programs")]=False,
 ):
     """Measure the speed of training, of the explorer or of sweeps on this machine.
 
     Examples: `ulrs bench synthetic --json`, `ulrs bench sweep`
     """
-    names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps', pictures='pictures', gpu='gpu', precision='precision_effect', paths='paths')
+    names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps', pictures='pictures', gpu='gpu', precision='precision_effect', paths='paths',
+                 readings='readings')
     result = getattr(_part('bench'), names[pick(what, names, 'benchmark')])()
     if as_json: return print(json.dumps(result, indent=1))
     print_rows(result.get('rows', []))
     print_rows([dict(name=k, value=v) for k, v in result.items() if k != 'rows'])
 
-# %% ../nbs/22_cli.ipynb #dfa54584
+# %% ../nbs/22_cli.ipynb #814f4571
 @app.command()
 def claims(
     data:Annotated[str, typer.Option(help="folder of published tables; figures/data of this checkout by default")]=None,
@@ -646,7 +647,7 @@ def claims(
         if r.verdict == judge.MISSING: return dict(claim=r.claim, statement=r.statement, verdict=r.verdict)
         return dict(claim=r.claim, statement=r.statement, preset=f'{r.study} {r.preset}', statistic=r.statistic,
                     value=f'{r.value:.3g} [{r.lo:.3g}, {r.hi:.3g}]', asked=r.threshold, n=f'{r.n:.0f} ({r.seeds:.0f} seeds)',
-                    verdict=r.verdict)
+                    part=r.part if r.decides else 'reported only', verdict=r.verdict)
     rows = [line(r) for r in table.itertuples()]
-    names = ('claim', 'statement', 'preset', 'statistic', 'value', 'asked', 'n', 'verdict')
+    names = ('claim', 'statement', 'preset', 'statistic', 'value', 'asked', 'n', 'part', 'verdict')
     print_rows([{k: r.get(k, '') for k in names} for r in rows])

@@ -9,7 +9,7 @@ __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'SW
            'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read', 'by_plr', 'select',
            'by_setting', 'with_interval', 'summary', 'Verdict', 'verdict']
 
-# %% ../nbs/14_lives.ipynb #6b90ad27
+# %% ../nbs/14_lives.ipynb #025ac21d
 import contextlib, json, tempfile, time
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -23,12 +23,12 @@ from .features import DOMINANT, dominance, effective_number, ranked, single_feat
 from .geometry import angle, barrier, barriers, path
 from .models import MLPSpec
 from .regimes import bootstrap, boundaries, clusters, network_regimes, regime_of
-from .runs import InputError, OutOfTime, Protocol, Run, canonical, check_settings, keep_states, networks, pick, stop_asked
+from .runs import InputError, OutOfTime, Protocol, Run, canonical, check_settings, keep_states, networks, pick, positive, stop_asked
 from .stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_sets
 from .synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets
 from .training import ORDERS
 
-# %% ../nbs/14_lives.ipynb #0cbe0354
+# %% ../nbs/14_lives.ipynb #dbaa246e
 @dataclass(frozen=True)
 class Preset:
     "A named set of runs"
@@ -45,6 +45,7 @@ class Preset:
     variants:tuple = ({},) # further settings: every PLR is run once with each
     precision:str = 'fp32' # see `Protocol`
     seed_of:dict = field(default_factory=dict) # PLR -> its own train seed, where a preset asks for the authors' scheme
+    precision_of:dict = field(default_factory=dict) # PLR -> its own precision
 
 @dataclass(frozen=True)
 class Study:
@@ -65,7 +66,7 @@ class Study:
 
 STUDIES = {}            # id -> Study
 
-# %% ../nbs/14_lives.ipynb #33b0de2a
+# %% ../nbs/14_lives.ipynb #2b31becf
 def study_of(id:str) -> Study:
     "The study of an id, or `InputError` with the near miss"
     return STUDIES[pick(id, STUDIES, 'study')]
@@ -83,14 +84,15 @@ def protocols(
     p, given = study.presets[pick(preset, study.presets, 'preset')], dict(overrides or {})
     fields = dict(flrs=list(p.flrs), swa_k=list(p.swa_k), readout_seeds=list(p.readout_seeds), precision=p.precision)
     if not p.readout_seeds and 'readout_seeds' in given: fields['readout_seeds'] = [0] # the type of its entries
-    data, made = p.data_seeds if data_seeds is None else data_seeds, []
+    data, made, rates = p.data_seeds if data_seeds is None else data_seeds, [], [positive('plr', v) for v in (p.plrs if plrs is None else plrs)]
     train = lambda plr: train_seeds if train_seeds is not None else (p.seed_of[plr],) if plr in p.seed_of else p.train_seeds
     for variant in p.variants:
         values = check_settings(given, fields | study.settings | p.settings | variant)
         if 'readout_seeds' not in given: values['readout_seeds'] = list(p.readout_seeds)
         settings = {k: values[k] for k in study.settings}
+        own = {} if 'precision' in given else p.precision_of
         made += [Protocol(study=study.id, plr=plr, settings=settings, numerics_version=study.numerics_version, data_seeds=data, train_seeds=train(plr),
-                          **{k: values[k] for k in fields}) for plr in (p.plrs if plrs is None else plrs)]
+                          **{k: values[k] for k in fields} | dict(precision=own.get(plr, values['precision']))) for plr in rates]
     for one in made: study.life.check(one)
     if len({one.key for one in made}) < len(made): raise InputError(f"plr must be distinct, got {[one.plr for one in made]}")
     return sorted(made, key=lambda one: one.plr)

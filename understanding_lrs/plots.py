@@ -685,7 +685,7 @@ def dominance(view):
                        f"{DOMINANT:g} pp ahead of the second.", said,
                        "Below, left: bands are 95 % bootstrap over data seeds.", REGIMES)
 
-# %% ../nbs/20_plots.ipynb #e9867e89
+# %% ../nbs/20_plots.ipynb #d2817b43
 HUES = {'1': BLUE, '2': ORANGE, '2A': ORANGE, '2B': RED, '3': '#6e6e6e'}
 
 def _tones(view): # PLR -> (colour, regime): the hue of its regime, lighter for smaller rates
@@ -740,7 +740,7 @@ def regimes(view):
     regimes_on(axes[2], view)
     last = {r: c for c,r in tones.values()}
     handles = [Line2D([], [], color=c, label=f'regime {r}', lw=1.6) for r,c in last.items()]
-    axes[0].legend(handles=handles, loc='lower left')
+    axes[0].legend(handles=handles, loc='lower left', bbox_to_anchor=(0, 1), ncols=len(handles), columnspacing=1.2).set_in_layout(False) # over two panels
     words = ("Left, middle: median over networks, one line a PLR (darker: larger). "
              f"Right: mean ± std over the last tenth of the {'epochs' if pictures else 'steps'} (both averaged over networks).")
     return picture_print(fig, view, words, bands=False) if pictures else small_print(fig, view, words, REGIMES)
@@ -1035,14 +1035,17 @@ def boundary(view):
     axes[1].set_ylabel('test accuracy, %')
     return picture_print(fig, view, "Converged: running training loss of an epoch below 0.01. Right: mean over networks.", left_out)
 
-# %% ../nbs/20_plots.ipynb #3a1b0c10
+# %% ../nbs/20_plots.ipynb #fa277609
 def _ways(view): # -> (way, rows over FLRs) from the plain to the long
-    "Ways of reaching a fine-tuned network, by first and second rate; without pre-training last"
+    "Ways of reaching a fine-tuned network, by first and second rate and their regimes; without pre-training last"
     m, ledger = view.metrics[view.metrics.metric == 'test_acc'], view.tables.get('runs')
     then = {} if ledger is None else {r: json.loads(s).get('then_plr', 0.) for r,s in zip(ledger.run, ledger.settings)}
     m = m.assign(then=m.run.map(then).fillna(0.).astype(float))
     at_flr = m.plr.map(lambda p: bool(np.isclose(p, [view.flrs[0], view.flrs[-1]], rtol=1e-6).any()))
-    name = lambda p, t: f'PLR {rate(p)}, then {rate(t)}' if t else f'PLR {rate(p)}'
+    found = boundaries(pd.concat([one[one.run.map(then).fillna(0.) == 0] for t in ('metrics', 'geometry') if len(one := view.tables.get(t, ()))],
+                                 ignore_index=True), view.study.chance) # of the runs with one rate
+    at = lambda p: f'{rate(p)} ({regime_of(p, found)})'
+    name = lambda p, t: f'PLR {at(p)}, then {at(t)}' if t else f'PLR {at(p)}'
     tuned = m[~at_flr & (m.stage == 'finetune')]
     out = [(name(p, t), g) for (t,p),g in tuned.groupby(['then', 'plr'])]
     bare = m[at_flr & (m.then == 0)]

@@ -308,6 +308,12 @@ def test_ways_of_pre_training(appendix):
     bare = t['metrics'][t['metrics'].stage != 'finetune']
     with pytest.raises(InputError, match='these runs have none'): plots.two_stage(dict(t, metrics=bare), s, preset='paper')
 
+def test_ways_name_their_regimes(root):
+    "where the tables say them: those of two-stage pre-training at laptop size"
+    s = STUDIES['resnet18si_cifar10_two_stage']
+    v = plots.View(read_published(root/'figures/data'/s.id/'laptop'), s)
+    assert [w for w,_ in plots._ways(v)] == ['PLR 4e-3 (2A)', 'PLR 2e-2 (2B)', 'PLR 4e-3 (2A), then 4e-3 (2A)', 'PLR 2e-2 (2B), then 4e-3 (2A)']
+
 def test_same_bytes_of_readings(whole):
     for name in ('bands', 'filters'): assert plots.PICTURE_FIGURES[name](whole_view(whole)).render() == plots.PICTURE_FIGURES[name](whole_view(whole)).render()
 

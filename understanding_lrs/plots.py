@@ -15,7 +15,7 @@ __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'INK', 'FAINT', 'BLUE', 'ORANGE', '
            'sharpness', 'picture_overview', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture',
            'one_plr', 'crossed', 'factorial', 'relevance', 'edges', 'write', 'draw', 'on_page']
 
-# %% ../nbs/20_plots.ipynb #58222a21
+# %% ../nbs/20_plots.ipynb #3f3683c8
 import io, json, re, textwrap, warnings
 from collections import Counter
 from copy import copy
@@ -34,7 +34,7 @@ from matplotlib.transforms import offset_copy
 
 from .claims import SMALL, dominant_features
 from .features import DOMINANT, band_limits, band_pictures, spectrum, variance_shares
-from .regimes import NETWORK, bootstrap, boundaries, regime_of, seed_numbers
+from .regimes import NETWORK, TAIL, bootstrap, boundaries, regime_of, seed_numbers
 from .runs import InputError, atomic_write, networks, pick, read_published
 from .studies import CAPTION, STUDIES, Study, SyntheticLife, protocols, select, study_of, synthetic_config
 from .sweep import project_root
@@ -1035,16 +1035,17 @@ def boundary(view):
     axes[1].set_ylabel('test accuracy, %')
     return picture_print(fig, view, "Converged: running training loss of an epoch below 0.01. Right: mean over networks.", left_out)
 
-# %% ../nbs/20_plots.ipynb #fa277609
+# %% ../nbs/20_plots.ipynb #d095c98e
 def _ways(view): # -> (way, rows over FLRs) from the plain to the long
     "Ways of reaching a fine-tuned network, by first and second rate and their regimes; without pre-training last"
     m, ledger = view.metrics[view.metrics.metric == 'test_acc'], view.tables.get('runs')
     then = {} if ledger is None else {r: json.loads(s).get('then_plr', 0.) for r,s in zip(ledger.run, ledger.settings)}
     m = m.assign(then=m.run.map(then).fillna(0.).astype(float))
     at_flr = m.plr.map(lambda p: bool(np.isclose(p, [view.flrs[0], view.flrs[-1]], rtol=1e-6).any()))
-    found = boundaries(pd.concat([one[one.run.map(then).fillna(0.) == 0] for t in ('metrics', 'geometry') if len(one := view.tables.get(t, ()))],
-                                 ignore_index=True), view.study.chance) # of the runs with one rate
-    at = lambda p: f'{rate(p)} ({regime_of(p, found)})'
+    plain = [one[one.run.map(then).fillna(0.) == 0] for t in ('metrics', 'geometry') if len(one := view.tables.get(t, ()))] # runs with one rate
+    known = {*TAIL} <= {*plain[0].metric} # else the tables do not say what regimes are read from
+    found = boundaries(pd.concat(plain, ignore_index=True), view.study.chance) if known else None
+    at = lambda p: f'{rate(p)} ({regime_of(p, found)})' if known else rate(p)
     name = lambda p, t: f'PLR {at(p)}, then {at(t)}' if t else f'PLR {at(p)}'
     tuned = m[~at_flr & (m.stage == 'finetune')]
     out = [(name(p, t), g) for (t,p),g in tuned.groupby(['then', 'plr'])]

@@ -18,7 +18,7 @@ help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
 	@echo 'make images      a small ConvNet on real pictures at laptop size (half an hour); DATA=folder for your own'
-	@echo 'make appendix    the studies around it: two-stage, scratch, basin, boundary, at laptop size (an hour); DATA as above'
+	@echo 'make appendix    the studies around it: two-stage, basin, boundary, at laptop size (an hour); DATA as above'
 	@echo 'make paper-synthetic  everything that figures/data holds, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
@@ -49,7 +49,7 @@ images: $(READY)
 	$(BIN)/ulrs figures convnetsi32_cifar10 --preset $(PRESET)
 
 appendix: $(READY)
-	@set -e; for s in two_stage scratch basin boundary; do \
+	@set -e; for s in two_stage basin boundary; do \
 	  $(BIN)/ulrs sweep resnet18si_cifar10_$$s --preset $(PRESET) $(if $(DATA),--set data=$(DATA)); \
 	  $(BIN)/ulrs figures resnet18si_cifar10_$$s --preset $(PRESET); done
 

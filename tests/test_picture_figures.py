@@ -298,7 +298,7 @@ def test_networks_that_never_converged_stand_at_the_budget(appendix):
 def test_ways_of_pre_training(appendix):
     s, t = appendix['two_stage']
     v = plots.View(t, s, preset='paper')
-    ways = dict(plots._ways(v))
+    ways = dict(plots._ways(v, v.plrs))
     assert list(ways) == ['PLR 1e-3', 'PLR 1e-2', 'PLR 1e-3, then 1e-3', 'PLR 1e-2, then 1e-3', 'no pre-training', 'no pre-training, longer']
     ax = plots.two_stage(v).axes[0]
     assert [x.get_text() for x in ax.get_yticklabels()] == list(ways)
@@ -312,7 +312,7 @@ def test_ways_name_their_regimes(root):
     "where the tables say them: those of two-stage pre-training at laptop size"
     s = STUDIES['resnet18si_cifar10_two_stage']
     v = plots.View(read_published(root/'figures/data'/s.id/'laptop'), s)
-    assert [w for w,_ in plots._ways(v)] == ['PLR 4e-3 (2A)', 'PLR 2e-2 (2B)', 'PLR 4e-3 (2A), then 4e-3 (2A)', 'PLR 2e-2 (2B), then 4e-3 (2A)']
+    assert [w for w,_ in plots._ways(v, v.plrs)] == ['PLR 4e-3 (2A)', 'PLR 2e-2 (2B)', 'PLR 4e-3 (2A), then 4e-3 (2A)', 'PLR 2e-2 (2B), then 4e-3 (2A)']
 
 def test_same_bytes_of_readings(whole):
     for name in ('bands', 'filters'): assert plots.PICTURE_FIGURES[name](whole_view(whole)).render() == plots.PICTURE_FIGURES[name](whole_view(whole)).render()

@@ -1035,8 +1035,8 @@ def boundary(view):
     axes[1].set_ylabel('test accuracy, %')
     return picture_print(fig, view, "Converged: running training loss of an epoch below 0.01. Right: mean over networks.", left_out)
 
-# %% ../nbs/20_plots.ipynb #d095c98e
-def _ways(view): # -> (way, rows over FLRs) from the plain to the long
+# %% ../nbs/20_plots.ipynb #59aeb7b8
+def _ways(view, plrs): # -> (way, rows over FLRs) of these PLRs, from the plain to the long
     "Ways of reaching a fine-tuned network, by first and second rate and their regimes; without pre-training last"
     m, ledger = view.metrics[view.metrics.metric == 'test_acc'], view.tables.get('runs')
     then = {} if ledger is None else {r: json.loads(s).get('then_plr', 0.) for r,s in zip(ledger.run, ledger.settings)}
@@ -1047,7 +1047,7 @@ def _ways(view): # -> (way, rows over FLRs) from the plain to the long
     found = boundaries(pd.concat(plain, ignore_index=True), view.study.chance) if known else None
     at = lambda p: f'{rate(p)} ({regime_of(p, found)})' if known else rate(p)
     name = lambda p, t: f'PLR {at(p)}, then {at(t)}' if t else f'PLR {at(p)}'
-    tuned = m[~at_flr & (m.stage == 'finetune')]
+    tuned = m[~at_flr & (m.stage == 'finetune') & m.plr.isin(plrs)]
     out = [(name(p, t), g) for (t,p),g in tuned.groupby(['then', 'plr'])]
     bare = m[at_flr & (m.then == 0)]
     out += [('no pre-training', bare[bare.stage == 'pretrain'].assign(flr=lambda d: d.plr)),
@@ -1065,10 +1065,10 @@ def _row_of(ax, y, rows, color):
     ax.plot(mean, y, 'D', ms=4.2, color=color)
     ax.annotate(f'{mean:.1f}', (mean, y), (0, -4), textcoords='offset points', ha='center', va='top', color=color)
 
-def _compare(view): # the figure of both studies below
+def _compare(view, plrs): # the figure of both studies below
     if len(view.flrs) < 1: raise InputError("a comparison of ways to fine-tune needs fine-tuned networks; these runs have none")
     view, flrs = own_setup(view), list(dict.fromkeys((view.flrs[0], view.flrs[-1])))
-    ways = _ways(view)
+    ways = _ways(view, plrs)
     fig, axes = canvas(1, len(flrs), (TWO, 1.25 + .42*len(ways)), sharey=True, squeeze=False)
     colors = [INK if w.startswith('no') else GREEN if 'then' in w else BLUE for w,_ in ways]
     for ax,flr,which in zip(axes[0], flrs, ('low', 'high')):
@@ -1086,12 +1086,12 @@ def _compare(view): # the figure of both studies below
 @figure(into=(), several=True)
 def two_stage(view):
     "Test accuracy after fine-tuning from one stage of pre-training, from two, and from none"
-    return _compare(view)
+    return _compare(view, view.plrs)
 
 @figure(into=())
 def scratch(view):
-    "Test accuracy of fine-tuning from regime 3 beside training from the initial point"
-    return _compare(view)
+    "Test accuracy of fine-tuning from the largest PLR, in regime 3, beside training from the initial point"
+    return _compare(view, view.plrs[-1:])
 
 # %% ../nbs/20_plots.ipynb #3a1b0c12
 def path_picture(

@@ -4,8 +4,8 @@ from understanding_lrs import picture_lives
 from understanding_lrs.picture_readings import columns_of, picture_readings
 from understanding_lrs.pictures import flat
 from understanding_lrs.regimes import CONVERGED
-from understanding_lrs.runs import InputError, Run
-from understanding_lrs.studies import live, protocols, select, settled
+from understanding_lrs.runs import InputError, Run, collect, find_runs, publish, read_published
+from understanding_lrs.studies import STUDIES, live, protocols, select, settled
 
 def smoke(study='convnetsi32_cifar10', i=0, **kw): return settled(protocols(study, 'smoke', overrides=kw))[i]
 
@@ -97,3 +97,12 @@ def test_the_command_reads_what_is_missing(tmp_path, monkeypatch, capsys):
     assert 'norms, geometry, bands, filters, sharpness' in capsys.readouterr().out
     assert main(['read', 'convnetsi32_cifar10', '--runs', str(tmp_path)]) == 0 and 'nothing is missing' in capsys.readouterr().out
     assert main(['read', 'synthetic', '--runs', str(tmp_path)]) == 2 and 'no readings that can be taken later' in capsys.readouterr().err
+
+def test_a_study_without_fine_tuning_has_tables_and_a_summary(tmp_path):
+    "its geometry has columns and no rows"
+    study = STUDIES['resnet18si_cifar10_boundary']
+    for p in settled(protocols(study.id, 'smoke', overrides=dict(flrs=[], swa_k=[]))): live(p, Run(tmp_path/'runs', p))
+    tables = collect(find_runs(tmp_path/'runs', study.id))
+    assert not len(tables['geometry']) and {'run', 'plr', 'metric', 'value'} <= {*tables['geometry'].columns}
+    publish(find_runs(tmp_path/'runs', study.id), tmp_path/'tables')
+    for t in (tables, read_published(tmp_path/'tables')): assert [row['n'] for row in study.summary(t, study)] == ['2', '2']

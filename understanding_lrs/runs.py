@@ -856,7 +856,7 @@ def cover(
         if take: out.append((run, take))
     return out
 
-# %% ../nbs/13_runs.ipynb #3d6346b1
+# %% ../nbs/13_runs.ipynb #6cde7443
 def _rows(run, table, take):
     "The rows of one run that belong to the networks of `take`"
     df, p = run.table(table), run.protocol
@@ -876,7 +876,7 @@ def load(
     lack = [run.folder.name for run, _ in parts if table not in run.tables()]
     if lack: raise InputError(f"table {table!r} is missing in {len(lack)} of {len(parts)} runs: {', '.join(lack[:3])}")
     frames = [_rows(run, table, take) for run, take in parts]
-    frames = [f for f in frames if len(f)]
+    frames = [f for f in frames if len(f)] or frames[:1] # an empty table keeps its columns
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 # %% ../nbs/13_runs.ipynb #d50a2b2a

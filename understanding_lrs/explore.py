@@ -744,7 +744,7 @@ def _draw(self):
 
 Explorer._follow, Explorer._seen, Explorer._draw = _follow, _seen, _draw
 
-# %% ../nbs/21_explore.ipynb #85f9fad8
+# %% ../nbs/21_explore.ipynb #faaa7b01
 def plainest(
     tables:dict, # name -> DataFrame, `runs` among them
     study,       # whose defaults are plain
@@ -771,9 +771,7 @@ def open_source(
         tables = collect([Run.open(f) for f in done])
     study = study_of(tables['runs'].study.iloc[0])
     tables, left_out = plainest(tables, study)
-    view = View(tables, study)
-    view.left_out = left_out
-    return view
+    return View(tables, study, left_out=left_out)
 
 def sources(
     root=None, # project folder; None: this checkout
@@ -814,7 +812,7 @@ def _networks(view, flr): # network -> its columns
 def _wide(rows, column): # rows of one PLR -> a row a network, a column a value of `column`; two runs of one network are an error
     return by_network(rows, column).dropna(how='all')
 
-# %% ../nbs/21_explore.ipynb #33156ffb
+# %% ../nbs/21_explore.ipynb #17b23ece
 def run_frame(
     view:View,        # of a source
     plr:float,        # one of its PLRs
@@ -838,7 +836,7 @@ def run_frame(
     geometry = lambda metric, of: {p: _mean(view, 'geometry', of, metric=metric, pair=p) for p in PAIRS}
     return RunFrame(plr, flr, spans(view.bounds, view.plrs[0]/1.2, view.plrs[-1]*1.2), view.plrs,
                     {k: _mean(view, 'metrics', metric='test_acc', **c) for k,c in stages.items()}, geometry('angle', 'mean'),
-                    geometry('train_barrier', 'median'), loss, ranks, bands, getattr(view, 'left_out', ''))
+                    geometry('train_barrier', 'median'), loss, ranks, bands, view.left_out)
 
 # %% ../nbs/21_explore.ipynb #51920a47
 class Paths:

@@ -100,7 +100,7 @@ def read_paper(
     except InputError: return {}
     return {f.stem: pd.read_csv(f) for f in sorted(folder.glob('*.csv'))}
 
-# %% ../nbs/20_plots.ipynb #9046166f
+# %% ../nbs/20_plots.ipynb #8721330c
 class View:
     "The tables of a study, and what every figure asks of them"
     def __init__(self,
@@ -108,6 +108,7 @@ class View:
         study:Study,
         paper:dict|None=None, # as `read_paper` gives it; None: no values of the authors
         preset:str='',      # whose grid is expected; '': the one that the ledger fits
+        left_out:str='',    # which runs of the source are not in the tables, in words
     ):
         if 'metrics' not in tables:
             raise InputError(f"figures need the table 'metrics', got {', '.join(tables) or 'none'}")
@@ -115,7 +116,7 @@ class View:
         self.metrics = tables['metrics'][band.isna() | (band == '')] # a band marks further fine-tunings: not drawn
         self.levels = tables['metrics'][band.astype(str).str.startswith('level=')] # networks at an equal training loss
         self.tables, self.study = tables | dict(metrics=self.metrics), study
-        self.kinds, ledger = 1, tables.get('runs') # kinds: how many settings the runs have
+        self.left_out, self.kinds, ledger = left_out, 1, tables.get('runs') # kinds: how many settings the runs have
         if ledger is not None: self._check(ledger)
         self.preset = preset or (preset_of(ledger, study) if ledger is not None else '')
         self.wanted = Counter()
@@ -1035,7 +1036,7 @@ def boundary(view):
     axes[1].set_ylabel('test accuracy, %')
     return picture_print(fig, view, "Converged: running training loss of an epoch below 0.01. Right: mean over networks.", left_out)
 
-# %% ../nbs/20_plots.ipynb #59aeb7b8
+# %% ../nbs/20_plots.ipynb #14d68c28
 def _ways(view, plrs): # -> (way, rows over FLRs) of these PLRs, from the plain to the long
     "Ways of reaching a fine-tuned network, by first and second rate and their regimes; without pre-training last"
     m, ledger = view.metrics[view.metrics.metric == 'test_acc'], view.tables.get('runs')
@@ -1044,7 +1045,7 @@ def _ways(view, plrs): # -> (way, rows over FLRs) of these PLRs, from the plain 
     at_flr = m.plr.map(lambda p: bool(np.isclose(p, [view.flrs[0], view.flrs[-1]], rtol=1e-6).any()))
     plain = [one[one.run.map(then).fillna(0.) == 0] for t in ('metrics', 'geometry') if len(one := view.tables.get(t, ()))] # runs with one rate
     known = {*TAIL} <= {*plain[0].metric} # else the tables do not say what regimes are read from
-    found = boundaries(pd.concat(plain, ignore_index=True), view.study.chance) if known else None
+    found = boundaries(pd.concat(plain, ignore_index=True), view.study.chance, n=0) if known else None
     at = lambda p: f'{rate(p)} ({regime_of(p, found)})' if known else rate(p)
     name = lambda p, t: f'PLR {at(p)}, then {at(t)}' if t else f'PLR {at(p)}'
     tuned = m[~at_flr & (m.stage == 'finetune') & m.plr.isin(plrs)]

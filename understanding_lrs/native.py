@@ -18,34 +18,42 @@ from torch import Tensor
 
 from .models import MLPSpec
 
-# %% ../nbs/06_native.ipynb #7276d3bb
+# %% ../nbs/06_native.ipynb #0e5b7067
 C_ROWS = r'''
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 8, BLOCK = 16, TILE = 6, MAX_DEPTH = 8 };  /* floats of a vector; samples of a block; outputs at a time */
+#ifdef __AVX512F__
+enum { LANES = 16 };                                      /* floats of a vector */
+#else
+enum { LANES = 8 };
+#endif
+enum { BLOCK = 16, PARTS = BLOCK/LANES, MAX_DEPTH = 8 };  /* samples of a block; vectors of a row */
 typedef float vec __attribute__((vector_size(4*LANES), aligned(4)));
 typedef int32_t mask __attribute__((vector_size(4*LANES)));
-typedef struct { vec a, b; } row;
+typedef struct { vec v[PARTS]; } row;
+#define EACH _Pragma("GCC unroll 2") for (int j = 0; j < PARTS; j++)
+#define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
 
-static inline row zero(void) { return (row){{0}, {0}}; }
-static inline row add(row x, row y) { return (row){x.a + y.a, x.b + y.b}; }
-static inline row sub(row x, row y) { return (row){x.a - y.a, x.b - y.b}; }
-static inline row mul(row x, row y) { return (row){x.a*y.a, x.b*y.b}; }
-static inline row scale(float s, row x) { return (row){s*x.a, s*x.b}; }
-static inline void axpy(row *acc, float s, row x) { acc->a += s*x.a; acc->b += s*x.b; }
-static inline vec where(vec on, vec x) { return (vec)((mask)x & ~(on <= 0)); }  /* 0 where on <= 0, else x: NaN stays */
-static inline int padded(int n) { return (n + LANES - 1)/LANES*LANES; }
+INLINE row zero(void) { return (row){{{0}}}; }
+INLINE row add(row x, row y) { EACH x.v[j] += y.v[j]; return x; }
+INLINE row sub(row x, row y) { EACH x.v[j] -= y.v[j]; return x; }
+INLINE row mul(row x, row y) { EACH x.v[j] *= y.v[j]; return x; }
+INLINE row scale(float s, row x) { EACH x.v[j] *= s; return x; }
+INLINE void axpy(row *acc, float s, row x) { EACH acc->v[j] += s*x.v[j]; }
+INLINE row where(row on, row x) { EACH x.v[j] = (vec)((mask)x.v[j] & ~(on.v[j] <= 0)); return x; }  /* 0 where on <= 0, else x: NaN stays */
+static inline int padded(int n) { return (n + BLOCK - 1)/BLOCK*BLOCK; }
 static inline void *take(char **p, size_t bytes) { void *q = *p; *p += (bytes + 63)/64*64; return q; }  /* from a workspace */
 '''
 
-# %% ../nbs/06_native.ipynb #aa92c0fa
+# %% ../nbs/06_native.ipynb #a638f97b
 C_PRODUCTS = r'''
-#define NOINLINE __attribute__((noinline))
+enum { TILE = PARTS == 1 ? 8 : 6 };                       /* outputs at a time */
 #define MATMUL(NAME, AT) /* y[o] = sum_i AT(o, i) x[i] for o < no */ \
-NOINLINE static void NAME(const float *restrict w, int ld, const row *restrict x, row *restrict y, int no, int ni) { \
+NOINLINE void NAME(const float *restrict w, int ld, const row *restrict x, row *restrict y, int no, int ni) { \
   int o = 0; \
   for (; o + TILE <= no; o += TILE) { \
     row acc[TILE]; \
@@ -66,29 +74,28 @@ MATMUL(matmul_t, TRANSPOSED)
 
 # %% ../nbs/06_native.ipynb #589cb485
 C_GRADIENT = r'''
-/* g[o][i] += sum_b dz[o][b] xt[b][i] for o < no, i < ld */
-NOINLINE static void outer(float *restrict g, const row *restrict dz, const float *const *restrict xt, int no, int ld) {
-  int o = 0;
-  for (; o + 4 <= no; o += 4) {
-    const float *d = (const float *)(dz + o);
-    int i = 0;
-    for (; i + 2*LANES <= ld; i += 2*LANES) {
-      row acc[4] = {{{0}, {0}}};
-      _Pragma("GCC unroll 4") for (int b = 0; b < BLOCK; b++) {
-        row x = *(const row *)(xt[b] + i);
-        _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++) axpy(&acc[k], d[b + k*BLOCK], x);
-      }
-      for (int k = 0; k < 4; k++) { row *q = (row *)(g + (o+k)*ld + i); *q = add(*q, acc[k]); }
+enum { OUTS = 8/PARTS };                                  /* eight sums in flight */
+
+INLINE void outer_tile(float *restrict g, const float *restrict d, const float *const *restrict xt, int outs, int ld) {
+  for (int i = 0; i < ld; i += BLOCK) {
+    row acc[OUTS] = {{{{0}}}};
+    _Pragma("GCC unroll 4") for (int b = 0; b < BLOCK; b++) {
+      row x = *(const row *)(xt[b] + i);
+      _Pragma("GCC unroll 8") for (int k = 0; k < outs; k++) axpy(&acc[k], d[b + k*BLOCK], x);
     }
-    for (; i < ld; i += LANES) for (int k = 0; k < 4; k++) for (int b = 0; b < BLOCK; b++)
-      *(vec *)(g + (o+k)*ld + i) += d[b + k*BLOCK] * *(const vec *)(xt[b] + i);
+    for (int k = 0; k < outs; k++) { row *q = (row *)(g + k*ld + i); *q = add(*q, acc[k]); }
   }
-  for (; o < no; o++) for (int i = 0; i < ld; i += LANES) for (int b = 0; b < BLOCK; b++)
-    *(vec *)(g + o*ld + i) += ((const float *)(dz + o))[b] * *(const vec *)(xt[b] + i);
+}
+
+/* g[o][i] += sum_b dz[o][b] xt[b][i] for o < no, i < ld */
+NOINLINE void outer(float *restrict g, const row *restrict dz, const float *const *restrict xt, int no, int ld) {
+  int o = 0;
+  for (; o + OUTS <= no; o += OUTS) outer_tile(g + o*ld, (const float *)(dz + o), xt, OUTS, ld);
+  for (; o < no; o++) outer_tile(g + o*ld, (const float *)(dz + o), xt, 1, ld);
 }
 '''
 
-# %% ../nbs/06_native.ipynb #878b91d7
+# %% ../nbs/06_native.ipynb #b09e4ce8
 C_NORM = r'''
 /* z -> (z - mean)/std in place, h = relu(z); returns 1/std of each sample */
 static row norm_relu(row *restrict z, row *restrict h, int n, float eps) {
@@ -97,7 +104,7 @@ static row norm_relu(row *restrict z, row *restrict h, int n, float eps) {
   m = scale(1.f/n, m);
   for (int o = 0; o < n; o++) { z[o] = sub(z[o], m); v = add(v, mul(z[o], z[o])); }
   for (int b = 0; b < BLOCK; b++) ((float *)&r)[b] = 1.f/sqrtf(((float *)&v)[b]/n + eps);
-  for (int o = 0; o < n; o++) { z[o] = mul(z[o], r); h[o] = (row){where(z[o].a, z[o].a), where(z[o].b, z[o].b)}; }
+  for (int o = 0; o < n; o++) { z[o] = mul(z[o], r); h[o] = where(z[o], z[o]); }
   return r;
 }
 
@@ -105,7 +112,7 @@ static row norm_relu(row *restrict z, row *restrict h, int n, float eps) {
 static void norm_relu_back(row *restrict d, const row *restrict zn, row r, int n) {
   row m = zero(), c = zero();
   for (int o = 0; o < n; o++) {
-    d[o] = (row){where(zn[o].a, d[o].a), where(zn[o].b, d[o].b)};
+    d[o] = where(zn[o], d[o]);
     m = add(m, d[o]); c = add(c, mul(d[o], zn[o]));
   }
   m = scale(1.f/n, m); c = scale(1.f/n, c);
@@ -194,20 +201,18 @@ static void gradient(work *k, const spec *s, const float *readout, const float *
 }
 '''
 
-# %% ../nbs/06_native.ipynb #195eafca
+# %% ../nbs/06_native.ipynb #8929fa99
 C_STEP = r'''
 static void projected_step(work *k, const spec *s, float lr) {
-  vec sums[2] = {{0}, {0}};
-  for (int l = 0; l < s->depth; l++) {
-    vec *w = (vec *)k->w[l], *g = (vec *)k->g[l];
-    int n = s->width*k->ld[l]/LANES, i = 0;
-    for (; i + 2 <= n; i += 2) for (int j = 0; j < 2; j++) { vec a = w[i+j] - lr*g[i+j]; w[i+j] = a; sums[j] += a*a; }
-    for (; i < n; i++) { vec a = w[i] - lr*g[i]; w[i] = a; sums[0] += a*a; }
-  }
+  row sums = zero();
   double square = 0;
-  for (int j = 0; j < LANES; j++) square += (double)sums[0][j] + (double)sums[1][j];
+  for (int l = 0; l < s->depth; l++) {
+    row *w = (row *)k->w[l], *g = (row *)k->g[l];
+    for (int i = 0; i < s->width*k->ld[l]/BLOCK; i++) { axpy(&w[i], -lr, g[i]); sums = add(sums, mul(w[i], w[i])); }
+  }
+  for (int j = 0; j < BLOCK/2; j++) square += (double)((float *)&sums)[j] + (double)((float *)&sums)[j + BLOCK/2];
   float c = (float)(1./sqrt(square));
-  for (int l = 0; l < s->depth; l++) { vec *w = (vec *)k->w[l]; int n = s->width*k->ld[l]/LANES; for (int i = 0; i < n; i++) w[i] *= c; }
+  for (int l = 0; l < s->depth; l++) { row *w = (row *)k->w[l]; for (int i = 0; i < s->width*k->ld[l]/BLOCK; i++) w[i] = scale(c, w[i]); }
 }
 
 int ulrs_train(const spec *s, int64_t k0, int64_t k1, float *w, const float *readout, const float *x, const float *y, const int64_t *data,
@@ -329,18 +334,18 @@ def share_out(
     if threads == 1: return one(0, k)
     with ThreadPoolExecutor(threads) as pool: list(pool.map(one, cuts[:-1], cuts[1:]))
 
-# %% ../nbs/06_native.ipynb #a2903433
+# %% ../nbs/06_native.ipynb #738e1f80
 def pad(
     x:Tensor, # (..., d) inputs
-) -> Tensor:  # (..., d rounded up to 8) float32
-    "Inputs padded with zeros to whole vectors; do it once for a data set"
-    return torch.nn.functional.pad(x.float(), (0, -x.shape[-1] % 8)).contiguous()
+) -> Tensor:  # (..., d rounded up to 16) float32
+    "Inputs padded with zeros to whole rows; do it once for a data set"
+    return torch.nn.functional.pad(x.float(), (0, -x.shape[-1] % 16)).contiguous()
 
 def _spec(spec, x, batch):
     if spec.depth > 8: raise ValueError(f"the kernel has at most 8 hidden layers, got {spec.depth}")
     return _Spec(spec.in_dim, spec.width, spec.depth, batch, x.shape[1], x.shape[2], spec.eps)
 
-# %% ../nbs/06_native.ipynb #88f5e1c5
+# %% ../nbs/06_native.ipynb #585e235f
 def train_native_(
     spec:MLPSpec,     # sizes of every network
     w:Tensor,         # (K, P) float32 on the unit sphere; changed in place
@@ -359,11 +364,11 @@ def train_native_(
     for name,i,top in (('data', data, d), ('order_of', order_of, r), ('order', order, n)):
         if i.numel() and not (0 <= int(i.min()) and int(i.max()) < top): raise ValueError(f"{name} must lie in 0..{top - 1}")
     share_out(kernel().ulrs_train, _spec(spec, x, batch), k, threads, ready('w', w, torch.float32, (k, spec.n_params)),
-          ready('readout', readout, torch.float32, (k, spec.width)), ready('x', x, torch.float32, (d, n, -(-spec.in_dim//8)*8)),
+          ready('readout', readout, torch.float32, (k, spec.width)), ready('x', x, torch.float32, (d, n, -(-spec.in_dim//16)*16)),
           ready('y', y, torch.float32, (d, n)), ready('data', data, torch.int64, (k,)), ready('order', order, torch.int32, order.shape),
           ready('order_of', order_of, torch.int64, (k,)), ready('lr', lr, torch.float32, (k,)), steps)
 
-# %% ../nbs/06_native.ipynb #7e7c7933
+# %% ../nbs/06_native.ipynb #cbb341c2
 def evaluate_native(
     spec:MLPSpec, w:Tensor, readout:Tensor, x:Tensor, y:Tensor, data:Tensor, # as in `train_native_`
     threads:int=1,
@@ -373,6 +378,6 @@ def evaluate_native(
     if data.numel() and not (0 <= int(data.min()) and int(data.max()) < d): raise ValueError(f"data must lie in 0..{d - 1}")
     loss, right = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
     share_out(kernel().ulrs_evaluate, _spec(spec, x, 1), k, threads, ready('w', w, torch.float32, (k, spec.n_params)),
-          ready('readout', readout, torch.float32, (k, spec.width)), ready('x', x, torch.float32, (d, n, -(-spec.in_dim//8)*8)),
+          ready('readout', readout, torch.float32, (k, spec.width)), ready('x', x, torch.float32, (d, n, -(-spec.in_dim//16)*16)),
           ready('y', y, torch.float32, (d, n)), ready('data', data, torch.int64, (k,)), loss, right)
     return loss, 100*right

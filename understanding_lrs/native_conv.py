@@ -16,47 +16,52 @@ from torch import Tensor, nn
 from .models import ConvSpec
 from .native import C_ROWS, load_kernel, ready, share_out
 
-# %% ../nbs/08_native_conv.ipynb #e936f1e5
+# %% ../nbs/08_native_conv.ipynb #971c3038
 C_CONV = r'''
-enum { OUTS = 4, MAX_LAYERS = 6, MAX_WIDTH = 1024 };      /* outputs at a time; limits of a network */
+enum { OUTS = 4, COLS = PARTS == 1 ? 4 : 1, MAX_LAYERS = 6, MAX_WIDTH = 1024 };   /* outputs and pixels at a time; limits of a network */
+
+INLINE void conv_tile(row *restrict z, const row *restrict a, const float *restrict w, int ci, int s, int cols) {
+  int p = s + 2;
+  row acc[COLS][OUTS] = {{{{{0}}}}};
+  for (int i = 0; i < ci; i++, a += p*p)
+    _Pragma("GCC unroll 3") for (int dy = 0; dy < 3; dy++) _Pragma("GCC unroll 3") for (int dx = 0; dx < 3; dx++, w += OUTS)
+      _Pragma("GCC unroll 4") for (int x = 0; x < cols; x++) {
+        row v = a[dy*p + dx + x];
+        _Pragma("GCC unroll 4") for (int k = 0; k < OUTS; k++) axpy(&acc[x][k], w[k], v);
+      }
+  for (int k = 0; k < OUTS; k++) for (int x = 0; x < cols; x++) z[k*s*s + x] = acc[x][k];
+}
 
 /* z[o][y][x] = sum over i, dy, dx of w[o/4][i][dy][dx][o%4] a[i][y+dy][x+dx] */
-__attribute__((noinline)) static void conv(row *restrict z, const row *restrict a, const float *restrict w, int co, int ci, int s) {
-  int p = s + 2;
-  for (int y = 0; y < s; y++) for (int o = 0; o < co; o += OUTS) for (int x = 0; x < s; x++) {
-    row acc[OUTS] = {{{0}, {0}}};
-    const float *q = w + o*ci*9;
-    const row *in = a + y*p + x;
-    for (int i = 0; i < ci; i++, in += p*p)
-      _Pragma("GCC unroll 3") for (int dy = 0; dy < 3; dy++) _Pragma("GCC unroll 3") for (int dx = 0; dx < 3; dx++, q += OUTS) {
-        row v = in[dy*p + dx];
-        _Pragma("GCC unroll 4") for (int k = 0; k < OUTS; k++) axpy(&acc[k], q[k], v);
-      }
-    for (int k = 0; k < OUTS; k++) z[((o+k)*s + y)*s + x] = acc[k];
+NOINLINE void conv(row *restrict z, const row *restrict a, const float *restrict w, int co, int ci, int s) {
+  for (int y = 0; y < s; y++) for (int o = 0; o < co; o += OUTS) {
+    int x = 0;
+    for (; x + COLS <= s; x += COLS) conv_tile(z + (o*s + y)*s + x, a + y*(s + 2) + x, w + o*ci*9, ci, s, COLS);
+    for (; x < s; x++) conv_tile(z + (o*s + y)*s + x, a + y*(s + 2) + x, w + o*ci*9, ci, s, 1);
   }
 }
 '''
 
-# %% ../nbs/08_native_conv.ipynb #0166c601
+# %% ../nbs/08_native_conv.ipynb #59486f54
 C_FILTERS = r'''
 /* g[o/4][i][dy][dx][o%4] += sum over y, x of d[o][y][x] a[i][y+dy][x+dx]; both with a border */
-__attribute__((noinline)) static void filters(row *restrict g, const row *restrict d, const row *restrict a, int co, int ci, int s) {
+NOINLINE void filters(row *restrict g, const row *restrict d, const row *restrict a, int co, int ci, int s) {
   int p = s + 2, strip = s*s <= 64 ? s : 4;
   for (int y0 = 0; y0 < s; y0 += strip) for (int o = 0; o < co; o += OUTS) for (int i = 0; i < ci; i++) for (int dy = 0; dy < 3; dy++)
-    for (int half = 0; half < 2; half++) {                /* eight pictures at a time */
-      vec acc[3][OUTS], *q = (vec *)(g + ((o*ci + i*OUTS)*3 + dy*OUTS)*3) + half;
-      for (int t = 0; t < 3*OUTS; t++) acc[t/OUTS][t%OUTS] = q[2*t];
+    for (int part = 0; part < PARTS; part++) {            /* one vector of pictures at a time */
+      vec acc[3][OUTS], *q = (vec *)(g + ((o*ci + i*OUTS)*3 + dy*OUTS)*3) + part;
+      for (int t = 0; t < 3*OUTS; t++) acc[t/OUTS][t%OUTS] = q[PARTS*t];
       for (int y = y0; y < y0 + strip && y < s; y++) {
-        const vec *v = (const vec *)(a + (i*p + y + dy)*p) + half, *e = (const vec *)(d + (o*p + y + 1)*p + 1) + half;
-        for (int x = 0; x < s; x++, v += 2, e += 2) {
-          vec left = v[0], mid = v[2], right = v[4];
+        const vec *v = (const vec *)(a + (i*p + y + dy)*p) + part, *e = (const vec *)(d + (o*p + y + 1)*p + 1) + part;
+        for (int x = 0; x < s; x++, v += PARTS, e += PARTS) {
+          vec left = v[0], mid = v[PARTS], right = v[2*PARTS];
           _Pragma("GCC unroll 4") for (int k = 0; k < OUTS; k++) {
-            vec t = e[2*k*p*p];
+            vec t = e[PARTS*k*p*p];
             acc[0][k] += t*left; acc[1][k] += t*mid; acc[2][k] += t*right;
           }
         }
       }
-      for (int t = 0; t < 3*OUTS; t++) q[2*t] = acc[t/OUTS][t%OUTS];
+      for (int t = 0; t < 3*OUTS; t++) q[PARTS*t] = acc[t/OUTS][t%OUTS];
     }
 }
 '''
@@ -137,11 +142,11 @@ static void fetch_floats(work *k, const spec *s, const float *x, const int32_t *
 }
 '''
 
-# %% ../nbs/08_native_conv.ipynb #a232ebd0
+# %% ../nbs/08_native_conv.ipynb #12de9a67
 C_FORWARD_CONV = r'''
 static inline row larger(row x, row y) {                            /* per lane; y where x is NaN */
-  mask a = x.a > y.a, b = x.b > y.b;
-  return (row){(vec)((a & (mask)x.a) | (~a & (mask)y.a)), (vec)((b & (mask)x.b) | (~b & (mask)y.b))};
+  EACH { mask m = x.v[j] > y.v[j]; y.v[j] = (vec)((m & (mask)x.v[j]) | (~m & (mask)y.v[j])); }
+  return y;
 }
 static inline row window(const row *z, int q, int side) {           /* the largest of q by q pixels */
   row v = *z;
@@ -189,7 +194,7 @@ static void forward(work *k, const spec *s, const float *head, const float *bias
         row *out = output(k, s, l, b, c, &step);
         for (int y = 0; y < t; y++) for (int x = 0; x < t; x++) {
           row v = scale(r, sub(window(z + y*q*side + x*q, q, side), mu));
-          out[y*step + x] = (row){where(v.a, v.a), where(v.b, v.b)};
+          out[y*step + x] = where(v, v);
         }
       }
     }
@@ -219,7 +224,7 @@ static void judge(work *k, const spec *s, const int64_t *y, const int32_t *batch
 }
 '''
 
-# %% ../nbs/08_native_conv.ipynb #386af306
+# %% ../nbs/08_native_conv.ipynb #b2fffb5f
 C_BACKWARD_CONV = r'''
 static void unpool(work *k, const spec *s, int l, int c, double *s1, double *s2) { /* e -> d; sums of g and of g times the normalised pixel */
   int co = k->co[l], side = k->s[l], p = side + 2, q = s->pool[l], t = side/q, step;
@@ -227,14 +232,12 @@ static void unpool(work *k, const spec *s, int l, int c, double *s1, double *s2)
     const row *out = output(k, s, l, b, c, &step), *z = k->z[l] + ((size_t)b*co + c)*side*side, *e = k->e + ((size_t)b*co + c)*t*t;
     row *d = k->d + ((size_t)b*co + c)*p*p + p + 1, u = zero(), v = zero();
     for (int y = 0; y < t; y++) for (int x = 0; x < t; x++) {
-      row o = out[y*step + x], g = {where(o.a, e[y*t + x].a), where(o.b, e[y*t + x].b)}, top = window(z + y*q*side + x*q, q, side);
-      mask a = {0}, b2 = {0};                                       /* lanes that have given their gradient away */
+      row o = out[y*step + x], g = where(o, e[y*t + x]), top = window(z + y*q*side + x*q, q, side);
+      mask given[PARTS] = {{0}};                                    /* lanes that have given their gradient away */
       u = add(u, g); v = add(v, mul(g, o));
       for (int dy = 0; dy < q; dy++) for (int dx = 0; dx < q; dx++) {
-        row w = z[(y*q + dy)*side + x*q + dx];
-        mask ha = (w.a == top.a) & ~a, hb = (w.b == top.b) & ~b2;
-        d[(y*q + dy)*p + x*q + dx] = (row){(vec)(ha & (mask)g.a), (vec)(hb & (mask)g.b)};
-        a |= ha; b2 |= hb;
+        row w = z[(y*q + dy)*side + x*q + dx], *to = d + (y*q + dy)*p + x*q + dx;
+        EACH { mask here = (w.v[j] == top.v[j]) & ~given[j]; to->v[j] = (vec)(here & (mask)g.v[j]); given[j] |= here; }
       }
     }
     *s1 += total(u, BLOCK); *s2 += total(v, BLOCK);
@@ -256,6 +259,10 @@ static void denorm(work *k, const spec *s, int l, int c, int m) {   /* d: gradie
   }
 }
 
+static void frame(row *d, int p) {                                  /* zeros around a plane */
+  for (int i = 0; i < p; i++) d[i] = d[(p - 1)*p + i] = d[i*p] = d[i*p + p - 1] = zero();
+}
+
 static void backward(work *k, const spec *s, const float *head, int m) {
   for (int b = 0; b < k->blocks; b++) for (int i = 0; i < k->f; i++) {
     row u = zero();
@@ -264,7 +271,7 @@ static void backward(work *k, const spec *s, const float *head, int m) {
   }
   for (int l = s->layers - 1; l >= 0; l--) {
     int co = k->co[l], ci = k->ci[l], side = k->s[l], p = side + 2;
-    memset(k->d, 0, sizeof(row)*co*p*p*k->blocks);
+    for (int c = 0; c < co*k->blocks; c++) frame(k->d + (size_t)c*p*p, p);
     memset(k->g[l], 0, sizeof(row)*9*ci*co);
     for (int c = 0; c < co; c++) denorm(k, s, l, c, m);
     for (int b = 0; b < k->blocks; b++) {
@@ -275,17 +282,20 @@ static void backward(work *k, const spec *s, const float *head, int m) {
 }
 '''
 
-# %% ../nbs/08_native_conv.ipynb #6a80388a
+# %% ../nbs/08_native_conv.ipynb #78ed8a1f
 C_EPOCH = r'''
 static void projected_step(const work *k, const spec *s, float *w, float lr, double rho) {
   double square = 0;
   float *q = w;
   for (int l = 0; l < s->layers; l++) {
     int ci = k->ci[l], co = k->co[l];
-    for (int o = 0; o < co; o++) for (int i = 0; i < ci; i++) for (int t = 0; t < 9; t++, q++) {
-      *q -= lr*(float)total(k->g[l][((o/OUTS*ci + i)*9 + t)*OUTS + o%OUTS], BLOCK);
-      square += (double)*q * *q;
+    for (int o = 0; o < co; o += OUTS) for (int i = 0; i < ci; i++) for (int t = 0; t < 9; t++) {
+      const float *g = (const float *)(k->g[l] + ((o/OUTS*ci + i)*9 + t)*OUTS);
+      double sum[OUTS] = {0};
+      for (int j = 0; j < BLOCK; j++) _Pragma("GCC unroll 4") for (int m = 0; m < OUTS; m++) sum[m] += g[m*BLOCK + j];
+      for (int m = 0; m < OUTS; m++) q[((o + m)*ci + i)*9 + t] -= lr*(float)sum[m];
     }
+    for (int i = 0; i < 9*ci*co; i++, q++) square += (double)*q * *q;
   }
   float c = rho/sqrt(square);
   for (int64_t i = 0; i < k->p; i++) w[i] *= c;

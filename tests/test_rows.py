@@ -1,0 +1,39 @@
+"""A row of sixteen numbers in one register gives the bits of a row in two: tables do not depend on the width of the processor."""
+import pytest, torch
+from understanding_lrs import native, native_conv
+from understanding_lrs.models import ConvSpec, MLPSpec, init_readout, init_weights
+
+def wide():
+    "whether the compiler has sixteen-wide registers here"
+    lib = native.load_kernel('#ifdef __AVX512F__\nint ulrs_wide = 1;\n#else\nint ulrs_wide = 0;\n#endif\n', 'wide')
+    return lib is not None and native.ctypes.c_int.in_dll(lib, 'ulrs_wide').value == 1
+
+pytestmark = pytest.mark.skipif(not wide(), reason='this processor has one width only, or there is no C compiler')
+def narrow(source): return native.load_kernel('#undef __AVX512F__\n' + source, 'narrow')
+
+@pytest.mark.parametrize('spec', [MLPSpec(), MLPSpec(width=13, depth=3), MLPSpec(in_dim=20, width=24, depth=1)], ids=str)
+def test_of_the_mlp(spec, monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    x, y = native.pad(torch.randn(1, 90, spec.in_dim, generator=rng)), (torch.rand(1, 90, generator=rng) > .5).float()
+    order, none = torch.randint(0, 90, (1, 300, 20), generator=rng).int(), torch.zeros(2, dtype=torch.int64)
+    def trained():
+        w, readout = torch.stack([init_weights(spec, s) for s in (1, 2)]), torch.stack([init_readout(spec, s) for s in (1, 2)])
+        native.train_native_(spec, w, readout, x, y, none, order, none, torch.tensor([1e-3, 1e-1]))
+        return w, *native.evaluate_native(spec, w, readout, x, y, none)
+    one = trained()
+    monkeypatch.setattr(native, 'kernel', lambda: narrow(native.SOURCE))
+    for a,b in zip(one, trained()): assert torch.equal(a, b)
+
+@pytest.mark.parametrize('size', [8, 16]) # the last layer's planes are 2 or 4 wide
+def test_of_the_convnet(size, monkeypatch):
+    spec, rng = ConvSpec('convnet', 4, 10, size), torch.Generator().manual_seed(0)
+    x, y = torch.randint(0, 256, (90, 3, size, size), generator=rng, dtype=torch.uint8), torch.randint(0, 10, (90,), generator=rng)
+    order, table, none = torch.randperm(90, generator=rng)[None].int(), native_conv.byte_table((.5,)*3, (.25,)*3), torch.zeros(2, dtype=torch.int64)
+    weights, head = torch.randn(2, 9*(3*4 + 4*8 + 8*16 + 16*32), generator=rng), torch.randn(2, 10, 32, generator=rng)
+    def trained():
+        stack = dict(w=weights.clone(), mean=torch.zeros(2, 60), var=torch.ones(2, 60), head=head, bias=torch.zeros(2, 10))
+        for _ in range(5): native_conv.train_conv_(spec, stack, x, table, y, order, none, torch.tensor([.1, 10.]), 5., batch=24)
+        return stack['w'], stack['mean'], stack['var'], *native_conv.evaluate_conv(spec, stack, x, table, y, own=True)
+    one = trained()
+    monkeypatch.setattr(native_conv, 'conv_kernel', lambda: narrow(native_conv.SOURCE_CONV))
+    for a,b in zip(one, trained()): assert torch.equal(a, b)

@@ -61,7 +61,9 @@ def ulrs(monkeypatch, tmp_path, capsys):
     ('sweep tiny --scheduler nowhere', "expected tcp://host:port, got 'nowhere'"),
     ('sweep tiny --scheduler tcp://127.0.0.1:9 --inline', 'choose one of them'),
     ('sweep tiny --per-gpu=-1', 'per_gpu: expected a whole number'),
-    ('tables tiny --out x --set steps=4', 'name the preset'),
+    ('tables tiny --out x --set steps=4', 'name the preset'), ('tables tiny --out x --seeds 1,2', 'name the preset'),
+    ('bench sweep --preset laptop', '--preset is for the benchmarks paths and readings, not for sweep'),
+    ('bench gpu --data here', '--data is for the benchmark precision, not for gpu'),
     ('show abc', "unknown run in runs, 'abc'"),
     ('pack a.tar', 'there is no run to pack')])
 def test_wrong_input_is_one_line(ulrs, words, part):
@@ -144,6 +146,9 @@ def test_bench_prints_json(ulrs, monkeypatch):
     monkeypatch.setitem(sys.modules, 'understanding_lrs.bench', bench)
     assert json.loads(ulrs('bench --json')[1]) == result
     assert 'peak_mib' in ulrs('bench synthetic')[1] and 'workers' in ulrs('bench sweep')[1]
+    bench.precision_effect, bench.readings = (lambda **kw: dict(rows=[kw]) for _ in range(2))
+    assert json.loads(ulrs('bench precision --data here --json')[1])['rows'] == [dict(pictures='here')]
+    assert json.loads(ulrs('bench readings --preset laptop --json')[1])['rows'] == [dict(preset='laptop')]
 
 def test_missing_room_is_one_line(ulrs, monkeypatch):
     monkeypatch.setitem(sys.modules, 'understanding_lrs.plots', None)
@@ -169,13 +174,13 @@ sys.exit('torch' in sys.modules)"""
     assert done.returncode == 0 and '1000 done' in done.stdout
     assert used() - before < 2 # processor seconds: other work on the machine does not count
 
-def some(n=3):
+def some(n=3, seeds=(1,)):
     "Finished runs of the preset, made without a kernel"
     import pandas as pd
     made = []
-    for p in fake_studies().protocols('tiny', 'smoke', plrs=[.1, .2, .3][:n]):
+    for p in fake_studies().protocols('tiny', 'smoke', plrs=[.1, .2, .3][:n], data_seeds=seeds):
         run = Run('runs', p).start()
-        run.write_table('metrics', pd.DataFrame([dict(run=p.short, plr=p.plr, data_seed=1, metric='test_acc', value=90.)]))
+        run.write_table('metrics', pd.DataFrame([dict(run=p.short, plr=p.plr, data_seed=s, metric='test_acc', value=89. + s) for s in seeds]))
         run.finish(dict(seconds=1.))
         made.append(run)
     return made
@@ -235,6 +240,17 @@ def test_a_changed_preset_is_called_custom(ulrs):
     assert code == 0 and 'called custom' in err and preset_of('b') == 'custom'
     assert ulrs('tables tiny --preset smoke --set steps=3 --out c')[0] == 0 and preset_of('c') == 'smoke' # not a change
     assert ulrs('tables tiny --out d')[0] == 0 and preset_of('d') == 'custom' # both together
+
+def test_seeds_that_were_added_to_a_preset_are_taken_in_when_asked(ulrs):
+    some(2); some(2, (2, 3))
+    def published(words):
+        code, _, err = ulrs(f'tables tiny --preset smoke --out a {words}')
+        return code, err, preset_of('a'), sorted(runs.read_published('a')['metrics'].data_seed)
+    assert published('') == (0, '', 'smoke', [1, 1])
+    assert published('--seeds 1..3') == (0, '', 'smoke', [1, 1, 2, 2, 3, 3]) # more seeds, the same preset
+    assert published('--seeds 2,3')[2:] == ('custom', [2, 2, 3, 3])          # not all of the preset's
+    out = ulrs('sweep tiny --preset smoke --seeds 2,3')[1]
+    assert 'custom' not in out and 'ulrs figures tiny --preset smoke --seeds 2,3' in out
 
 def test_published_runs_are_left_out_when_asked(ulrs, tmp_path, monkeypatch):
     from understanding_lrs import cli

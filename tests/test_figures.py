@@ -165,7 +165,8 @@ def test_no_dot_of_a_swarm_leaves_its_rate():
 def test_settings_younger_than_the_ledger_do_not_hide_the_preset(tables):
     cut = tables['runs'].settings.map(lambda s: json.dumps({k: v for k,v in json.loads(s).items() if k != 'width'}))
     assert plots.preset_of(tables['runs'].assign(settings=cut), STUDY) == 'smoke'
-    assert plots.preset_of(tables['runs'].assign(data_seeds='1 77'), STUDY) == ''
+    assert plots.preset_of(tables['runs'].assign(data_seeds='1 77'), STUDY) == 'smoke', 'seeds that were added'
+    assert plots.preset_of(tables['runs'].assign(plr=.123), STUDY) == ''
 
 def run_page(path, **given):
     "The cells of a figure notebook in this process, with parameters in place of those of its tagged cell"

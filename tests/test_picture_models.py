@@ -231,7 +231,6 @@ def test_mlp_has_the_same_parts():
     (dict(size=0), 'size must be an integer >= 8, got 0'), (dict(width=0), 'width must be an integer >= 1, got 0'),
     (dict(width=2.), 'width must be an integer >= 1, got 2.0'), (dict(width=True), 'width must be an integer >= 1, got True'),
     (dict(classes=1), 'classes must be an integer >= 2, got 1'), (dict(channels=0), 'channels must be an integer >= 1, got 0'),
-    (dict(arch='convnet', practical=True), "practical needs arch 'resnet18', got 'convnet'"),
     (dict(practical=1), 'practical must be True or False, got 1'), (dict(eps=0.), 'eps must be a finite number > 0, got 0.0'),
     (dict(eps='1e-5'), "eps must be a finite number > 0, got '1e-5'"), (dict(readout_norm=float('nan')), 'readout_norm must be .* got nan'),
     (dict(readout_norm=float('inf')), 'readout_norm must be .* got inf')])

@@ -6,9 +6,9 @@
 __all__ = ['EXPLORER_MOVES', 'LAPTOP_NET', 'COLUMNS', 'AROUND', 'eager_loop', 'step_flop', 'peak_flops', 'stack_step',
            'compile_seconds', 'synthetic', 'explorer', 'sweeps', 'picture_flop', 'noise', 'loader_epoch', 'plain_epoch',
            'pictures', 'need_gpu', 'device_seconds', 'device_peaks', 'switched', 'our_steps', 'process_seconds',
-           'gpu_ways', 'gpu', 'precision_effect', 'barriers_of', 'paths', 'readings']
+           'gpu_ways', 'gpu', 'precision_effect', 'finished_runs', 'barriers_of', 'paths', 'readings']
 
-# %% ../nbs/23_bench.ipynb #65acd517
+# %% ../nbs/23_bench.ipynb #4a5c7338
 import contextlib, json, math, os, queue, resource, tempfile, time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 
 from . import native, native_conv
-from .images import Pictures, channel_stats, load_pictures
+from .images import Pictures, channel_stats, load_pictures, shrink, subset
 from .models import ConvSpec, MLPSpec, conv_layers, default_radius, macs, mlp, picture_net, si_params
+from .regimes import CONVERGED
 from .pictures import PictureStage, epoch_, epoch_torch_, make_nets, numerics, resident, step_bytes, train_epoch
 from .runs import InputError, environment, find_runs, peak_mib
 from .seeds import batch_order, epoch_order
@@ -351,29 +352,44 @@ def gpu(
 COLUMNS = 's_per_model_epoch', 'model_epochs_per_s', 'tflop_per_s', 'share_of_peak', 'times_arithmetic_floor', 'times_memory_floor'
 
 # %% ../nbs/23_bench.ipynb #f7c3e812
-AROUND = 2e-4, 3e-4, 4e-4, 5e-4, 7e-4 # the authors draw the line of the main setup at 3e-4 [choice]
+AROUND = dict( # what is trained around the 1|2 line [choice]: the main study's network on a GPU, that of its laptop preset elsewhere
+    cuda=dict(plrs=(2e-4, 3e-4, 4e-4, 5e-4, 7e-4), epochs=30, seeds=(1,), n_train=None, batch=128, rho=28., spec=ConvSpec()),
+    cpu=dict(plrs=(1e-3, 1.4e-3, 2e-3, 3e-3, 4e-3), epochs=160, seeds=(1, 2, 3), n_train=2000, batch=50, rho=0., spec=LAPTOP_NET))
 
 def precision_effect(
-    plrs:tuple=AROUND,        # effective rates
-    epochs:int=30, pictures='cifar10', # how long; a name or `Pictures`
-    spec:ConvSpec=ConvSpec(), rho:float=28., batch:int=128, # as in the main study
-    precisions:tuple=('fp32', 'tf32', 'bf16'), seed:int=1, device:str='cuda',
-) -> dict:                    # rows: one a rate; the largest difference from the first format; seconds of each format
+    pictures='cifar10', # a name, a folder or `Pictures`
+    device:str='',      # 'cuda' or 'cpu'; default: a GPU where there is one
+    precisions:tuple=('fp32', 'tf32', 'bf16'),
+    **around,           # plrs (ELRs), epochs, seeds, n_train (None: all), batch, rho (0: the norm at the start), spec, in place of those of `AROUND`
+) -> dict:              # rows: one a rate, with the median over seeds of the running loss of the last epoch (nats) and how many networks converged
     "What the number format does to the first threshold"
-    need_gpu(device)
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    a = SimpleNamespace(**AROUND[device] | around)
     p = load_pictures(pictures) if isinstance(pictures, str) else pictures
-    data, nets = resident(p, *channel_stats(p.x_train), device), make_nets(spec, [seed]*len(plrs), rho).to(device)
+    p = subset(p, a.n_train, None)
+    if p.size != a.spec.size: p = replace(p, x_train=shrink(p.x_train, a.spec.size), x_test=shrink(p.x_test, a.spec.size))
+    data, rho = resident(p, *channel_stats(p.x_train), device), a.rho or float(default_radius(a.spec))
+    nets, lr = make_nets(a.spec, [*a.seeds]*len(a.plrs), rho).to(device), torch.tensor([elr_to_lr(e, rho) for e in a.plrs for _ in a.seeds])
     loss, took, skipped = {}, {}, []
     for precision in precisions:
-        start, lr = time.perf_counter(), torch.tensor([elr_to_lr(e, rho) for e in plrs])
-        try: st = PictureStage(nets, data, lr, epochs, rho, batch, at=[], precision=precision, engine='torch').run()
+        start = time.perf_counter()
+        try: st = PictureStage(nets, data, lr, a.epochs, rho, a.batch, at=[], precision=precision, engine='torch').run()
         except ValueError as e: skipped.append(str(e)); continue
-        loss[precision], took[f'{precision}_s'] = st.curves[-1, 0].tolist(), round(time.perf_counter() - start, 1)
-    first = next(iter(loss.values()), [])
-    return dict(rows=[dict(plr=plr, **{f'{k}_loss': v[i] for k,v in loss.items()}, **{f'{k}_ratio': v[i]/first[i] for k,v in list(loss.items())[1:]})
-                      for i,plr in enumerate(plrs)], epochs=epochs, seed=seed, skipped='; '.join(skipped) or None, **took, **environment(device))
+        loss[precision], took[f'{precision}_s'] = st.curves[-1, 0].reshape(len(a.plrs), -1), round(time.perf_counter() - start, 1)
+    def row(i): # of one rate
+        return {f'{k}_loss': round(v[i].median().item(), 5) for k,v in loss.items()} | {f'{k}_converged': int((v[i] < CONVERGED).sum()) for k,v in loss.items()}
+    return dict(rows=[dict(plr=plr, **row(i)) for i,plr in enumerate(a.plrs)], network=f'{a.spec.arch}, width {a.spec.width}, {a.spec.size} pixels',
+                data=f'{p.name}, {len(p.x_train)} pictures', batch=a.batch, epochs=a.epochs, seeds=len(a.seeds), skipped='; '.join(skipped) or None,
+                **took, **environment(device))
 
-# %% ../nbs/23_bench.ipynb #2b2d4e0b
+# %% ../nbs/23_bench.ipynb #a150e9fe
+def finished_runs(runs, study, preset=None): # folder of all runs, id, name or None for all
+    "The finished runs of a study that have the settings of a preset, whatever their seeds and pictures"
+    from understanding_lrs.studies import protocols
+    same = lambda p: (p.plr, p.flrs, p.precision, tuple((k, str(v)) for k,v in sorted(p.settings.items()) if k != 'data'))
+    wanted = {same(p) for p in protocols(study, preset)} if preset else ()
+    return [r for r in find_runs(runs, study) if r.state().kind == 'done' and (not preset or same(r.protocol) in wanted)]
+
 def barriers_of(life, points:int, pictures:int) -> tuple: # {(pair, half): (K,) pp}, seconds
     "The barriers of a run's pairs at so many points of a path and training pictures (0: all)"
     from understanding_lrs.geometry import barrier
@@ -390,11 +406,12 @@ def paths(
     folders=None,    # finished runs with kept networks; default: all of the study below `runs`
     study:str='convnetsi32_cifar10', runs='runs',
     variants:tuple=((21, 0), (7, 0), (7, 1000)), # (points, training pictures); the first is what the others are compared with
+    preset:str=None, # only runs of this one
 ) -> dict:           # rows: one a variant, all runs together; the largest difference of each PLR in the order of the variants
     "What cheaper paths cost in accuracy"
     from understanding_lrs.picture_lives import PictureLife
     from understanding_lrs.runs import Run
-    found = [Run.open(f) for f in folders] if folders else [r for r in find_runs(runs, study) if r.state().kind == 'done' and r.load_states()]
+    found = [Run.open(f) for f in folders] if folders else [r for r in finished_runs(runs, study, preset) if r.load_states()]
     if not found: raise InputError(f"no finished run of {study} in {runs} kept its networks; ulrs sweep {study} --keep-states")
     each = []
     for run in found:
@@ -416,13 +433,14 @@ def paths(
     for e in each: by_plr.setdefault(f"{e['plr']:g}", []).append(round(e['train_off_pp'], 3))
     return dict(rows=rows, runs=len(found), train_off_pp_by_plr=by_plr, **environment())
 
-# %% ../nbs/23_bench.ipynb #d49db7de
+# %% ../nbs/23_bench.ipynb #306e86c0
 def readings(
     study:str='convnetsi32_cifar10', # of pictures
     runs='runs',                     # folder of all runs
+    preset:str=None,                 # only runs of this one
 ) -> dict:                           # rows: one a reading, with its share of the training of the same runs (%)
     "What the readings of finished runs cost beside their training"
-    found = [r for r in find_runs(runs, study) if r.state().kind == 'done']
+    found = finished_runs(runs, study, preset)
     made = [m for r in found if 'readings' in (m := json.loads((r.folder/'provenance.json').read_bytes()))]
     if not made: raise InputError(f"no finished run of {study} in {runs} has readings; first: ulrs sweep {study}")
     training = sum(s for m in made for stage,s in m['seconds'].items() if stage != 'read')

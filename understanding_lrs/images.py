@@ -522,17 +522,18 @@ def channel_stats(
     var = (counts*(v - mean[:, None])**2).sum(1)/counts.sum(1)
     return tuple(mean.tolist()), tuple(var.sqrt().tolist())
 
-# %% ../nbs/04_images.ipynb #43daaf80
+# %% ../nbs/04_images.ipynb #59bbd5ce
 def augment_table(
     seed:int,      # train seed
     epoch:int,     # 0 is the first
     n:int,         # pictures
     pad:int=4,     # pixels added at each side, >= 0
     flip:bool=True,
+    purpose:str='augment', # or 'finetune_augment'
 ) -> Tensor:       # (n, 3) int64: first row and first column of the crop in the padded picture, 1 for mirrored
     "What happens to each picture of an epoch"
     if pad < 0: raise ValueError(f"pad must be >= 0, got {pad}")
-    u = torch.from_numpy(stream('augment', seed, epoch).random((n, 3)))
+    u = torch.from_numpy(stream(purpose, seed, epoch).random((n, 3)))
     return (u*torch.tensor([2*pad + 1, 2*pad + 1, 2*flip], dtype=torch.float64)).long()
 
 def crop_flip(

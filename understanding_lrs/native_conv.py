@@ -359,7 +359,7 @@ int ulrs_conv_evaluate(const spec *s, int64_t k0, int64_t k1, const float *w, fl
 }
 '''
 
-# %% ../nbs/08_native_conv.ipynb #8686ad02
+# %% ../nbs/08_native_conv.ipynb #77c9b7e4
 SOURCE_CONV = C_ROWS + C_CONV + C_FILTERS + C_PLACE + C_LOAD + C_FORWARD_CONV + C_BACKWARD_CONV + C_EPOCH
 
 def conv_kernel() -> ctypes.CDLL|None: # None where it cannot be had, or ULRS_NATIVE=0
@@ -369,8 +369,8 @@ def conv_kernel() -> ctypes.CDLL|None: # None where it cannot be had, or ULRS_NA
 def fits(
     spec:ConvSpec, # a network
 ) -> bool:         # whether the kernel can train it
-    "ConvNets whose layers are multiples of four wide, up to 1,024"
-    return spec.arch == 'convnet' and spec.width % 4 == 0 and 8*spec.width <= 1024
+    "Scale-invariant ConvNets whose layers are multiples of four wide, up to 1,024"
+    return spec.arch == 'convnet' and not spec.practical and spec.width % 4 == 0 and 8*spec.width <= 1024
 
 # %% ../nbs/08_native_conv.ipynb #22019089
 class _ConvSpec(ctypes.Structure):

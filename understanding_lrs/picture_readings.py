@@ -7,7 +7,7 @@ __all__ = ['GRAD_BATCHES', 'FILTER_BINS', 'CURVED', 'DIRECTIONS', 'columns_of', 
            'read_norms', 'along', 'read_geometry', 'read_edges', 'banded', 'read_bands', 'read_filters', 'curved',
            'read_sharpness', 'picture_readings']
 
-# %% ../nbs/15_picture_readings.ipynb #9695b46b
+# %% ../nbs/15_picture_readings.ipynb #efe308be
 import warnings
 from itertools import combinations
 
@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from .features import band_sets, dominance, effective_number
 from .geometry import angle, barrier, filter_norms, path, sharpness
 from .lives import TIDY, fine_tunings, pairs
-from .models import si_params
-from .pictures import Nets, evaluate_nets, flat, lend, on_sphere, unflat
+from .models import si_params, trained_params
+from .pictures import Nets, directions, evaluate_nets, flat, lend, on_sphere, unflat
 
 # %% ../nbs/15_picture_readings.ipynb #a35ebf31
 def columns_of(
@@ -46,7 +46,7 @@ def ends(points:dict) -> list: # names of the points that are ends of stages in 
     "What most readings are taken of"
     return [n for n in points if n not in ('init', 'first') and '@' not in n and '#' not in n]
 
-# %% ../nbs/15_picture_readings.ipynb #caa67571
+# %% ../nbs/15_picture_readings.ipynb #3283c124
 GRAD_BATCHES = 16 # [choice]
 
 def gradient_norms(
@@ -54,12 +54,12 @@ def gradient_norms(
     data,          # `Resident`
     batch:int=128,
     n:int=GRAD_BATCHES, # batches, from the start of the training set
-) -> np.ndarray:   # (K,) mean L2 norm of the gradient of the mean cross-entropy over all weights on the sphere
+) -> np.ndarray:   # (K,) mean L2 norm of the gradient of the mean cross-entropy over all that is trained
     "How steep the loss is where the networks stand"
     out = np.zeros(len(nets))
     for k in range(len(nets)):
         net = lend(nets, k).train()
-        params, xs = [p for _,p in si_params(net)], list(zip(data.x_train.split(batch), data.y_train.split(batch)))[:n]
+        params, xs = [p for _,p in trained_params(net)], list(zip(data.x_train.split(batch), data.y_train.split(batch)))[:n]
         grads = (torch.autograd.grad(F.cross_entropy(net(data.floats(x)), y), params) for x,y in xs if len(x) > 1)
         out[k] = np.mean([torch.stack(torch._foreach_norm(g)).norm().item() for g in grads])
     return out
@@ -75,16 +75,16 @@ def read_norms(points:dict, life) -> pd.DataFrame: # points: name -> Nets
         out.append(life.table(norms.cpu(), 'weight_norm', band=[f'layer={n}' for n in on_sphere(life.spec)], **columns))
     return pd.concat(out, ignore_index=True)
 
-# %% ../nbs/15_picture_readings.ipynb #a3491dbc
+# %% ../nbs/15_picture_readings.ipynb #aa313a93
 def along(
-    a:Nets, b:Nets, # K networks each, on the sphere
+    a:Nets, b:Nets, # K networks each, on the sphere if they have one
     life,           # its data, radius, batch, points
     test:bool=True, # also on the test set
 ) -> dict:          # 'train', 'test' -> (loss in nats, accuracy in %), each (points, K)
-    "Loss and accuracy on the chords between two stacks, every point on the sphere with statistics of its own [paper, section 4]"
+    "Loss and accuracy on the chords between two stacks, every point with statistics of its own and on the sphere, if there is one [paper, section 4]"
     s, d = life.protocol.settings, life.data
     x, y = (t[:s['path_pictures'] or None] for t in (d.x_train, d.y_train))
-    there = lambda w: (w*(life.rho/w.double().norm(dim=1, keepdim=True))).float()
+    there = lambda w: (w*(life.rho/w.double().norm(dim=1, keepdim=True))).float() if life.rho else w
     _, ws = path(there(flat(a)).cpu(), there(flat(b)).cpu(), s['path_points'], s['great_circle'])
     out = dict(train=[], test=[]) if test else dict(train=[])
     for w in ws.to(d.x_train.device):
@@ -97,20 +97,20 @@ def read_geometry(points:dict, life) -> pd.DataFrame:
     "Angles and barriers of the three pairs [paper, section 4]"
     out = []
     for pair,(a,b) in pairs(life).items():
-        out.append(life.table(angle(flat(points[a]), flat(points[b])).cpu(), 'angle', pair=pair))
+        out.append(life.table(angle(directions(points[a]), directions(points[b])).cpu(), 'angle', pair=pair))
         for half,(loss,acc) in along(points[a], points[b], life).items():
             out.append(life.table(barrier(100 - acc), f'{half}_barrier', pair=pair))
             out.append(life.table(barrier(loss), f'{half}_loss_barrier', pair=pair))
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=TIDY)
 
-# %% ../nbs/15_picture_readings.ipynb #792d3fce
+# %% ../nbs/15_picture_readings.ipynb #cb5189d0
 def read_edges(points:dict, life) -> pd.DataFrame:
     "All pairs of fine-tunings of one point: angle, train barrier, and how far the loss rises above the larger end (claim C20)"
     out, p = [], life.protocol
     short = {name: f"{'low' if flr == p.flrs[0] else 'high' if flr == p.flrs[-1] else format(flr, 'g')}{o}" for name,flr,o in fine_tunings(p)}
     for a,b in combinations(short, 2):
         (loss, acc), pair = along(points[a], points[b], life, test=False)['train'], f'{short[a]}-{short[b]}'
-        out.append(life.table(angle(flat(points[a]), flat(points[b])).cpu(), 'angle', pair=pair))
+        out.append(life.table(angle(directions(points[a]), directions(points[b])).cpu(), 'angle', pair=pair))
         out.append(life.table(barrier(100 - acc), 'train_barrier', pair=pair))
         out.append(life.table(loss.amax(0) - loss[[0, -1]].amax(0), 'train_loss_rise', pair=pair))
     return pd.concat(out, ignore_index=True)
@@ -170,10 +170,11 @@ def read_sharpness(points:dict, life) -> pd.DataFrame:
         for metric,v in zip(('sharpness', 'sharpness_average'), found.T): out.append(life.table(v, metric, **columns_of(name)))
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=TIDY)
 
-# %% ../nbs/15_picture_readings.ipynb #6c1cd0ac
+# %% ../nbs/15_picture_readings.ipynb #ab3475db
 def picture_readings(
     protocol, # of a run
 ) -> dict:    # table -> (points, life) -> rows
     "The readings of a run"
     several = dict(edges=read_edges) if protocol.settings['ft_orders'] > 1 else {}
-    return dict(norms=read_norms, geometry=read_geometry, bands=read_bands, filters=read_filters, sharpness=read_sharpness) | several
+    curved = {} if 'momentum' in protocol.settings else dict(sharpness=read_sharpness) # the unit sphere is that of scale-invariant networks
+    return dict(norms=read_norms, geometry=read_geometry, bands=read_bands, filters=read_filters) | curved | several

@@ -74,20 +74,21 @@ def canvas(rows=1, cols=1, size=(TWO, 2.8), **kw): # as `Figure.subplots` -> (fi
     fig = Picture(figsize=size)
     return fig, fig.subplots(rows, cols, **kw)
 
-# %% ../nbs/20_plots.ipynb #910498d7
+# %% ../nbs/20_plots.ipynb #996c0d84
 def preset_of(
     ledger:pd.DataFrame, # the `runs` table
     study:Study,
 ) -> str:                # name of a preset, '' where none fits
-    "The preset whose settings, rates and seeds cover all runs of a ledger"
-    for name in study.presets:
-        wanted = protocols(study.id, name)
-        if all(any(_covers(p, row) for p in wanted) for _,row in ledger.iterrows()): return name
+    "The preset whose settings and rates cover all runs of a ledger, and if possible its seeds: more of them do not change its name"
+    for seeded in (True, False):
+        for name in study.presets:
+            wanted = protocols(study.id, name)
+            if all(any(_covers(p, row, seeded) for p in wanted) for _,row in ledger.iterrows()): return name
     return ''
 
-def _covers(p, row): # what is asked, a row of the ledger; not compared: settings younger than the row, which copy of the data was there
+def _covers(p, row, seeded): # what is asked, a row of the ledger; not compared: settings younger than the row, which copy of the data was there
     words, text = lambda values: {*map(repr, values)}, lambda v: set() if pd.isna(v) else {*str(v).split()}
-    seeds = all(text(row[s]) <= words(getattr(p, s)) for s in ('data_seeds', 'train_seeds', 'readout_seeds'))
+    seeds = not seeded or all(text(row[s]) <= words(getattr(p, s)) for s in ('data_seeds', 'train_seeds', 'readout_seeds'))
     same = p.plr == row.plr and words(p.flrs) == text(row.flrs) and seeds
     return same and all(p.settings.get(k) == v for k,v in json.loads(row.settings).items() if k != 'data')
 

@@ -8,7 +8,7 @@ __all__ = ['PURPOSES', 'stream', 'epoch_order', 'batches', 'batch_order']
 # %% ../nbs/00_seeds.ipynb #5ecc14cc
 import numpy as np
 
-# %% ../nbs/00_seeds.ipynb #0866b58d
+# %% ../nbs/00_seeds.ipynb #3163ea46
 PURPOSES = {  # name -> (number in the stream's key, names of its keys)
     'train_data':     (1, ('data_seed',)),
     'test_data':      (2, ('data_seed',)),
@@ -21,6 +21,7 @@ PURPOSES = {  # name -> (number in the stream's key, names of its keys)
     'probe':          (9, ('seed',)),
     'augment':        (10, ('train_seed', 'epoch')),
     'split':          (11, ('seed',)),
+    'finetune_augment': (12, ('train_seed', 'epoch')),
 }
 
 # %% ../nbs/00_seeds.ipynb #fdb06e2e

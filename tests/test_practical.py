@@ -1,0 +1,128 @@
+"""Practical settings: SGD with momentum, weight decay and shifted pictures is torch's; momentum survives a resume and ends with its stage."""
+from dataclasses import replace
+from types import SimpleNamespace
+import pytest, torch
+import torch.nn.functional as F
+from understanding_lrs.images import augment, channel_stats, load_pictures, normalise
+from understanding_lrs.models import ConvSpec, picture_net, trained_params
+from understanding_lrs.picture_lives import PictureLife
+from understanding_lrs.picture_readings import along, read_geometry
+from understanding_lrs.pictures import VELOCITY, PictureStage, Rule, at_rest, directions, flat, make_nets, resident, trained
+from understanding_lrs.runs import InputError, OutOfTime, Run
+from understanding_lrs.seeds import epoch_order
+from understanding_lrs.studies import STUDIES, live, protocols, settled
+
+CONVNET, RESNET, RULE, BATCH = ConvSpec('convnet', 4, 10, 8, practical=True), ConvSpec('resnet18', 2, 10, 8, practical=True), Rule(.9, 5e-2, 2), 24
+SGD = dict(momentum=RULE.momentum, weight_decay=RULE.weight_decay)
+
+@pytest.fixture(scope='module')
+def data():
+    d = load_pictures('digits')
+    d = replace(d, x_train=d.x_train[:100], y_train=d.y_train[:100], x_test=d.x_test[:100], y_test=d.y_test[:100])
+    return resident(d, *channel_stats(d.x_train))
+
+def stage(nets, data, epochs, lr=(1e-2, 3e-2), **kw): return PictureStage(nets, data, torch.tensor(lr), epochs, 0., BATCH, rule=RULE, **kw)
+def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', shifts='augment', rule=RULE):
+    "the reference: torch's optimiser, one network"
+    from understanding_lrs.images import augment_table, crop_flip
+    opt = torch.optim.SGD([p for _,p in trained_params(net)], lr=lr, momentum=rule.momentum, weight_decay=rule.weight_decay)
+    net.train()
+    for e in range(epochs):
+        x = crop_flip(data.x_train, augment_table(seed, e, len(data.x_train), rule.pad, purpose=shifts), rule.pad) if rule.pad else data.x_train
+        for b in torch.from_numpy(epoch_order(seed, len(x), e, purpose)).split(BATCH):
+            opt.zero_grad(); F.cross_entropy(net(data.floats(x[b])), data.y_train[b]).backward(); opt.step()
+    return net
+
+@pytest.mark.parametrize('spec', [CONVNET, RESNET], ids=lambda s: s.arch)
+@pytest.mark.parametrize('purpose, shifts', [('pretrain_order', 'augment'), ('finetune_order', 'finetune_augment')])
+def test_a_stage_is_torchs_sgd_on_shifted_pictures(data, spec, purpose, shifts):
+    st = stage(make_nets(spec, [3, 4], 0.), data, 2, purpose=purpose).run()
+    for k,(seed,lr) in enumerate([(3, 1e-2), (4, 3e-2)]):
+        there = plainly(picture_net(spec, seed), data, seed, lr, 2, purpose, shifts).state_dict()
+        for n,v in at_rest(st.nets).state.items(): torch.testing.assert_close(v[k], there[n], rtol=2e-3, atol=2e-4)
+
+@pytest.mark.parametrize('other', [Rule(0., 5e-2, 2), Rule(.9, 0., 2), Rule(.9, 5e-2, 0)], ids=str)
+def test_every_part_of_the_rule_counts(data, other):
+    "so that the test above can fail"
+    mine = flat(stage(make_nets(CONVNET, [3], 0.), data, 1, lr=(1e-2,)).run().nets)[0]
+    net = plainly(picture_net(CONVNET, 3), data, 3, 1e-2, 1, rule=other)
+    assert not torch.allclose(mine, torch.cat([p.detach().flatten() for _,p in trained_params(net)]), atol=1e-3)
+
+def test_shifted_pictures_are_those_of_augment(data):
+    from understanding_lrs.images import augment_table, crop_flip
+    assert torch.equal(crop_flip(data.x_train, augment_table(3, 1, 100, 2), 2), augment(data.x_train, 3, 1, 2))
+
+def test_everything_is_trained(data):
+    assert trained(RESNET) == [n for n,_ in picture_net(RESNET, 1).named_parameters()]
+    before = make_nets(RESNET, [3, 4], 0.)
+    after = stage(before, data, 1).run().nets
+    assert all(not torch.equal(after.state[n], before.state[n]) for n in trained(RESNET))
+
+def test_momentum_survives_a_resume_and_goes_on_in_the_next_stage(data):
+    nets = make_nets(CONVNET, [3, 4], 0.)
+    whole, half = stage(nets, data, 4, swa_k=(2, 5)).run(), stage(nets, data, 4, swa_k=(2, 5)).run(until=2)
+    again = stage(nets, data, 4, swa_k=(2, 5)).load({k: v.clone() for k,v in half.state().items()}).run()
+    for n,v in whole.nets.state.items(): assert torch.equal(v, again.nets.state[n])
+    assert all(torch.equal(v, again.averages[k]) for k,v in whole.averages.items())
+    after = stage(stage(nets, data, 2).run().nets, data, 2, first=2).run()
+    assert torch.equal(flat(whole.nets), flat(after.nets))
+    rested = stage(at_rest(stage(nets, data, 2).run().nets), data, 2, first=2).run()
+    assert not torch.allclose(flat(whole.nets), flat(rested.nets), atol=1e-4)
+
+def test_a_path_is_straight_in_all_that_is_trained(data, monkeypatch):
+    "no sphere: convolutions, affine norms and head are averaged as they are [protocol, section 3]"
+    from understanding_lrs import picture_readings
+    a, b = make_nets(CONVNET, [3, 4], 0.), make_nets(CONVNET, [5, 6], 0.)
+    for nets in (a, b): nets.state['norms.0.weight'] *= torch.rand(2, 4) + .5
+    seen, settings = [], dict(path_points=3, path_pictures=0, great_circle=False, batch=BATCH)
+    life = SimpleNamespace(protocol=SimpleNamespace(settings=settings), data=data, rho=0., _how=dict)
+    monkeypatch.setattr(picture_readings, 'measured', lambda nets, *args, **kw: seen.append(flat(nets)) or torch.zeros(2, 2))
+    along(a, b, life, test=False)
+    torch.testing.assert_close(torch.stack(seen), torch.stack([flat(a), (flat(a) + flat(b))/2, flat(b)]))
+
+def test_angles_are_those_of_the_convolutions(data):
+    a = make_nets(CONVNET, [3, 4], 0.)
+    b = a.copy()
+    b.state['head.weight'] *= -1; b.state['norms.0.bias'] += 1
+    assert torch.equal(directions(a), directions(b)) and not torch.equal(flat(a), flat(b))
+    si = make_nets(replace(CONVNET, practical=False), [3], 6.)
+    assert torch.equal(directions(si), flat(si))
+
+def test_a_run_stops_goes_on_and_is_the_same(tmp_path):
+    p, = settled(protocols('resnet18_practical_cifar10', 'smoke', plrs=[1e-2], overrides=dict(epochs=3)))
+    whole = live(p)
+    life = PictureLife(p, Run(tmp_path, p))
+    def stop(stage, done, total, fraction):
+        if stage == 'average' and done == 1: life.deadline = 0.
+    life.on_progress = stop
+    with pytest.raises(OutOfTime): life.live()
+    life._locked.close()
+    again = PictureLife(p, Run(tmp_path, p)).live()
+    for name in ('metrics', 'geometry', 'bands', 'norms', 'filters'): assert whole.tables[name].value.equals(again.tables[name].value)
+    assert 'sharpness' not in again.tables, 'the unit sphere is that of scale-invariant networks'
+
+def test_fine_tuning_starts_at_rest():
+    life = PictureLife(*settled(protocols('resnet18_practical_cifar10', 'smoke', plrs=[1e-2]))).pretrain()
+    assert any(n.startswith(VELOCITY) for n in life.points['pretrain'].state)
+    start = life.finetune().stage['finetune']
+    again = PictureStage(at_rest(life.points['pretrain']).repeat(2), life.data, torch.tensor([1e-4, 1e-4, 1e-3, 1e-3]), 2, 0., 32, 'finetune_order',
+                         rule=life.rule, at=[]).run()
+    assert torch.equal(flat(start.nets), flat(again.nets))
+
+@pytest.mark.parametrize('kw, words', [
+    (dict(momentum=1.), 'momentum must be at least 0 and below 1'), (dict(weight_decay=-1.), 'weight_decay must be at least 0'),
+    (dict(pad=-1), 'pad must be at least 0'), (dict(great_circle=True), 'great_circle needs a sphere'), (dict(rho=1.), "'rho'")], ids=str)
+def test_wrong_settings_are_refused(kw, words):
+    with pytest.raises(InputError, match=words): protocols('resnet18_practical_cifar10', 'smoke', overrides=kw)
+
+def test_settings_of_one_kind_are_unknown_to_the_other():
+    with pytest.raises(InputError, match="'momentum'"): protocols('resnet18si_cifar10', 'smoke', overrides=dict(momentum=.5))
+    with pytest.raises(ValueError, match='have no radius'): make_nets(CONVNET, [1], 6.)
+    with pytest.raises(ValueError, match='others need one'): make_nets(replace(CONVNET, practical=False), [1], 0.)
+
+def test_the_paper_preset_is_the_protocol():
+    ten, hundred = protocols('resnet18_practical_cifar10', 'paper'), protocols('resnet18_practical_cifar100', 'paper')
+    assert [p.plr for p in ten] == [float(f'{a}e{e}') for e in range(-4, 0) for a in (1, 2, 5)] + [1.] and [p.plr for p in hundred] == [p.plr for p in ten][:-1]
+    s = ten[0].settings
+    assert (s['arch'], s['width'], s['epochs'], s['batch'], s['momentum'], s['weight_decay'], s['pad'], s['norm']) == ('resnet18', 64, 200, 128, .9, 5e-4, 4, 'cifar')
+    assert ten[0].flrs[0] == 1e-4 and {5} <= set(ten[0].swa_k) and STUDIES['resnet18_practical_cifar100'].chance == 1.

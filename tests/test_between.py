@@ -120,10 +120,21 @@ def test_wrong_pairs(nets, sets):
     with pytest.raises(ValueError, match=r'pictures must be \(n, 3, 8, 8\), got \(50, 3, 16, 16\)'):
         between(a, b, F.interpolate(sets[0], 16), sets[1], *sets[2:], points=2, batch=50)
 
+MY_NETS = """from torch import nn
+def small(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+def large(): return nn.Sequential(nn.Flatten(), nn.Linear(768, 10))
+def short(): return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+def broken(): raise RuntimeError('no\\nway')
+def leaves(): raise SystemExit(3)
+class Pair(nn.Flatten):
+    def forward(self, x): return x, x
+"""
+
 @pytest.fixture
 def ulrs(monkeypatch, tmp_path, capsys, nets):
-    "Run a command in a folder with two networks"
+    "Run a command in a folder with two networks and a module of one's own"
     monkeypatch.chdir(tmp_path)
+    (tmp_path/'my_nets_of_test.py').write_text(MY_NETS)
     for n,net in zip('ab', nets): save_file(net.state_dict(), f'{n}.safetensors')
     def run(words):
         code = main(words.split())
@@ -139,18 +150,35 @@ def test_path_of_two_files(ulrs, nets, sets, tmp_path):
     code, out, err = ulrs('path a.safetensors b.safetensors --data digits --points 3 --pictures 200 --great-circle --out p.png')
     assert code == 0 and out.startswith('angle: ') and 'barrier, pp' in out and out.endswith('p.png\n')
 
-def test_path_of_a_module_of_ones_own(ulrs, tmp_path, monkeypatch, sets):
-    (tmp_path/'my_nets_of_test.py').write_text(
-        "from torch import nn\ndef small(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))\nnumber = 3\n")
-    monkeypatch.setattr(sys, 'path', list(sys.path))
-    make = lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
-    for i in '12': save_file(make().state_dict(), f'{i}.safetensors')
-    code, out, err = ulrs('path 1.safetensors 2.safetensors --net my_nets_of_test:small --data digits --points 2 --pictures 50 --json')
-    assert code == 0, err
-    for words,part in (('no_such_module:small', "No module named 'no_such_module'"), ('my_nets_of_test:big', "no attribute 'big'"), ('my_nets_of_test', 'expected module:callable'),
-                       ('builtins:dict', 'expected a torch module, got dict')):
-        code, out, err = ulrs(f'path 1.safetensors 2.safetensors --net {words} --data digits')
-        assert (code, out, err.count('\n')) == (2, '', 1) and part in err, err
+def test_modules_of_ones_own(ulrs):
+    "each on pictures of the size it is made for"
+    mine, before = {}, list(sys.path)
+    exec(MY_NETS, mine)
+    for i in '12': save_file(mine['small']().state_dict(), f'{i}.safetensors')
+    save_file(mine['large']().state_dict(), 'large.safetensors')
+    for words in ('path 1.safetensors 2.safetensors --points 2 --net my_nets_of_test:small', 'bands large.safetensors --size 16 --net my_nets_of_test:large'):
+        code, out, err = ulrs(f'{words} --data digits --pictures 50 --json')
+        assert code == 0, err
+    assert sys.path == before
+
+MODULES = [
+    ('my_nets_of_test', "--net: expected module:callable, got 'my_nets_of_test'"),
+    ('no_such_module:small', "ModuleNotFoundError: No module named 'no_such_module'; correct it, or name a callable without arguments in a module that Python finds from here"),
+    ('my_nets_of_test:big', "no attribute 'big'"),
+    ('torch.nn:Linear', 'missing 2 required positional arguments'),
+    ('my_nets_of_test:broken', '--net my_nets_of_test:broken: RuntimeError: no way; correct it'),
+    ('my_nets_of_test:leaves', 'SystemExit: 3'),
+    ('builtins:dict', 'expected a torch module, got dict'),
+    ('my_nets_of_test:large', '(2x192 and 768x10); it was given two pictures 3x8x8: say with --size what size it is made for, or name another'),
+    ('my_nets_of_test:short', 'expected a tensor (2, 10), one column a class, got (2, 3); it was given two pictures 3x8x8'),
+    ('torch.nn:Identity', 'one column a class, got (2, 3, 8, 8)'),
+    ('my_nets_of_test:Pair', 'one column a class, got a tuple')]
+
+@pytest.mark.parametrize('net,part', MODULES)
+@pytest.mark.parametrize('words', ['path a.safetensors b.safetensors', 'bands a.safetensors'])
+def test_wrong_module_is_one_line(ulrs, words, net, part):
+    code, out, err = ulrs(f'{words} --data digits --net {net}')
+    assert (code, out) == (2, '') and err.startswith('ulrs: --net') and part in err and err.count('\n') == 1, err
 
 def test_bands_of_a_file(ulrs, tmp_path, nets, sets):
     code, out, err = ulrs('bands a.safetensors --data digits --pictures 200 --json')
@@ -162,6 +190,17 @@ def test_bands_of_a_file(ulrs, tmp_path, nets, sets):
     code, out, err = ulrs('bands a.safetensors --data digits --limits 0-0,low=1-2,3-8')
     assert code == 0 and 'low' in out and '3-8' in out and 'chance 10 %' in out
 
+def test_norm_in_numbers(ulrs):
+    "own's numbers give what own gives, one for all channels (digits are grey) or one a channel"
+    mean, std = channel_stats(subset(load_pictures('digits'), 200).x_train)
+    seen = {}
+    for norm in ('own', f'{mean[0]!r}/{std[0]!r}', '/'.join(','.join(map(repr, v)) for v in (mean, std)), 'cifar'):
+        code, out, err = ulrs(f'bands a.safetensors --data digits --pictures 200 --norm {norm} --json')
+        assert code == 0, err
+        seen[norm] = json.loads(out)
+    own, one, each, cifar = seen.values()
+    assert own == one == each and own['test_loss'] != cifar['test_loss']
+
 WRONG = [
     ('path a.safetensors c.safetensors --data digits', 'c.safetensors: there is no such file'),
     ('path a.safetensors text.safetensors --data digits', 'text.safetensors is not a safetensors file'),
@@ -169,10 +208,16 @@ WRONG = [
     ('path a.safetensors b.safetensors --data nowhere', 'there is no folder nowhere'),
     ('path a.safetensors::pretrain b.safetensors --data digits', 'holds one network; leave out ::pretrain'),
     ('path a.safetensors b.safetensors --data digits --points 1', '--points: a path needs at least 2, got 1'),
-    ('path a.safetensors b.safetensors --data digits --size 5', "size must divide the pictures' size 8, got 5"),
+    ('path a.safetensors b.safetensors --data digits --size 0', 'size must be at least 1, got 0'),
     ('path a.safetensors b.safetensors --data digits --size 4', 'size must be an integer >= 8, got 4'),
     ('path a.safetensors b.safetensors --data digits --pictures 7', 'multiple of the 10 classes, got 7'),
-    ('path a.safetensors b.safetensors --data digits --norm mine', "--norm: expected own or cifar, got 'mine'"),
+    ('path a.safetensors b.safetensors --data digits --norm mine', "--norm: expected own, cifar or mean/std such as 0.5/0.25 or .5,.5,.4/.2,.2,.3, got 'mine'"),
+    ('path a.safetensors b.safetensors --data digits --norm 0.5/x', "got '0.5/x'"),
+    ('path a.safetensors b.safetensors --data digits --norm 1/2/3', "got '1/2/3'"),
+    ('bands a.safetensors --data digits --norm nan/0.25', "got 'nan/0.25'"),
+    ('bands a.safetensors --data digits --norm 0.5,0.5/0.25', '--norm: mean must be one number, or one a channel (3), got 2'),
+    ('bands a.safetensors --data digits --norm 0.5/1,1,1,1', '--norm: std must be one number, or one a channel (3), got 4'),
+    ('bands a.safetensors --data digits --norm 0.5/0.2,0,0.2', '--norm: std must be > 0, got 0'),
     ('path a.safetensors b.safetensors --data digits --out p.gif', 'ends in .svg, .png or .pdf, got p.gif'),
     ('path a.safetensors wide.safetensors --data digits', 'convs.0.weight is (4, 3, 3, 3) in the first network, (8, 3, 3, 3) in the second'),
     ('path a.safetensors bare.safetensors --data digits', 'no batch-norm buffer norms.0.running_mean'),

@@ -62,7 +62,7 @@ def test_every_claim_is_listed_and_missing_tables_say_so():
 
 def test_laptop_size_only_illustrates():
     features = pd.concat([dominance(.6), dominance(.6, stage='finetune', flr=LOW), dominance(.6, stage='average', swa_k=5)])
-    tables = dict(features=features, metrics=pd.DataFrame(dict(flr=[LOW])))
+    tables = dict(features=features, metrics=pd.DataFrame(dict(flr=[LOW], metric=['test_acc'], value=[50.])))
     seen = {p: verdicts({('synthetic', p): tables}).set_index('claim').verdict for p in ('laptop', 'wide')}
     assert set(seen['laptop'].loc['C13']) == {'seen at laptop size'} and set(seen['wide'].loc['C13']) == {REPRODUCED}
 

@@ -3,9 +3,9 @@ import contextlib, warnings
 from dataclasses import replace
 from types import SimpleNamespace
 import pytest, torch
-from understanding_lrs import pictures
+from understanding_lrs import bench, picture_readings, pictures
 from understanding_lrs.images import Pictures, channel_stats, load_pictures
-from understanding_lrs.models import ConvSpec, default_radius
+from understanding_lrs.models import ConvSpec, default_radius, macs
 from understanding_lrs.pictures import PictureStage, epoch_, evaluate_nets, flat, lanes, make_nets, numerics, on_sphere, resident, step_, step_bytes, what_fits
 from understanding_lrs.seeds import batches, epoch_order
 from understanding_lrs.sphere import elr_to_lr
@@ -202,6 +202,27 @@ def test_what_a_recording_depends_on(pretended, monkeypatch):
     with numerics('fp32', 'cuda'):
         torch.backends.cudnn.allow_tf32 = True # comes back
         assert lanes(1, **kw)[0] is not one
+
+@pytest.mark.parametrize('n, n_test', [(40, 24), (24, 40)])
+def test_a_timed_path_evaluates_what_its_floor_counts(monkeypatch, n, n_test):
+    "3 points after 2 that are not counted, whichever set is the larger"
+    seen, evaluate = [], picture_readings.evaluate_nets
+    def counted(nets, x, y, *a, **kw): seen.append(len(nets)*len(y)); return evaluate(nets, x, y, *a, **kw)
+    monkeypatch.setattr(picture_readings, 'evaluate_nets', counted)
+    spec = replace(SMALL, width=2) # far from its floor, also where other work slows the matrix product
+    got = bench.walk(spec, n, n_test, 3, BATCH, ('fp32',), 'cpu', size=256)
+    row, = got['rows']
+    assert sum(seen) == (2 + 3)*64 and got['tflop'] == pytest.approx(3*64*2*macs(spec)/1e12, rel=1e-3)
+    assert 0 < row['floor_s'] <= row['seconds'] and row['times_floor'] == pytest.approx(row['seconds']/row['floor_s'], rel=1e-2)
+
+def test_a_path_that_fails_loses_no_row(monkeypatch):
+    def no_room(*a, **kw): raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
+    monkeypatch.setattr(picture_readings, 'along', no_room)
+    monkeypatch.setattr(bench, 'gpu_ways', lambda *a: dict(one=(1, lambda: .5)))
+    got = bench.gpu(SPECS[1], 64, BATCH, 2, ('fp32', 'bf16'), device='cpu', size=64, points=3)
+    assert [r['s_per_model_epoch'] for r in got['rows']] == [.5, .5] and (got['path']['points'], got['path']['pictures']) == (3, 76)
+    assert [(r['precision'], r['seconds']) for r in got['path']['rows']] == [('fp32', None), ('bf16', None)]
+    assert all(r['skipped'] == 'OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.' for r in got['path']['rows'])
 
 # with a GPU
 

@@ -76,12 +76,13 @@ def test_parquet_in_pieces_with_named_classes(tmp_path, load):
     assert torch.equal(p.x_train, chw(RAW)) and p.class_names == ('ape', 'bee') == load(p.id).class_names
 
 def test_class_folders(tmp_path, load):
-    "Class after class, in alphabetical order; hidden files are no pictures"
+    "Classes in alphabetical order, their pictures mixed, the same way each time; hidden files are no pictures"
     folder = tree(tmp_path/'set', **DATA)
     (folder/'train'/'ape'/'.DS_Store').write_bytes(b'x')
     p = load(folder)
-    order = np.argsort(Y, kind='stable')
-    assert torch.equal(p.x_train, chw(RAW[order])) and p.y_train.tolist() == sorted(Y) and p.class_names == ('ape', 'bee')
+    order = np.argsort(Y, kind='stable')[stream('split', 0).permutation(len(Y))]
+    assert torch.equal(p.x_train, chw(RAW[order])) and p.y_train.tolist() == [Y[i] for i in order] != sorted(Y) and p.class_names == ('ape', 'bee')
+    assert torch.equal(load(folder).x_train, p.x_train) # from the cache
 
 @pytest.mark.parametrize('mode', ['L', 'RGBA', 'P', '1', 'CMYK'])
 def test_every_mode_becomes_rgb(tmp_path, load, mode):
@@ -325,6 +326,25 @@ def test_bad_class_folders(tmp_path, load):
     refused(lambda: load(folder), 'no picture of class 2')
 
 # --- subsets and sizes
+
+def test_only_what_is_stored_class_after_class_is_mixed():
+    p = made()
+    assert torch.equal(im.mixed(p).x_train, p.x_train), 'pictures in any other order stay where they are'
+    order = p.y_train.argsort(stable=True)
+    q = im.mixed(replace(p, x_train=p.x_train[order], y_train=p.y_train[order]))
+    assert (q.y_train.diff() < 0).any() and sorted(q.y_train.tolist()) == sorted(p.y_train.tolist())
+    for x,y in zip(q.x_train[:5], q.y_train[:5]): assert y == p.y_train[[torch.equal(x, v) for v in p.x_train].index(True)]
+
+@pytest.mark.parametrize('side, size, framed', [(28, 32, 32), (28, 16, 32), (8, 8, 8), (8, 4, 8), (28, 14, 28), (30, 16, 32), (8, 24, 24)])
+def test_another_size(side, size, framed):
+    "black around the picture up to the next multiple, then smaller"
+    p = made(size=side)
+    a = (framed - side)//2
+    want = torch.zeros(40, 3, framed, framed, dtype=torch.uint8)
+    want[..., a:a + side, a:a + side] = p.x_train
+    got = im.resized(p, size)
+    assert torch.equal(got.x_train, im.shrink(want, size)) and got.x_test.shape[-1] == size and got.y_train is p.y_train
+    with pytest.raises(ValueError, match='at least 1'): im.resized(p, 0)
 
 def made(n=40, m=20, size=8, classes=4):
     g = torch.Generator().manual_seed(0)

@@ -3,7 +3,7 @@ import json
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest
 from understanding_lrs.claims import CLAIMS, EMPTY, JPEG, LACKING, MISSING, NOT, OPEN, PARTIAL, PICTURES, REPORTED, REPRODUCED, SINGLE
-from understanding_lrs.claims import Grid, Part, lacking, lines_of, main_of, spearman, verdicts, worst
+from understanding_lrs.claims import Grid, Part, lacking, lines_of, main_of, spearman, unrun, verdicts, worst
 from understanding_lrs.claims import c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c15, c16, c17, c18, c20
 from understanding_lrs.plots import read_paper
 from understanding_lrs.regimes import AGREE, boundaries, regime_of
@@ -323,7 +323,7 @@ def test_a_variant_that_was_not_run_is_a_partial_grid(monkeypatch):
     assert of({n: v[v.run != 'equal'] for n,v in t.items()}) == {PARTIAL}
 
 def test_folders_of_unknown_studies_are_left_alone():
-    assert set(verdicts({('nobody_knows', 'paper'): {}, ('resnet18_practical_cifar10', 'paper'): {}}).verdict) == {MISSING}
+    assert set(verdicts({('nobody_knows', 'paper'): {}, ('vit_cifar10', 'paper'): {}}).verdict) == {MISSING}
 
 def test_lines_and_misses(study, monkeypatch):
     monkeypatch.setitem(STUDIES, STUDY.id, replace(STUDY, lines=(1e-4, 1e-3, 5e-2)))
@@ -337,7 +337,14 @@ def study(monkeypatch):
     monkeypatch.setitem(STUDIES, STUDY.id, STUDY)
     return STUDY.id
 
-def runs(plrs=PLRS): return dict(runs=pd.DataFrame(dict(plr=plrs)))
+def runs(plrs=PLRS): return dict(runs=pd.DataFrame(dict(plr=plrs, settings='{}')))
+
+def test_seeds_that_were_added_hide_no_variant():
+    "two batches of seeds are two runs of one rate, but one setting"
+    plain, then = '{"then_plr": 0.0}', '{"then_plr": 0.004}'
+    def lack(**columns): return unrun(dict(runs=pd.DataFrame(columns)), 'resnet18si_cifar10_two_stage', 'laptop')
+    assert lack(plr=[4e-3, 4e-3, 2e-2, 2e-2], settings=[plain, then]*2) == []
+    assert lack(plr=[4e-3, 4e-3, 2e-2, 2e-2], settings=[plain, then, plain, plain]) == [2e-2]
 
 def test_tables_of_verdicts(study):
     table = verdicts({(study, p): made() | runs() for p in ('laptop', 'short')})

@@ -55,7 +55,7 @@ def test_later_readings_are_those_of_the_moment(tmp_path, monkeypatch):
     run = Run(tmp_path/'run', p)
     assert live(p, run).run.tables() == ['curves', 'metrics', 'norms']
     monkeypatch.setattr(picture_lives, 'picture_readings', full)
-    assert picture_lives.PictureLife(p, run).read_later() == ['geometry', 'bands', 'filters', 'sharpness', 'edges']
+    assert picture_lives.PictureLife(p, run).read_later() == ['geometry', 'bands', 'borders', 'filters', 'sharpness', 'edges']
     for name in now.tables: assert (run/f'{name}.csv').read_bytes() == (now.run/f'{name}.csv').read_bytes(), name
     assert run.state(deep=True).kind == 'done' and picture_lives.PictureLife(p, run).read_later() == []
 
@@ -94,7 +94,7 @@ def test_the_command_reads_what_is_missing(tmp_path, monkeypatch, capsys):
         m.setattr(picture_lives, 'picture_readings', lambda protocol: {})
         live(p, Run(tmp_path, p))
     assert main(['read', 'convnetsi32_cifar10', '--runs', str(tmp_path)]) == 0
-    assert 'norms, geometry, bands, filters, sharpness' in capsys.readouterr().out
+    assert 'norms, geometry, bands, borders, filters, sharpness' in capsys.readouterr().out
     assert main(['read', 'convnetsi32_cifar10', '--runs', str(tmp_path)]) == 0 and 'nothing is missing' in capsys.readouterr().out
     assert main(['read', 'synthetic', '--runs', str(tmp_path)]) == 2 and 'no readings that can be taken later' in capsys.readouterr().err
 

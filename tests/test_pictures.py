@@ -1,7 +1,7 @@
 """Training on pictures: C kernel = batched PyTorch = plain loop; the norm is kept; stages resume bit for bit; statistics and averages are torch's."""
 import math
 from dataclasses import replace
-import pytest, torch
+import numpy as np, pandas as pd, pytest, torch
 from torch.optim.swa_utils import AveragedModel, update_bn
 from understanding_lrs import native_conv
 from understanding_lrs.images import Pictures, channel_stats, load_pictures, normalise
@@ -11,7 +11,9 @@ from understanding_lrs.pictures import (PictureStage, epoch_, evaluate_net, eval
 from understanding_lrs.runs import InputError, OutOfTime, Run
 from understanding_lrs.seeds import epoch_order
 from understanding_lrs.sphere import ProjectedSGD, elr_to_lr, project_
-from understanding_lrs.studies import STUDIES, live, protocols, settled
+from understanding_lrs.picture_lives import picture_summary, picture_verdict
+from understanding_lrs.regimes import network_regimes
+from understanding_lrs.studies import STUDIES, live, on_its_data, protocols, select, settled
 
 BATCH, QUIET = 24, 1e-4 # a batch that is no multiple of 16; a rate at which rounding does not grow
 CONVNET, RESNET = ConvSpec('convnet', 4, 10, 8), ConvSpec('resnet18', 2, 10, 8)
@@ -186,7 +188,46 @@ def test_bad_input_is_one_clear_line(kw, words):
     with pytest.raises(InputError, match=words) as e: smoke(**kw) # at the door
     assert '\n' not in str(e.value)
 
-def test_a_lost_network_is_a_result():
-    "rates far beyond reason: recorded, at chance or not, never a crash"
-    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e3]))
-    assert live(p).finished
+@pytest.mark.parametrize('engine', [pytest.param('native', marks=needs_kernel), 'torch'])
+def test_a_lost_network_is_a_result(engine, monkeypatch):
+    "NaN in one of two networks: no accuracy anywhere, regime 3, a note, and nothing of it in the other one"
+    if engine == 'torch': monkeypatch.setattr(native_conv, 'conv_kernel', lambda: None)
+    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
+    whole, life = live(p), STUDIES[p.study].life(p)
+    life.make().nets.state['convs.1.weight'][0] = math.nan
+    life.live()
+    labels = network_regimes(life.tables['metrics'], 10.)
+    assert labels.set_index('train_seed').regime[1] == '3' and '1 of 2 networks were lost' in picture_verdict(life).seen
+    for name in ('metrics', 'geometry', 'bands', 'borders', 'norms', 'sharpness', 'curves'):
+        t = life.tables[name]
+        counted = t.metric.isin(['weight_norm', 'convergence_epoch', 'test_acc_converged'])
+        assert t[(t.train_seed == 1) & ~counted & (t.stage != 'init')].value.isna().all() if 'stage' in t else True
+        theirs, mine = (x.tables[name].query('train_seed == 2').value.to_numpy() for x in (whole, life))
+        np.testing.assert_array_equal(theirs, mine)
+
+def test_what_was_lost_on_the_way_has_no_tail(monkeypatch):
+    "good looks before the loss of a network do not count"
+    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3], overrides=dict(epochs=20)))
+    life = STUDIES[p.study].life(p)
+    def lose(stage, done, total, fraction):
+        if stage == 'pretrain' and done == 19: life.stage['pretrain'].nets.state['convs.1.weight'][0] = math.nan
+    life.on_progress = lose
+    tail = select(pd.concat(life.pretrain().rows), stage='pretrain', metric='test_acc_tail').set_index('train_seed').value
+    assert math.isnan(tail[1]) and tail[2] > 10
+
+def test_guessing_depends_on_the_data(tmp_path):
+    "four classes, class after class in folders: a rate of regime 3 is found at 25 %, and paths see all classes"
+    from PIL import Image
+    rng = np.random.default_rng(0)
+    for part,n in (('train', 40), ('test', 20)):
+        for c in range(4):
+            (tmp_path/part/f'c{c}').mkdir(parents=True)
+            for i in range(n): Image.fromarray((rng.integers(0, 60, (8, 8, 3)) + 50*c).astype('uint8')).save(tmp_path/part/f'c{c}'/f'{i}.png')
+    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e3], overrides=dict(data=str(tmp_path), path_pictures=64)))
+    life = live(p)
+    assert select(life.tables['metrics'], metric='chance').value.tolist() == [25., 25.]
+    assert on_its_data(life.study, life.tables).chance == 25. and life.study.chance == 10.
+    assert len(life.data.y_train[:64].unique()) == 4 and (life.data.y_train.diff() < 0).any()
+    at_chance = life.tables['metrics'].assign(value=lambda t: t.value.where(~t.metric.isin(['test_acc_tail']), 25.5))
+    ledger = pd.DataFrame(dict(run=[p.short], settings=['{}']))
+    assert picture_summary(dict(metrics=at_chance, runs=ledger), life.study)[0]['regime'] == '3'

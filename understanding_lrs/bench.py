@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EXPLORER_MOVES', 'LAPTOP_NET', 'COLUMNS', 'AROUND', 'eager_loop', 'step_flop', 'peak_flops', 'stack_step',
            'compile_seconds', 'synthetic', 'explorer', 'sweeps', 'picture_flop', 'noise', 'loader_epoch', 'plain_epoch',
-           'pictures', 'need_gpu', 'device_seconds', 'device_peaks', 'switched', 'our_steps', 'process_seconds',
-           'gpu_ways', 'gpu', 'precision_effect', 'finished_runs', 'barriers_of', 'paths', 'readings']
+           'pictures', 'need_gpu', 'device_seconds', 'device_peaks', 'switched', 'our_steps', 'process_seconds', 'why',
+           'walk', 'gpu_ways', 'gpu', 'precision_effect', 'finished_runs', 'barriers_of', 'paths', 'readings']
 
 # %% ../nbs/23_bench.ipynb #4a5c7338
 import contextlib, json, math, os, queue, resource, tempfile, time
@@ -162,7 +162,7 @@ def sweeps(
                         overhead_s_per_run=round(time - work/n, 2), processor_s_per_run=round((used() - before)/runs, 2))
     return dict(rows=[row(n) for n in workers], **environment() | dict(threads=1))
 
-# %% ../nbs/23_bench.ipynb #3cd5af54
+# %% ../nbs/23_bench.ipynb #72436538
 LAPTOP_NET = ConvSpec('convnet', width=8, classes=10, size=16)
 
 def picture_flop(spec:ConvSpec=LAPTOP_NET) -> int: # of one picture and step
@@ -175,11 +175,13 @@ class _Listed(torch.utils.data.Dataset): # what a loader is given on a first day
     def __len__(self): return len(self.data.x_train)
     def __getitem__(self, i): return (self.data.x_train[i].float()/255 - self.mean)/self.std, self.data.y_train[i]
 
-def noise(spec:ConvSpec, n:int, device:str='cpu'): # -> Resident
-    "Random pictures, for training and test alike: speed does not look at them"
-    x = torch.randint(0, 256, (n, spec.channels, spec.size, spec.size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    y = torch.arange(n) % spec.classes
-    return resident(Pictures('noise', tuple(map(str, range(spec.classes))), x, y, x, y), (.5,)*spec.channels, (.25,)*spec.channels, device)
+def noise(spec:ConvSpec, n:int, device:str='cpu', n_test:int=0): # n_test 0: n -> Resident
+    "Random pictures, the same for training and test: speed does not look at them"
+    most, test = max(n, n_test), n_test or n
+    x = torch.randint(0, 256, (most, spec.channels, spec.size, spec.size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(most) % spec.classes
+    of = Pictures('noise', tuple(map(str, range(spec.classes))), x[:n], y[:n], x[:test], y[:test])
+    return resident(of, (.5,)*spec.channels, (.25,)*spec.channels, device)
 
 def loader_epoch(spec, data, batch, workers, device='cpu'): # seconds of the second epoch, when the workers are there; data on the CPU
     "Plain eager PyTorch with a DataLoader"
@@ -307,7 +309,37 @@ def process_seconds(
     finally:
         for p in made: p.terminate()
 
-# %% ../nbs/23_bench.ipynb #d28c4f61
+# %% ../nbs/23_bench.ipynb #e64174c6
+def why(e) -> str: # an exception
+    "What went wrong, in one line"
+    return ' '.join(f'{type(e).__name__}: {e}'.split())[:160]
+
+def walk(
+    spec:ConvSpec=ConvSpec(), # network; the paper's
+    n:int=50_000, n_test:int=10_000, # pictures
+    points:int=21,            # of the path, >= 2
+    batch:int=128,            # of training pictures
+    precisions:tuple=('tf32', 'bf16', 'fp32'), device:str='cuda', size:int=8192, # of the matrix product
+) -> dict:                    # rows: one a precision; the rest: the work, versions
+    "The speed of a path between two networks, every point with statistics of its own [paper, section 4]"
+    from understanding_lrs.picture_readings import along
+    need_gpu(device)
+    flop, names, digits = points*(n + n_test)*2*macs(spec), ('seconds', 'floor_s', 'times_floor'), lambda v: float(f'{v:.4g}')
+    def timed(precision): # -> seconds, floor
+        rho, data, how = default_radius(spec), noise(spec, n, device, n_test), dict(threads=torch.get_num_threads(), precision=precision)
+        floor, nets = flop/device_peaks(precision, device, size)[0], make_nets(spec, [0, 1], rho).to(device)
+        for k in (2, points): # a short one first, which is not counted
+            settings = dict(path_points=k, path_pictures=0, batch=batch, great_circle=False)
+            life = SimpleNamespace(protocol=SimpleNamespace(settings=settings), data=data, rho=rho, _how=lambda: how)
+            start = time.perf_counter(); along(nets[:1], nets[1:], life); s = time.perf_counter() - start
+        return s, floor
+    def row(precision):
+        try: s, floor = timed(precision)
+        except Exception as e: return dict(precision=precision, **dict.fromkeys(names), skipped=why(e))
+        return dict(precision=precision, **dict(zip(names, map(digits, (s, floor, s/floor)))), skipped='')
+    return dict(rows=[row(p) for p in precisions], points=points, pictures=n + n_test, tflop=digits(flop/1e12), **environment(device))
+
+# %% ../nbs/23_bench.ipynb #ad24ae05
 def gpu_ways(spec, n, batch, steps, precision, device, together, workers): # -> way: (networks, function -> seconds)
     "The ways that are compared, slowest first"
     data, there = noise(spec, n, device), noise(spec, steps*batch)
@@ -328,14 +360,15 @@ def gpu(
     batch:int=128, steps:int=60, # that are timed; an epoch is scaled from them
     precisions:tuple=('tf32', 'bf16', 'fp32'), together:tuple=(2, 4, 8), # networks at a time
     workers:int=4, device:str='cuda', size:int=8192, # of the loader; of the matrix product
-) -> dict:                    # rows: one a precision and way; the rest: the best, peaks, floors, versions
-    "The speed of training on pictures on a GPU"
+    points:int=21,            # of a path, over n pictures and n/5 for test
+) -> dict:                    # rows: one a precision and way; path: as of `walk`; the rest: the best, peaks, floors, versions
+    "The speed of training on pictures on a GPU, and of a path between two networks"
     need_gpu(device)
     rows, rest, flop = [], {}, picture_flop(spec)*n
     def measured(precision, way, networks, f, floors, peak):
         row = dict(precision=precision, way=way, networks=networks)
         try: s = f()/steps*math.ceil(n/batch)/networks
-        except Exception as e: return row | dict.fromkeys(COLUMNS, None) | dict(skipped=' '.join(f'{type(e).__name__}: {e}'.split())[:160])
+        except Exception as e: return row | dict.fromkeys(COLUMNS, None) | dict(skipped=why(e))
         values = round(s, 4), round(1/s, 3), round(flop/s/1e12, 2), round(flop/s/peak, 3), *(round(s/f, 1) for f in floors)
         return row | dict(zip(COLUMNS, values), skipped='')
     for precision in precisions:
@@ -346,7 +379,8 @@ def gpu(
     done = [r for r in rows if r['s_per_model_epoch']]
     best = min(done, key=lambda r: r['s_per_model_epoch'], default=None)
     best = f"{best['precision']}, {best['way']}: {best['s_per_model_epoch']} s a network and epoch" if best else None
-    return dict(rows=rows, best=best, bandwidth_gb_per_s=round(bandwidth/1e9),
+    path = walk(spec, n, n//5, points, batch, precisions, device, size)
+    return dict(rows=rows, best=best, path={k: path[k] for k in ('points', 'pictures', 'tflop', 'rows')}, bandwidth_gb_per_s=round(bandwidth/1e9),
                 timed=f'{steps} steps of {math.ceil(n/batch)}, scaled', tflop_per_model_epoch=round(flop/1e12, 2), **rest, **environment(device))
 
 COLUMNS = 's_per_model_epoch', 'model_epochs_per_s', 'tflop_per_s', 'share_of_peak', 'times_arithmetic_floor', 'times_memory_floor'

@@ -9,7 +9,7 @@ __all__ = ['REPRODUCED', 'NOT', 'OPEN', 'SINGLE', 'MISSING', 'PARTIAL', 'LACKING
            'c2', 'c3', 'c4', 'c5', 'c6', 'spearman', 'c7', 'c8', 'c9', 'c10', 'main_of', 'c11', 'c12', 'c15',
            'together', 'c16', 'c17', 'c18', 'Claim', 'unrun', 'total', 'verdicts', 'published_tables', 'lines_of']
 
-# %% ../nbs/19_claims.ipynb #77d73413
+# %% ../nbs/19_claims.ipynb #4776104f
 import json, warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +23,7 @@ from .features import DOMINANT
 from .regimes import CONVERGED, bootstrap, boundaries, clusters, network_regimes, plain, rate, regime_of
 from .runs import read_published
 from .seeds import stream
-from .studies import GRID, STUDIES, by_setting, select
+from .studies import GRID, STUDIES, by_setting, on_its_data, select
 
 # %% ../nbs/19_claims.ipynb #1d0c913a
 REPRODUCED, NOT, OPEN, SINGLE, MISSING = 'reproduced', 'not reproduced', 'inconclusive', 'single run, no verdict', 'not yet run'
@@ -557,14 +557,14 @@ CLAIMS = [
     Claim('C20', '2A is one linearly connected basin beyond three points', ('synthetic', f'{MAIN}_basin'), c20, 'ours: the paper tests three points'),
 ]
 
-# %% ../nbs/19_claims.ipynb #44cbad50
+# %% ../nbs/19_claims.ipynb #1f6c17df
 def unrun(
     tables:dict, study:str, preset:str, # as published
 ) -> list:       # PLRs that the preset asks for and the ledger does not hold
     "What is missing of a grid"
     known = STUDIES[study].presets.get(preset)
     if known is None or 'runs' not in tables: return []
-    there = tables['runs'].plr.value_counts()
+    there = tables['runs'].groupby('plr').settings.nunique() # seeds that were added have runs of their own
     return sorted(p for p in known.plrs if there.get(p, 0) < len(known.variants)) # every variant of the settings is a run of its own
 
 def total(claim, tables:dict, study:str, preset:str, parts:list) -> str: # as published; its parts
@@ -585,13 +585,14 @@ def verdicts(
         found = [(k, t) for k,t in published.items() if claim.fits(*k)]
         head = dict(claim=claim.id, statement=claim.statement)
         for (study, preset),tables in found:
-            beside = dict(main=main_of(tables, STUDIES[study], preset, published)) if claim.main else {}
-            parts = claim.judge(tables, STUDIES[study], **beside)
+            mine = on_its_data(STUDIES[study], tables)
+            beside = dict(main=main_of(tables, mine, preset, published)) if claim.main else {}
+            parts = claim.judge(tables, mine, **beside)
             end = dict(verdict=total(claim, tables, study, preset, parts), reference=claim.reference)
-            mine = dict(**head, study=study, preset=preset)
+            named = dict(**head, study=study, preset=preset)
             if end['verdict'] == MISSING: # one row
-                rows.append(mine | dict(statistic='; '.join(p.what for p in parts), threshold='', n=0, seeds=0, part=MISSING, decides=True) | end)
-            else: rows += [mine | dict(statistic=p.what, value=p.value, lo=p.lo, hi=p.hi, threshold=f'{p.sense} {p.threshold:g}' if p.run else '',
+                rows.append(named | dict(statistic='; '.join(p.what for p in parts), threshold='', n=0, seeds=0, part=MISSING, decides=True) | end)
+            else: rows += [named | dict(statistic=p.what, value=p.value, lo=p.lo, hi=p.hi, threshold=f'{p.sense} {p.threshold:g}' if p.run else '',
                                        n=p.n, seeds=p.seeds, part=p.verdict, decides=p.decides) | end for p in parts]
         if not found: rows.append(dict(**head, verdict=MISSING))
     return pd.DataFrame(rows, columns=['claim', 'statement', 'study', 'preset', 'statistic', 'value', 'lo', 'hi', 'threshold', 'n', 'seeds',

@@ -7,8 +7,8 @@ __all__ = ['app', 'Study', 'Preset', 'Runs', 'Seeds', 'Set', 'STATES', 'Data', '
            'main', 'lr_list', 'assignments', 'seconds', 'print_rows', 'studies', 'sweep', 'label', 'finished', 'status',
            'show', 'read', 'pack_', 'unpack_', 'clean', 'tables', 'figures', 'path_', 'bands', 'bench', 'claims']
 
-# %% ../nbs/22_cli.ipynb #1c7dc24c
-import contextlib, json, os, re, sys
+# %% ../nbs/22_cli.ipynb #5702d7b5
+import contextlib, json, math, os, re, sys, traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -470,19 +470,34 @@ def _tensors(
     except SafetensorError as e: raise InputError(f"{file} is not a safetensors file ({e}); save one with safetensors.torch.save_file") from None
     return state, memory.read_protocol(path.parent).settings if (path.parent/'protocol.json').exists() else {}
 
-# %% ../nbs/22_cli.ipynb #3b3e3447
-def _called(words): # module:callable -> nn.Module
-    "The module that a user's own code makes"
+# %% ../nbs/22_cli.ipynb #8e911b58
+@contextlib.contextmanager
+def _foreign(words, fix): # module:callable, what to do
+    "Whatever a user's own code raises, as one line; it may import from this folder"
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try: yield
+    except (Exception, SystemExit) as e:
+        raise InputError(f"--net {words}: {' '.join(''.join(traceback.format_exception_only(e)).split())}; {fix}") from None
+    finally: sys.path.remove(here)
+
+def _called(words, p): # module:callable, pictures -> nn.Module in eval mode
+    "The module that a user's own code makes, once it has answered two pictures"
     import importlib
+    torch, device = _part('models').torch, _part('picture_lives').PictureLife.device()
     room, _, name = words.partition(':')
     if not (room and name): raise InputError(f"--net: expected module:callable, got {words!r}")
-    sys.path.insert(0, os.getcwd())
-    try: made = getattr(importlib.import_module(room), name)()
-    except (ImportError, AttributeError, TypeError) as e: raise InputError(f"--net {words}: {e}") from None
-    finally: sys.path.remove(os.getcwd())
-    if not isinstance(made, _part('models').nn.Module): raise InputError(f"--net {words}: expected a torch module, got {type(made).__name__}")
+    with _foreign(words, "correct it, or name a callable without arguments in a module that Python finds from here"):
+        made = getattr(importlib.import_module(room), name)()
+    if not isinstance(made, torch.nn.Module): raise InputError(f"--net {words}: expected a torch module, got {type(made).__name__}")
+    fix = f"it was given two pictures {p.channels}x{p.size}x{p.size}: say with --size what size it is made for, or name another"
+    with _foreign(words, fix), torch.no_grad(): z = made.to(device).eval()(torch.zeros(2, *p.x_train.shape[1:], device=device))
+    if not (isinstance(z, torch.Tensor) and z.ndim == 2 and len(z) == 2 and z.shape[1] >= p.classes):
+        got = tuple(z.shape) if isinstance(z, torch.Tensor) else f'a {type(z).__name__}'
+        raise InputError(f"--net {words}: expected a tensor {(2, p.classes)}, one column a class, got {got}; {fix}")
     return made
 
+# %% ../nbs/22_cli.ipynb #e9bf8dfa
 def _inferred(state, size, text):
     "A network of this project from the shapes of its tensors"
     models = _part('models')
@@ -496,10 +511,10 @@ def _inferred(state, size, text):
 def _network(
     text:str, state:dict, # as in `_tensors`
     net:str|None,         # module:callable
-    size:int,             # side of the pictures
+    p,                    # pictures that it must take
 ):                        # nn.Module in eval mode
     "A module with the tensors of a file; every tensor must be there, finite and of its shape"
-    net = _called(net) if net else _inferred(state, size, text)
+    net = _called(net, p) if net else _inferred(state, p.size, text)
     own = {n: v for n, v in net.state_dict().items() if not n.endswith('num_batches_tracked') or n in state}
     lost, more = [n for n in own if n not in state], [n for n in state if n not in own]
     what = 'batch-norm buffer ' if lost and lost[0].endswith(('running_mean', 'running_var')) else ''
@@ -511,26 +526,40 @@ def _network(
     net.load_state_dict(state, strict=False)
     return net.eval()
 
-# %% ../nbs/22_cli.ipynb #551cde21
+# %% ../nbs/22_cli.ipynb #f2165598
 Data = Annotated[str, typer.Option(help="cifar10, cifar100, digits or a folder; default: that of the run")]
 Net = Annotated[str, typer.Option(help="module:callable that makes the network; default: one of this project, by its tensors")]
-Side = Annotated[int, typer.Option(help="side that pictures are reduced to")]
+Side = Annotated[int, typer.Option(help="side that pictures are brought to; default: that of the run, or as they are")]
 Part = Annotated[int, typer.Option(help="only so many training pictures, as many of each class")]
-Norm = Annotated[str, typer.Option(help="own: mean and std of the training pictures; cifar: those of the paper; default: that of the run, or own")]
+Norm = Annotated[str, typer.Option(help="own: mean and std of the training pictures; cifar: those of the paper; m/s or m,m,m/s,s,s: these numbers, e.g. "
+                                        "0.5/0.25, where pixels go from 0 to 1; default: that of the run, or own")]
 Batch = Annotated[int, typer.Option(help="pictures a batch")]
 Json = Annotated[bool, typer.Option('--json', help="for programs")]
 
+# %% ../nbs/22_cli.ipynb #46432c75
+def _constants(text, p): # `own`, `cifar`, `0.5/0.25` or `m,m,m/s,s,s`; pictures -> mean, std, a number a channel
+    "Mean and std of the channels from text; a single number is for all of them"
+    images = _part('images')
+    if text in ('own', 'cifar'): return images.channel_stats(p.x_train) if text == 'own' else (images.CIFAR_MEAN, images.CIFAR_STD)
+    try: mean, std = (tuple(map(float, part.split(','))) for part in text.split('/'))
+    except ValueError: mean = std = (math.nan,)
+    if not all(map(math.isfinite, mean + std)): raise InputError(f"--norm: expected own, cifar or mean/std such as 0.5/0.25 or .5,.5,.4/.2,.2,.3, got {text!r}")
+    for k, v in dict(mean=mean, std=std).items():
+        if len(v) not in (1, p.channels): raise InputError(f"--norm: {k} must be one number, or one a channel ({p.channels}), got {len(v)}")
+    if not min(std) > 0: raise InputError(f"--norm: std must be > 0, got {min(std):g}")
+    return tuple(v * (p.channels // len(v)) for v in (mean, std))
+
+# %% ../nbs/22_cli.ipynb #3e199c46
 def _pictures(settings, data, size, pictures, norm, batch):
     "The pictures a network sees, mean and std of their channels; what is not said is that of its run"
     images, said = _part('images'), dict(data=data, size=size, n_train=pictures, norm=norm, batch=batch)
     s = dict(n_train=0, n_test=0, norm='own', batch=128) | settings | {k: v for k, v in said.items() if v is not None}
     if 'data' not in s: raise InputError("--data: say on which pictures, e.g. --data cifar10")
-    if s['norm'] not in ('own', 'cifar'): raise InputError(f"--norm: expected own or cifar, got {s['norm']!r}")
     if s['batch'] < 2: raise InputError(f"--batch: expected at least 2, got {s['batch']}")
     if settings and s['size'] != settings['size']: raise InputError(f"--size {s['size']}: the network has learned pictures of size {settings['size']}")
     p = images.load_pictures(s['data'])
     p = _part('picture_lives').prepared(p, s | dict(size=s.get('size', p.size)))
-    return p, *(images.channel_stats(p.x_train) if s['norm'] == 'own' else (images.CIFAR_MEAN, images.CIFAR_STD)), s['batch']
+    return p, *_constants(s['norm'], p), s['batch']
 
 @contextlib.contextmanager
 def _plainly(out):
@@ -542,7 +571,7 @@ def _plainly(out):
 
 def _json(d): return json.dumps(d, indent=1, default=lambda t: [v if v == v else None for v in t.tolist()])
 
-# %% ../nbs/22_cli.ipynb #8eae978e
+# %% ../nbs/22_cli.ipynb #4e980053
 @app.command(name='path')
 def path_(
     a:Annotated[str, typer.Argument(help="FILE.safetensors, or states.safetensors of a run with ::POINT, e.g. ::pretrain or ::flr=0.0005@2")],
@@ -569,7 +598,7 @@ def path_(
         (sa, settings), (sb, others) = _tensors(a), _tensors(b)
         if net is None: geometry.check_pair(sa, sb, finite=False)
         p, mean, std, batch = _pictures(settings or others, data, size, pictures, norm, batch)
-        ends = [_network(text, s, net, p.size) for text, s in ((a, sa), (b, sb))]
+        ends = [_network(text, s, net, p) for text, s in ((a, sa), (b, sb))]
         device = _part('picture_lives').PictureLife.device()
         sets = [t.to(device) for t in (normalise(p.x_train, mean, std), p.y_train, normalise(p.x_test, mean, std), p.y_test)]
         sphere = not ends[0].spec.practical if net is None else 'auto'
@@ -583,7 +612,7 @@ def path_(
                  'first, nats': v['loss'][0].item(), 'second, nats': v['loss'][-1].item(), 'barrier, nats': v['loss_barrier']} for h, v in halves.items()])
     print(out)
 
-# %% ../nbs/22_cli.ipynb #b09d5235
+# %% ../nbs/22_cli.ipynb #ca3573a8
 def _limits(
     text:str|None, # `0-0,1-8` or `low=1-8,mid=9-24`
 ) -> dict|None:    # name -> (first, last distance)
@@ -613,6 +642,7 @@ def bands(
     Examples:
 
     - `ulrs bands a.safetensors --data cifar10`
+    - `ulrs bands a.safetensors --data photos --net my_nets:small --norm 0.5/0.25`: your own module, with the mean and std it has learned with
     - `ulrs bands states.safetensors::pretrain --limits 0-0,1-4,5-24,25-32`
     """
     with _plainly(out):
@@ -622,7 +652,7 @@ def bands(
         ends = ends or features.band_limits(p.size)
         features.check_limits(ends, p.size)
         device = _part('picture_lives').PictureLife.device()
-        module, (x, y, x_train) = _network(file, state, net, p.size).to(device), (t.to(device) for t in (p.x_test, p.y_test, p.x_train))
+        module, (x, y, x_train) = _network(file, state, net, p).to(device), (t.to(device) for t in (p.x_test, p.y_test, p.x_train))
         loss, whole = _part('geometry').look(module, images.normalise(x, mean, std), y, batch)
         rows = features.band_accuracy(module, x, y, mean, std, ends, x_train=x_train, batch=batch)
         _part('plots').spectrum_picture(p.x_test, ends, rows).save(out)
@@ -633,10 +663,10 @@ def bands(
     print_rows([dict(band=b, distances=f'{lo}-{hi}') | {words: at[b, m] for m, words in metrics.items()} for b, (lo, hi) in ends.items()])
     print(out)
 
-# %% ../nbs/22_cli.ipynb #a933fbc0
+# %% ../nbs/22_cli.ipynb #53d6a7d0
 @app.command()
 def bench(
-    what:Annotated[str, typer.Argument(help="synthetic, pictures, gpu: a training step; precision: the first threshold by number format; paths: cheaper barriers; readings: their share of finished runs; explorer: moves; sweep: a run beside its work")]='synthetic',
+    what:Annotated[str, typer.Argument(help="synthetic, pictures, gpu: a training step; walk: a path on a GPU; precision: the first threshold by number format; paths: cheaper barriers; readings: their share of finished runs; explorer: moves; sweep: a run beside its work")]='synthetic',
     preset:Annotated[str, typer.Option(help="paths, readings: only finished runs of this preset; default: all")]=None,
     data:Annotated[str, typer.Option(help="precision: a folder of pictures in place of CIFAR-10")]=None,
     as_json:Annotated[bool, typer.Option('--json', help="for programs")]=False,
@@ -645,7 +675,7 @@ def bench(
 
     Examples: `ulrs bench synthetic --json`, `ulrs bench sweep`, `ulrs bench readings --preset laptop`
     """
-    names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps', pictures='pictures', gpu='gpu', precision='precision_effect', paths='paths',
+    names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps', pictures='pictures', gpu='gpu', walk='walk', precision='precision_effect', paths='paths',
                  readings='readings')
     what = pick(what, names, 'benchmark')
     for option,v,of in (('preset', preset, ('paths', 'readings')), ('data', data, ('precision',))):

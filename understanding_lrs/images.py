@@ -7,8 +7,8 @@ __all__ = ['CIFAR', 'DECODER', 'ID', 'CIFAR_MEAN', 'CIFAR_STD', 'check_labels', 
            'decode_one', 'one_line', 'decode', 'pick_column', 'read_table', 'hub_names', 'Part', 'parquet_part',
            'number_classes', 'visible', 'class_folders', 'folder_part', 'Source', 'clean_name', 'join_parts',
            'parquet_folder', 'folder_source', 'read_digits', 'torchvision_class', 'read_cifar', 'image_cache',
-           'write_whole', 'save_cached', 'read_cached', 'stamp_of', 'from_cache', 'alone', 'find_source',
-           'load_pictures', 'first_of_each', 'subset', 'shrink', 'normalise', 'on_device', 'channel_stats',
+           'write_whole', 'save_cached', 'read_cached', 'stamp_of', 'from_cache', 'alone', 'mixed', 'find_source',
+           'load_pictures', 'first_of_each', 'subset', 'shrink', 'resized', 'normalise', 'on_device', 'channel_stats',
            'augment_table', 'crop_flip', 'augment']
 
 # %% ../nbs/04_images.ipynb #087581a1
@@ -380,7 +380,7 @@ def read_cached(
     return replace(p, class_names=tuple(p.class_names))
 
 # %% ../nbs/04_images.ipynb #142c60ae
-DECODER = 1 # raised by hand when the same files give other tensors
+DECODER = 2 # raised by hand when the same files give other tensors
 
 def stamp_of(
     source:Source,
@@ -414,7 +414,16 @@ def alone(
             fcntl.flock(stack.enter_context(open(file, 'w')), fcntl.LOCK_EX)
         yield
 
-# %% ../nbs/04_images.ipynb #2d15ad7b
+# %% ../nbs/04_images.ipynb #a7b8f1cd
+def mixed(p:Pictures) -> Pictures:
+    "Pictures that are stored class after class in a random order, the same each time; others as they are"
+    def one(x, y, seed):
+        if (y.diff() < 0).any() or len(y.unique()) < 2: return x, y
+        order = torch.from_numpy(stream('split', seed).permutation(len(y)))
+        return x[order], y[order]
+    (x, y), (xt, yt) = one(p.x_train, p.y_train, 0), one(p.x_test, p.y_test, 1)
+    return replace(p, x_train=x, y_train=y, x_test=xt, y_test=yt)
+
 ID = r'[a-z0-9._-]+@[0-9a-f]{12}'
 
 def find_source(
@@ -441,14 +450,14 @@ def load_pictures(
     with alone(note.with_suffix('.lock')):
         stamp = stamp_of(known)
         if (p := from_cache(note, stamp, images)) is not None: return p
-        p = known.read(say)
+        p = mixed(known.read(say))
         try:
             save_cached(p, images)
             write_whole(note, json.dumps(dict(source=known.key, stamp=stamp, id=p.id)).encode())
         except OSError as e: warnings.warn(f"{p.name} cannot be kept ({one_line(e)}), so it will be decoded each time; set ULRS_CACHE")
     return p
 
-# %% ../nbs/04_images.ipynb #868f221e
+# %% ../nbs/04_images.ipynb #d79d2eb1
 def first_of_each(
     y:Tensor,    # (n,) labels
     classes:int,
@@ -490,6 +499,17 @@ def shrink(
     for i in range(k):
         for j in range(k): total += x[..., i::k, j::k]
     return total.div_(k*k, rounding_mode='floor').to(torch.uint8)
+
+def resized(
+    p:Pictures,
+    size:int,    # side wanted
+) -> Pictures:
+    "Pictures of another size: black around them up to the next multiple, then smaller; 28 becomes 32, and 16 by way of 32"
+    if size < 1: raise ValueError(f"size must be at least 1, got {size}")
+    if size == p.size: return p
+    more = -p.size % size
+    def one(x): return shrink(F.pad(x, (more//2, more - more//2)*2), size)
+    return replace(p, x_train=one(p.x_train), x_test=one(p.x_test))
 
 # %% ../nbs/04_images.ipynb #d27771d0
 CIFAR_MEAN = (.4914, .4822, .4465) # [code]

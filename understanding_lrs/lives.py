@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'SWA_K', 'TINY', 'SYNTHETIC_PRESETS', 'UTILITIES',
-           'Preset', 'Study', 'study_of', 'protocols', 'settled', 'Life', 'live', 'close', 'protocol_of', 'now',
-           'provenance', 'synthetic_config', 'SyntheticLife', 'tidy', 'pretrain', 'average', 'fine_tunings', 'finetune',
-           'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read', 'by_plr', 'select',
+           'Preset', 'Study', 'on_its_data', 'study_of', 'protocols', 'settled', 'Life', 'live', 'close', 'protocol_of',
+           'now', 'provenance', 'synthetic_config', 'SyntheticLife', 'tidy', 'pretrain', 'average', 'fine_tunings',
+           'finetune', 'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read', 'by_plr', 'select',
            'by_setting', 'with_interval', 'summary', 'Verdict', 'verdict']
 
 # %% ../nbs/14_lives.ipynb #025ac21d
@@ -28,7 +28,7 @@ from .stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_set
 from .synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets
 from .training import ORDERS
 
-# %% ../nbs/14_lives.ipynb #dbaa246e
+# %% ../nbs/14_lives.ipynb #ea97db5e
 @dataclass(frozen=True)
 class Preset:
     "A named set of runs"
@@ -65,6 +65,11 @@ class Study:
     per_gpu:int = 0     # runs that share a GPU; 0: it does not use one
 
 STUDIES = {}            # id -> Study
+
+def on_its_data(study:Study, tables:dict) -> Study: # name -> DataFrame with metrics
+    "The study with the chance accuracy of the pictures that its tables come from, where these are not its own"
+    own = [v for t in [tables.get('metrics', ())] if len(t) for v in t[t.metric == 'chance'].value[:1]]
+    return replace(study, chance=float(own[0])) if own else study
 
 # %% ../nbs/14_lives.ipynb #2b31becf
 def study_of(id:str) -> Study:

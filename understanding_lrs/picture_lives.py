@@ -8,7 +8,7 @@ __all__ = ['PICTURES', 'PRACTICAL', 'CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'STRI
            'PictureLife', 'make', 'table', 'pretrain', 'then', 'average', 'finetune', 'read', 'recall', 'read_later',
            'picture_summary', 'picture_verdict', 'picture_study', 'practical_study']
 
-# %% ../nbs/16_picture_lives.ipynb #1f756249
+# %% ../nbs/16_picture_lives.ipynb #e6c7b19c
 import time, warnings
 from dataclasses import replace
 
@@ -16,17 +16,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .images import CIFAR_MEAN, CIFAR_STD, Pictures, channel_stats, load_pictures, shrink, subset
+from .images import CIFAR_MEAN, CIFAR_STD, Pictures, channel_stats, load_pictures, resized, subset
 from .models import ConvSpec, default_radius
 from .picture_readings import columns_of, measured, picture_readings
 from .pictures import LOOKS, VELOCITY, PictureStage, Rule, at_rest, by_native, evaluate_nets, looks, make_nets, numerics, resident, unflat
-from .regimes import CONVERGED, boundaries, network_regimes, regime_of
+from .regimes import CONVERGED, boundaries, network_regimes, plain, regime_of
 from .runs import InputError, keep_states, networks
 from .sphere import elr_to_lr
-from .lives import STUDIES, Life, Preset, Study, Verdict, by_plr, by_setting, fine_tunings, select, tidy, with_interval
+from .lives import STUDIES, Life, Preset, Study, Verdict, by_plr, by_setting, fine_tunings, on_its_data, select, tidy, with_interval
 from .training import ORDERS
 
-# %% ../nbs/16_picture_lives.ipynb #599abdb9
+# %% ../nbs/16_picture_lives.ipynb #13ffb51b
 PICTURES = dict(data='cifar10', arch='resnet18', width=32, size=32, n_train=0, n_test=0, norm='cifar', batch=128, epochs=200, ft_epochs=200,
                 rho=28., order='own', ft_orders=1, then_plr=0., then_epochs=0, level=.1, stop_loss=0., look_every=1, path_points=21, path_pictures=0,
                 great_circle=False)
@@ -40,11 +40,9 @@ def pictures_of(s:dict): # settings of a protocol -> Pictures
     return prepared(p, s)
 
 def prepared(p:Pictures, s:dict) -> Pictures: # as they were loaded -> as they are learned
-    "Fewer and smaller pictures"
-    try:
-        p = subset(p, s['n_train'] or None, s['n_test'] or None)
-        if s['size'] != p.size: p = replace(p, x_train=shrink(p.x_train, s['size']), x_test=shrink(p.x_test, s['size']))
-    except ValueError as e: raise InputError(str(e)) from None
+    "Fewer pictures, of another size"
+    try: p = resized(subset(p, s['n_train'] or None, s['n_test'] or None), s['size'])
+    except ValueError as e: raise InputError(f"{e} (settings n_train, n_test, size)") from None
     if len(p.x_train) % s['batch'] == 1: raise InputError(f"batch {s['batch']} leaves a last batch of one picture of {len(p.x_train)}, "
                                                           "which has no batch statistics; use another batch or n_train")
     return p
@@ -129,7 +127,7 @@ def _train(self, name, nets, elr, epochs, **kw): # elr: one number or (K,)
 
 PictureLife.make, PictureLife._how, PictureLife.table, PictureLife._row, PictureLife._train = make, _how, table, _row, _train
 
-# %% ../nbs/16_picture_lives.ipynb #aa99fb5b
+# %% ../nbs/16_picture_lives.ipynb #a00247ba
 def pretrain(self):
     "Constant PLR from the initial point"
     if self.finished: return self
@@ -149,7 +147,8 @@ def _pretrained(self, name, point, nets, plr, epochs, **kw):
     s = self.protocol.settings
     st = self._train(name, nets, plr, epochs, at=looks(epochs, s['look_every']), stop_loss=s['stop_loss'], level=s['level'], **kw)
     self.points[point] = st.nets
-    tail = st.curves[max(st.step - max(st.step//10, 1), 0) + 1:st.step + 1].numpy()      # (epochs, 4, K)
+    tail = st.curves[max(st.step - max(st.step//10, 1), 0) + 1:st.step + 1].clone().numpy() # (epochs, 4, K)
+    tail[..., ~st.last[0].isfinite().numpy()] = np.nan                                      # of what was lost in the end nothing is left
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning) # a stage that ended early was perhaps not looked at in its last tenth
         for i,m in enumerate(LOOKS):
@@ -207,7 +206,7 @@ def finetune(self):
 PictureLife.pretrain, PictureLife.then, PictureLife.average, PictureLife.finetune = pretrain, then, average, finetune
 PictureLife._pretrained, PictureLife._at_level = _pretrained, _at_level
 
-# %% ../nbs/16_picture_lives.ipynb #c593891c
+# %% ../nbs/16_picture_lives.ipynb #24d12f23
 def _all_curves(self):
     "What was seen of every stage, an epoch a step"
     k, parts = len(self.nets), []
@@ -233,6 +232,7 @@ def read(self):
             self._told('read', i, len(todo))
             start, self.tables[name] = time.perf_counter(), reading(self.points, self)
             took[name] = round(time.perf_counter() - start, 2)
+        if (chance := 100/self.spec.classes) != self.study.chance: self._row(np.full(len(self.nets), chance), 'chance', stage='pretrain') # other data than the study's
         self.tables |= dict(metrics=pd.concat(self.rows, ignore_index=True), curves=self._all_curves())
     if keep_states():
         self.run.save_states({f'{p}:{n}': t.cpu() for p,nets in self.points.items() for n,t in nets.state.items() if not n.startswith(VELOCITY)},
@@ -263,13 +263,14 @@ def read_later(self) -> list: # names of the tables that were added
 
 PictureLife._all_curves, PictureLife.read, PictureLife.recall, PictureLife.read_later = _all_curves, read, recall, read_later
 
-# %% ../nbs/16_picture_lives.ipynb #0076fbfe
+# %% ../nbs/16_picture_lives.ipynb #27ef5f18
 def picture_summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, geometry, runs
     "The terminal table of a picture study: one dict a setting and PLR"
+    study = on_its_data(study, tables)
     return [({'setting': label} if label else {}) | row for label,t in by_setting(tables).items() for row in _summary(t, study)]
 
 def _summary(tables, study): # tables of one setting
-    m = tables['metrics']
+    m = plain(tables['metrics']) # what carries a band is of other networks: at an equal loss, of another batch order
     both = pd.concat([m, tables['geometry']], ignore_index=True) if 'geometry' in tables else m
     bounds, flrs, ks = boundaries(both, study.chance), sorted(m.flr.dropna().unique()), sorted(m.swa_k.dropna().unique())
     acc = select(m, metric='test_acc')
@@ -282,15 +283,18 @@ def _summary(tables, study): # tables of one setting
 
 def picture_verdict(life:PictureLife) -> Verdict:
     "The regime of one rate, from the run's tables"
-    study, plr, labels = life.study, life.protocol.plr, network_regimes(life.tables['metrics'], life.study.chance).regime
+    study, metrics = on_its_data(life.study, life.tables), plain(life.tables['metrics'])
+    plr, labels = life.protocol.plr, network_regimes(metrics, study.chance).regime
+    lost = int(select(metrics, stage='pretrain', metric='train_loss').value.isna().sum())
     one, _, three = study.lines
     theirs = 'not in the paper' if one is None else f"regime {'1' if plr <= one else '3' if three is not None and plr >= three else '2'}"
     mine, n = labels.mode()[0], len(labels)
     same = all(life.protocol.settings[k] == v for k,v in study.settings.items() if k not in ('data', 'look_every', 'path_points'))
     holds = 'no line to compare' if one is None else 'reduced, so not comparable' if not same else 'agrees' if theirs.endswith(mine) else 'differs'
-    tuned = select(life.tables['metrics'], stage='finetune', metric='test_acc').groupby('flr').value.mean()
+    tuned = select(metrics, stage='finetune', metric='test_acc').groupby('flr').value.mean()
     ends = ', '.join(f'{v:.1f} % at {flr:g}' for flr,v in tuned.items())
-    seen = f"regime {mine} in {(labels == mine).sum()} of {n} networks; fine-tuned {ends or 'not at all'}"
+    gone = f"; {lost} of {n} networks were lost (their weights are no numbers any more)" if lost else ''
+    seen = f"regime {mine} in {(labels == mine).sum()} of {n} networks{gone}; fine-tuned {ends or 'not at all'}"
     return Verdict(f'regime at PLR {plr:g}', seen, theirs, holds)
 
 # %% ../nbs/16_picture_lives.ipynb #20153e2a
@@ -316,7 +320,7 @@ def picture_study(id, title, presets, lines=(None, None, None), chance=10., base
     STUDIES[id] = Study(id, title, f'nbs/experiments/{template}.ipynb', base | settings, presets, PictureLife, picture_summary, chance=chance,
                         data=settings.get('data', 'cifar10'), needs=NEEDS, lines=lines, per_gpu=2) # two on a GPU: [choice], not measured
 
-# %% ../nbs/16_picture_lives.ipynb #114b2776
+# %% ../nbs/16_picture_lives.ipynb #46f66836
 picture_study('resnet18si_cifar10', 'Scale-invariant ResNet-18 on CIFAR-10: the main experiment', dict(
     smoke=SMOKE,
     short=Preset('the most telling rates, 60 + 40 epochs; an hour of a large GPU', plrs=TELLING, flrs=(1e-5, 3e-4), swa_k=(2, 5, 10), data_seeds=(),
@@ -336,7 +340,7 @@ picture_study('resnet18si_cifar100', 'Scale-invariant ResNet-18 on CIFAR-100', d
 
 picture_study('convnetsi32_cifar10', 'Scale-invariant ConvNet on CIFAR-10', dict(
     smoke=SMOKE,
-    laptop=Preset('width 8 on 2,000 pictures of 16x16, batch 50, 160 + 40 epochs, 3 seeds', plrs=LAPTOP_GRID, swa_k=(2, 5, 10), minutes=29,
+    laptop=Preset('width 8 on 2,000 pictures of 16x16, batch 50, 160 + 40 epochs', plrs=LAPTOP_GRID, swa_k=(2, 5, 10), minutes=29,
                   settings=LAPTOP, **SMALL),
     paper=Preset('the main protocol (assumed); FLRs ours', plrs=DECADES, flrs=(1e-5, 1e-4, 2e-4, 5e-4), swa_k=PICTURE_K, data_seeds=(), train_seeds=(1,),
                  minutes=100, mib=3000, precision='tf32', settings=dict(order='replay')),
@@ -361,7 +365,7 @@ practical_study('resnet18_practical_cifar100', 'Ordinary ResNet-18 on CIFAR-100'
     paper=Preset("the authors' rates; momentum, weight decay, augmentation and FLRs ours", plrs=DECADES[3:-1], flrs=(1e-4, 1e-3, 1e-2), swa_k=(2, 5, 10),
                  data_seeds=(), train_seeds=(1,), minutes=400, mib=12_000, precision='tf32')), chance=1., data='cifar100')
 
-# %% ../nbs/16_picture_lives.ipynb #5a119cd5
+# %% ../nbs/16_picture_lives.ipynb #085c2080
 def _beside(id, title, laptop, paper, **settings): # a study that has the main study's network and pictures
     tiny = replace(SMOKE, settings=DIGITS | {k: v for k,v in dict(ft_orders=2, then_epochs=2).items() if settings.get(k)})
     if settings.get('then_epochs'): tiny = replace(tiny, variants=({}, dict(then_plr=1e-3)))
@@ -370,24 +374,24 @@ def _beside(id, title, laptop, paper, **settings): # a study that has the main s
 GPU = dict(data_seeds=(), train_seeds=(1, 2, 3), mib=6000, precision='tf32') # what the paper presets share
 
 _beside('boundary', 'How long a rate around the 1|2 line takes to converge (Figure 11)',
-    Preset('ConvNet of width 8, up to 1,000 epochs, 3 seeds', plrs=(1e-3, 1.4e-3, 2e-3, 2.3e-3, 2.6e-3), swa_k=(), minutes=28,
+    Preset('ConvNet of width 8, up to 1,000 epochs', plrs=(1e-3, 1.4e-3, 2e-3, 2.3e-3, 2.6e-3), swa_k=(), minutes=28,
            settings=LAPTOP | dict(epochs=1000, stop_loss=1e-2, level=0.), **SMALL | dict(flrs=())),
     Preset("the authors' rates and budget of 30,000 epochs: days of a large GPU", flrs=(), swa_k=(), minutes=10_000,
            plrs=(1e-4, 1.5e-4, 2e-4, 2.5e-4, 3e-4, 3.5e-4, 3.7e-4, 3.8e-4, 3.9e-4, 4e-4, 4.2e-4, 4.27e-4),
            settings=dict(epochs=30_000, stop_loss=1e-4, level=0.), **GPU))
 
 _beside('two_stage', 'A second rate before fine-tuning: 2B, then 2A (Figure 12)',
-    Preset('ConvNet of width 8, 160 + 160 + 40 epochs, 3 seeds', plrs=(4e-3, 2e-2), swa_k=(), minutes=10, settings=LAPTOP,
+    Preset('ConvNet of width 8, 160 + 160 + 40 epochs', plrs=(4e-3, 2e-2), swa_k=(), minutes=10, settings=LAPTOP,
            variants=({}, dict(then_plr=4e-3, then_epochs=160)), **SMALL),
     Preset("the authors' rates, and the equal budget", plrs=(1e-5, 3e-4, 1e-3, 1e-2), flrs=(1e-5, 3e-4), swa_k=(), minutes=60,
            variants=({}, dict(then_plr=1e-3, then_epochs=200)), **GPU), then_epochs=200)
 
 _beside('scratch', 'Regime 3 against no pre-training (Figure 13)',
-    Preset('ConvNet of width 8, 160 + 40 epochs, 3 seeds', plrs=(2e-4, 1e-3, 2e-1), swa_k=(), minutes=6, settings=LAPTOP, **SMALL),
+    Preset('ConvNet of width 8, 160 + 40 epochs', plrs=(2e-4, 1e-3, 2e-1), swa_k=(), minutes=6, settings=LAPTOP, **SMALL),
     Preset("the authors' rates; fine-tuning at the same rate is training from scratch with the whole budget", plrs=(1e-5, 3e-4, 1e-1),
            flrs=(1e-5, 3e-4), swa_k=(), minutes=40, **GPU))
 
 _beside('basin', 'All fine-tunings of one point: three batch orders at two rates (claim C20)',
-    Preset('ConvNet of width 8, 160 + 6 x 40 epochs, 3 seeds', plrs=(4e-3, 1e-2, 2e-2), swa_k=(), minutes=10, settings=LAPTOP | dict(ft_orders=3), **SMALL),
+    Preset('ConvNet of width 8, 160 + 6 x 40 epochs', plrs=(4e-3, 1e-2, 2e-2), swa_k=(), minutes=10, settings=LAPTOP | dict(ft_orders=3), **SMALL),
     Preset('rates from the 1|2 line to the 2|3 line', plrs=(5e-4, 7e-4, 1e-3, 1.4e-3, 3e-3, 5e-3, 1e-2), flrs=(1e-5, 3e-4), swa_k=(), minutes=120,
            settings=dict(ft_orders=3), **GPU), ft_orders=3)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['GRAD_BATCHES', 'FILTER_BINS', 'CURVED', 'DIRECTIONS', 'columns_of', 'measured', 'ends', 'gradient_norms',
-           'read_norms', 'along', 'read_geometry', 'read_edges', 'banded', 'read_bands', 'read_filters', 'curved',
-           'read_sharpness', 'picture_readings']
+           'read_norms', 'along', 'read_geometry', 'read_edges', 'banded', 'read_bands', 'read_borders', 'read_filters',
+           'curved', 'read_sharpness', 'picture_readings']
 
-# %% ../nbs/15_picture_readings.ipynb #efe308be
+# %% ../nbs/15_picture_readings.ipynb #53fc181d
 import warnings
 from itertools import combinations
 
@@ -16,13 +16,13 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from .features import band_sets, dominance, effective_number
+from .features import band_sets, dominance, effective_number, varied_limits
 from .geometry import angle, barrier, filter_norms, path, sharpness
 from .lives import TIDY, fine_tunings, pairs
 from .models import si_params, trained_params
 from .pictures import Nets, directions, evaluate_nets, flat, lend, on_sphere, unflat
 
-# %% ../nbs/15_picture_readings.ipynb #a35ebf31
+# %% ../nbs/15_picture_readings.ipynb #b32ee97b
 def columns_of(
     name:str, # of a point
 ) -> dict:    # stage, flr, swa_k, band
@@ -39,8 +39,7 @@ def measured(
     **how,           # batch, own
 ) -> torch.Tensor:   # (2, K) loss (nats), accuracy (%); NaN for a network that was lost
     "Loss and accuracy on a set"
-    loss, acc = evaluate_nets(nets, x, y, life.data, **how, **life._how())
-    return torch.stack([loss, acc.where(loss.isfinite(), torch.nan)])
+    return torch.stack(evaluate_nets(nets, x, y, life.data, **how, **life._how()))
 
 def ends(points:dict) -> list: # names of the points that are ends of stages in the first batch order
     "What most readings are taken of"
@@ -115,7 +114,7 @@ def read_edges(points:dict, life) -> pd.DataFrame:
         out.append(life.table(loss.amax(0) - loss[[0, -1]].amax(0), 'train_loss_rise', pair=pair))
     return pd.concat(out, ignore_index=True)
 
-# %% ../nbs/15_picture_readings.ipynb #53e87193
+# %% ../nbs/15_picture_readings.ipynb #41d0adfb
 def banded(points:dict) -> list: # names
     "Which networks are asked about bands: ends of stages, of the averages that of five"
     return [n for n in ends(points) if not n.startswith('swa') or n == 'swa5']
@@ -132,6 +131,14 @@ def read_bands(points:dict, life) -> pd.DataFrame:
         four = torch.stack([a[n] for a in raw.values()], dim=1)
         out += [life.table(effective_number(four, chance), 'n_eff', **columns_of(n)), life.table(dominance(four), 'dominance', **columns_of(n))]
     return pd.concat(out, ignore_index=True)
+
+def read_borders(points:dict, life) -> pd.DataFrame:
+    "Accuracy on low and mid with the limit between them elsewhere, every band divided by its own deviation [paper, Figures 19 to 25]"
+    d, out = life.data, []
+    for bands in varied_limits(life.spec.size):
+        for band,metric,x in band_sets(d.x_test, d.mean, d.std, bands, ('band',), d.x_train, varied=False, remove=False):
+            out += [life.table(measured(points[n], x, d.y_test, life, batch=500)[1], metric, band=band, **columns_of(n)) for n in banded(points)]
+    return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=TIDY)
 
 # %% ../nbs/15_picture_readings.ipynb #acffb7eb
 FILTER_BINS = np.linspace(-6, 0, 51) # of log10 of a filter's share of the joint norm [code]
@@ -170,11 +177,11 @@ def read_sharpness(points:dict, life) -> pd.DataFrame:
         for metric,v in zip(('sharpness', 'sharpness_average'), found.T): out.append(life.table(v, metric, **columns_of(name)))
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=TIDY)
 
-# %% ../nbs/15_picture_readings.ipynb #ab3475db
+# %% ../nbs/15_picture_readings.ipynb #d95add4f
 def picture_readings(
     protocol, # of a run
 ) -> dict:    # table -> (points, life) -> rows
     "The readings of a run"
     several = dict(edges=read_edges) if protocol.settings['ft_orders'] > 1 else {}
     curved = {} if 'momentum' in protocol.settings else dict(sharpness=read_sharpness) # the unit sphere is that of scale-invariant networks
-    return dict(norms=read_norms, geometry=read_geometry, bands=read_bands, filters=read_filters) | curved | several
+    return dict(norms=read_norms, geometry=read_geometry, bands=read_bands, borders=read_borders, filters=read_filters) | curved | several

@@ -423,7 +423,7 @@ def evaluate_torch_nets(
     out = out.cpu()/len(y)
     return out[0], 100*out[1]
 
-# %% ../nbs/09_pictures.ipynb #115e5613
+# %% ../nbs/09_pictures.ipynb #4c15d7a4
 def by_native(engine, nets, data, precision='fp32'): # whether the C kernel does it
     if engine not in ('auto', 'native', 'torch'): raise ValueError(f"engine must be auto, native or torch, got {engine!r}")
     able = native_conv.fits(nets.spec) and data.device == 'cpu' and precision == 'fp32' and native_conv.conv_kernel() is not None
@@ -438,6 +438,9 @@ def _packed(nets): # the stack as the kernel takes it; what it changes goes back
     yield stack | dict(head=nets.state['head.weight'], bias=nets.state['head.bias'])
     for part,ns in names.items():
         for n,v in zip(ns, stack[part].split([nets.state[n][0].numel() for n in ns], dim=1)): nets.state[n].copy_(v.view_as(nets.state[n]))
+
+def _known(loss, acc): # (K,) each; a network that was lost has no accuracy
+    return loss, acc.where(loss.isfinite(), torch.nan)
 
 AUGMENT = dict(pretrain_order='augment', finetune_order='finetune_augment') # the stream that shuffles -> the one that shifts pictures
 
@@ -461,12 +464,12 @@ def epoch_(
         shifts = [augment_table(int(s), epoch, n, rule.pad, purpose=AUGMENT[purpose]) for s in seeds] if rule and rule.pad else []
         tables = [shifts[i] for i in order_of.tolist()] if shifts else ()
         try:
-            with numerics(precision, data.device): return epoch_torch_(nets, data, orders[order_of], lr, rho, batch, streams, compile, rule, tables)
+            with numerics(precision, data.device): return _known(*epoch_torch_(nets, data, orders[order_of], lr, rho, batch, streams, compile, rule, tables))
         except torch.OutOfMemoryError: _LANES.clear()
         raise ValueError(what_fits(nets, data, batch, min(streams, len(nets))))
     with _packed(nets) as stack:
-        return native_conv.train_conv_(nets.spec, stack, data.x_train, native_conv.byte_table(data.mean, data.std), data.y_train,
-                                       orders.int(), order_of, lr.float(), rho, batch, threads)
+        return _known(*native_conv.train_conv_(nets.spec, stack, data.x_train, native_conv.byte_table(data.mean, data.std), data.y_train,
+                                               orders.int(), order_of, lr.float(), rho, batch, threads))
 
 def evaluate_nets(
     nets:Nets,       # with `own`, their statistics are replaced
@@ -477,14 +480,14 @@ def evaluate_nets(
     own:bool=False,  # normalise every batch by itself, and keep the average of the statistics: `reestimate_`
     engine:str='auto', threads:int=1, precision:str='fp32',
 ) -> tuple[Tensor, Tensor]: # (K,) float64: loss (nats), accuracy (%)
-    "Loss and accuracy of K networks on a set"
+    "Loss and accuracy of K networks on a set; a network that was lost has neither"
     shape = (len(y), nets.spec.channels, nets.spec.size, nets.spec.size)
     if x.dtype not in (torch.uint8, torch.float32) or tuple(x.shape) != shape: raise ValueError(
         f"these networks are evaluated on {shape} pictures, uint8 or (already normalised) float32, got {tuple(x.shape)} {x.dtype}")
     if not by_native(engine, nets, data, precision):
-        with numerics(precision, data.device): return evaluate_torch_nets(nets, x, y, data, batch, own)
+        with numerics(precision, data.device): return _known(*evaluate_torch_nets(nets, x, y, data, batch, own))
     with _packed(nets) as stack:
-        return native_conv.evaluate_conv(nets.spec, stack, x, native_conv.byte_table(data.mean, data.std), y, batch, threads, own)
+        return _known(*native_conv.evaluate_conv(nets.spec, stack, x, native_conv.byte_table(data.mean, data.std), y, batch, threads, own))
 
 # %% ../nbs/09_pictures.ipynb #11c6bf09
 LOOKS = ('train_loss', 'train_acc', 'test_loss', 'test_acc')

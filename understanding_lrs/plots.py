@@ -11,11 +11,11 @@ __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'INK', 'FAINT', 'BLUE', 'ORANGE', '
            'key', 'print_below', 'small_print', 'of_pictures', 'figure', 'synthetic_data', 'shown', 'accuracy_axis',
            'finetune_accuracy', 'swa_accuracy', 'own_setup', 'picture_print', 'pretraining', 'finetune_and_swa',
            'stages', 'single_features', 'geometry', 'swarm', 'gaps_on', 'near_threshold', 'shares_on', 'dominance',
-           'sparse', 'regimes', 'overview', 'bands_on', 'measured', 'bands', 'shared_key', 'band_inputs', 'filters',
-           'sharpness', 'picture_overview', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture',
-           'one_plr', 'crossed', 'factorial', 'relevance', 'edges', 'write', 'draw', 'on_page']
+           'sparse', 'regimes', 'overview', 'bands_on', 'measured', 'bands', 'shared_key', 'few_bands', 'band_inputs',
+           'filters', 'sharpness', 'picture_overview', 'boundary', 'two_stage', 'scratch', 'path_picture',
+           'spectrum_picture', 'one_plr', 'crossed', 'factorial', 'relevance', 'edges', 'write', 'draw', 'on_page']
 
-# %% ../nbs/20_plots.ipynb #3f3683c8
+# %% ../nbs/20_plots.ipynb #cc2c18a8
 import io, json, re, textwrap, warnings
 from collections import Counter
 from copy import copy
@@ -33,10 +33,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
 from .claims import SMALL, dominant_features
-from .features import DOMINANT, band_limits, band_pictures, spectrum, variance_shares
+from .features import DOMINANT, band_limits, band_pictures, effective_number, spectrum, variance_shares
 from .regimes import NETWORK, TAIL, bootstrap, boundaries, regime_of, seed_numbers
 from .runs import InputError, atomic_write, networks, pick, read_published
-from .studies import CAPTION, STUDIES, Study, SyntheticLife, protocols, select, study_of, synthetic_config
+from .studies import CAPTION, STUDIES, Study, SyntheticLife, on_its_data, protocols, select, study_of, synthetic_config
 from .sweep import project_root
 from .synthetic import SHAPES, SyntheticConfig, make_data
 
@@ -101,7 +101,7 @@ def read_paper(
     except InputError: return {}
     return {f.stem: pd.read_csv(f) for f in sorted(folder.glob('*.csv'))}
 
-# %% ../nbs/20_plots.ipynb #8721330c
+# %% ../nbs/20_plots.ipynb #a5958f60
 class View:
     "The tables of a study, and what every figure asks of them"
     def __init__(self,
@@ -116,7 +116,7 @@ class View:
         band = tables['metrics'].band
         self.metrics = tables['metrics'][band.isna() | (band == '')] # a band marks further fine-tunings: not drawn
         self.levels = tables['metrics'][band.astype(str).str.startswith('level=')] # networks at an equal training loss
-        self.tables, self.study = tables | dict(metrics=self.metrics), study
+        self.tables, self.study = tables | dict(metrics=self.metrics), on_its_data(study, tables)
         self.left_out, self.kinds, ledger = left_out, 1, tables.get('runs') # kinds: how many settings the runs have
         if ledger is not None: self._check(ledger)
         self.preset = preset or (preset_of(ledger, study) if ledger is not None else '')
@@ -826,12 +826,13 @@ def shared_key(fig, ax, ncols=6):
     if marks: handles.append(Line2D([], [], **MARK, mec=FAINT, label=PAPER))
     fig.legend(handles=handles, loc='outside upper left', ncols=ncols)
 
-# %% ../nbs/20_plots.ipynb #eec8c131
+# %% ../nbs/20_plots.ipynb #83338122
 INPUT_NAMES = dict(raw='not normalised', std='divided by std', band="divided by the band's std") # of the filtered picture [paper's code: raw]
 
 def _limits_on(ax, view, columns): # -> the band whose borders vary
     "The band with other borders, dark to light as its lowest frequency rises"
-    rows = view('bands', metric='band_acc_raw', **columns)
+    how = 'band' if 'borders' in view.tables else 'raw' # older runs know these borders with raw input only
+    rows = pd.concat([view(t, metric=f'band_acc_{how}', **columns) for t in ('bands', 'borders') if t in view.tables])
     moved = sorted({b for b in rows.band.dropna().unique() if '=' in b}, key=lambda b: (b.split('=')[0], *map(int, re.findall(r'\d+', b))))
     name = 'mid' if any(b.startswith('mid=') for b in moved) else moved[0].split('=')[0] if moved else 'mid'
     mine = [b for b in moved if b.startswith(f'{name}=')]
@@ -840,26 +841,37 @@ def _limits_on(ax, view, columns): # -> the band whose borders vary
     curve(ax, view, select(rows, band=name), BANDS[name][0], f"{name}, as elsewhere", marker=BANDS[name][1], lw=.9, ls='--')
     return name
 
+def few_bands(view, **columns): # whose accuracies -> rows of the number: one a network
+    "How many of the four bands, each alone and divided by its own deviation, tell a network something (1: a single one)"
+    rows = view('bands', metric='band_acc_band', **columns)
+    seeds = {s: np.nan_to_num(seed_numbers(rows[s]), nan=-1) for s in NETWORK}
+    wide = rows[rows.band.isin(BANDS)].assign(**seeds).set_index(['plr', *NETWORK, 'band']).value.unstack('band')
+    with np.errstate(invalid='ignore'): # no band is above chance
+        return wide.index.to_frame(index=False).assign(value=effective_number(wide.to_numpy(float), view.study.chance))
+
 @figure('bands', into=(PICTURE_FIGURES,))
 def band_inputs(view):
     "How accuracy on a band depends on the input convention and on the borders, and what a picture without the band gives"
     view, parts = own_setup(view), measured(view, 'bands', 'band_acc_band')
     short, title, columns = next((s for s in parts if s[0] == 'FT low'), parts[0])
-    fig, axes = canvas(1, 3, (TWO, 3.3))
+    fig, axes = canvas(2, 2, (TWO, 6.2))
+    axes = axes.ravel()
     for (metric,label),color,m in zip(INPUT_NAMES.items(), (ORANGE, BLUE, INK), ('^', 'o', 'x')):
         curve(axes[0], view, view('bands', metric=f'band_acc_{metric}', band='mid', **columns), color, label, marker=m)
     curve(axes[1], view, view(metric='test_acc', **columns), INK, 'whole picture', marker='x', ms=3.4, zorder=4)
     for band,(color,m) in BANDS.items():
         curve(axes[1], view, view('bands', metric='without_acc', band=band, **columns), color, f'without {band}', marker=m)
     name = _limits_on(axes[2], view, columns)
-    for ax,what in zip(axes, ('only mid: normalisation', 'one band removed', f'only {name}: borders')):
-        ax.axhline(view.study.chance, color=FAINT, lw=.7, ls=(0, (4, 2)), zorder=1, label='_guessing')
+    for (_,part,where),color,m in zip(parts, (INK, BLUE, ORANGE, GREEN), ('x', 'o', '^', 's')):
+        curve(axes[3], view, few_bands(view, **where), color, part.removeprefix('after '), marker=m)
+    for ax,what in zip(axes, ('only mid: normalisation', 'one band removed', f'only {name}: borders', 'effective number of bands')):
+        if ax is not axes[3]: ax.axhline(view.study.chance, color=FAINT, lw=.7, ls=(0, (4, 2)), zorder=1, label='_guessing')
         plr_axis(ax, view)
         regimes_on(ax, view)
         ax.set_title(what, pad=20)
-        ax.set_ylim(0, None)
+        ax.set_ylim(0 if ax is not axes[3] else 1, None)
         _legend_below(ax, view, 1 if ax is axes[0] else 2)
-    axes[0].set_ylabel('accuracy, %')
+    for ax in axes[[0, 2]]: ax.set_ylabel('accuracy, %')
     return picture_print(fig, view, f"Networks {title}. Lines: mean over networks; dashed grey: guessing.", _borders(view), bands='Shading')
 
 # %% ../nbs/20_plots.ipynb #3a1b0c08

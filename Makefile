@@ -3,7 +3,8 @@
 PYTHON ?= python3
 TORCH ?=
 PRESET = laptop
-# What figures/data holds, cheapest first: study/preset.
+ARGS =
+# The synthetic part of figures/data, cheapest first: study/preset. The other part is made by images and appendix.
 EVIDENCE = synthetic/laptop synthetic/edges synthetic/wide synthetic/factorial synthetic_utilities/wide synthetic/paper
 
 BIN = .venv/bin
@@ -17,9 +18,9 @@ SKIP = ^([_.]|experiments$$)
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
-	@echo 'make images      a small ConvNet on real pictures at laptop size (half an hour); DATA=folder for your own'
-	@echo 'make appendix    the studies around it: two-stage, basin, boundary, at laptop size (an hour); DATA as above'
-	@echo 'make paper-synthetic  everything that figures/data holds, from nothing; goes on where it stopped'
+	@echo 'make images      a small ConvNet on real pictures at laptop size (20 minutes); DATA=folder for your own'
+	@echo 'make appendix    the studies around it: two-stage, basin, boundary, at laptop size (35 minutes); DATA as above'
+	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
 	@echo 'make lab         JupyterLab on the notebooks'
@@ -29,7 +30,8 @@ help:
 	@echo 'make clean       remove .venv and caches, never runs/'
 	@echo 'with:  PYTHON=python3.12   another Python (3.11 or newer)'
 	@echo '       TORCH=cpu           torch without CUDA, at the first set-up (about 1 GB instead of 5)'
-	@echo '       PRESET=smoke        another size, for reproduce'
+	@echo '       PRESET=smoke        another size, for reproduce, images and appendix'
+	@echo '       ARGS="--seeds 1..10"   more for ulrs sweep, for images and appendix, as --set n_train=1500'
 	@echo '       EVIDENCE=synthetic/wide   only some of it, for paper-synthetic and publish'
 
 $(READY): pyproject.toml constraints.txt tools/setup_env.py
@@ -45,12 +47,12 @@ reproduce: $(READY)
 	$(BIN)/ulrs figures synthetic --preset $(PRESET)
 
 images: $(READY)
-	$(BIN)/ulrs sweep convnetsi32_cifar10 --preset $(PRESET) $(if $(DATA),--set data=$(DATA))
+	$(BIN)/ulrs sweep convnetsi32_cifar10 --preset $(PRESET) $(if $(DATA),--set data=$(DATA)) $(ARGS)
 	$(BIN)/ulrs figures convnetsi32_cifar10 --preset $(PRESET)
 
 appendix: $(READY)
 	@set -e; for s in two_stage basin boundary; do \
-	  $(BIN)/ulrs sweep resnet18si_cifar10_$$s --preset $(PRESET) $(if $(DATA),--set data=$(DATA)); \
+	  $(BIN)/ulrs sweep resnet18si_cifar10_$$s --preset $(PRESET) $(if $(DATA),--set data=$(DATA)) $(ARGS); \
 	  $(BIN)/ulrs figures resnet18si_cifar10_$$s --preset $(PRESET); done
 
 paper-synthetic: $(READY)

@@ -1,8 +1,9 @@
 """Readings are functions of the networks of a run: the same in memory and from kept networks; two stages at one rate are one long stage."""
+from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest, torch
 from understanding_lrs import picture_lives
 from understanding_lrs.picture_readings import columns_of, picture_readings
-from understanding_lrs.pictures import flat
+from understanding_lrs.pictures import flat, make_nets
 from understanding_lrs.regimes import CONVERGED
 from understanding_lrs.runs import InputError, Run, collect, find_runs, publish, read_published
 from understanding_lrs.studies import STUDIES, live, protocols, select, settled
@@ -106,3 +107,19 @@ def test_a_study_without_fine_tuning_has_tables_and_a_summary(tmp_path):
     assert not len(tables['geometry']) and {'run', 'plr', 'metric', 'value'} <= {*tables['geometry'].columns}
     publish(find_runs(tmp_path/'runs', study.id), tmp_path/'tables')
     for t in (tables, read_published(tmp_path/'tables')): assert [row['n'] for row in study.summary(t, study)] == ['2', '2']
+
+def test_a_great_circle_is_another_way_to_the_same_middle(monkeypatch):
+    "through `along`: inner points differ from those of the chord, ends and middle agree, all lie on the sphere"
+    from understanding_lrs import picture_readings as readings
+    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
+    life, seen = STUDIES[p.study].life(p).make(), {}
+    a, b = life.nets, make_nets(life.spec, [8, 9], life.rho)
+    for circle in (False, True):
+        seen[circle] = []
+        monkeypatch.setattr(readings, 'measured', lambda nets, *args, **kw: seen[circle].append(flat(nets)) or torch.zeros(2, 2))
+        s = SimpleNamespace(protocol=SimpleNamespace(settings=p.settings | dict(path_points=5, great_circle=circle)), data=life.data, rho=life.rho, _how=dict)
+        readings.along(a, b, s, test=False)
+    chord, arc = torch.stack(seen[False]), torch.stack(seen[True])
+    torch.testing.assert_close(arc.norm(dim=2), torch.full((5, 2), life.rho))
+    torch.testing.assert_close(arc[[0, 2, 4]], chord[[0, 2, 4]], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(arc[1], chord[1], atol=1e-3)

@@ -158,8 +158,11 @@ def test_the_gpu_agrees(data):
 
 def smoke(**kw): return settled(protocols('convnetsi32_cifar10', 'smoke', overrides=kw))[0]
 
-def test_a_stopped_run_goes_on_to_the_same_tables(tmp_path):
-    p = smoke()
+@pytest.mark.parametrize('study, kw', [('convnetsi32_cifar10', {}), ('resnet18si_cifar10_two_stage', {}), ('resnet18si_cifar10_basin', {}),
+                                       ('resnet18si_cifar10_boundary', dict(stop_loss=1.))], ids=str)
+def test_a_stopped_run_goes_on_to_the_same_tables(study, kw, tmp_path):
+    "in every stage: averaging, a second rate, several batch orders, an early end"
+    p = settled(protocols(study, 'smoke', plrs=[1e-3], overrides=kw))[-1]
     whole, run, stops = live(p, Run(tmp_path/'a', p)), Run(tmp_path/'b', p), 0
     while run.state().kind != 'done':
         try: live(p, run, time_limit=1e-3)

@@ -320,7 +320,7 @@ def picture_study(id, title, presets, lines=(None, None, None), chance=10., base
     STUDIES[id] = Study(id, title, f'nbs/experiments/{template}.ipynb', base | settings, presets, PictureLife, picture_summary, chance=chance,
                         data=settings.get('data', 'cifar10'), needs=NEEDS, lines=lines, per_gpu=2) # two on a GPU: [choice], not measured
 
-# %% ../nbs/16_picture_lives.ipynb #46f66836
+# %% ../nbs/16_picture_lives.ipynb #f9797b11
 picture_study('resnet18si_cifar10', 'Scale-invariant ResNet-18 on CIFAR-10: the main experiment', dict(
     smoke=SMOKE,
     short=Preset('the most telling rates, 60 + 40 epochs; an hour of a large GPU', plrs=TELLING, flrs=(1e-5, 3e-4), swa_k=(2, 5, 10), data_seeds=(),
@@ -340,7 +340,7 @@ picture_study('resnet18si_cifar100', 'Scale-invariant ResNet-18 on CIFAR-100', d
 
 picture_study('convnetsi32_cifar10', 'Scale-invariant ConvNet on CIFAR-10', dict(
     smoke=SMOKE,
-    laptop=Preset('width 8 on 2,000 pictures of 16x16, batch 50, 160 + 40 epochs', plrs=LAPTOP_GRID, swa_k=(2, 5, 10), minutes=29,
+    laptop=Preset('width 8 on 2,000 pictures of 16x16, batch 50, 160 + 40 epochs', plrs=LAPTOP_GRID, swa_k=(2, 5, 10), minutes=20,
                   settings=LAPTOP, **SMALL),
     paper=Preset('the main protocol (assumed); FLRs ours', plrs=DECADES, flrs=(1e-5, 1e-4, 2e-4, 5e-4), swa_k=PICTURE_K, data_seeds=(), train_seeds=(1,),
                  minutes=100, mib=3000, precision='tf32', settings=dict(order='replay')),
@@ -365,7 +365,7 @@ practical_study('resnet18_practical_cifar100', 'Ordinary ResNet-18 on CIFAR-100'
     paper=Preset("the authors' rates; momentum, weight decay, augmentation and FLRs ours", plrs=DECADES[3:-1], flrs=(1e-4, 1e-3, 1e-2), swa_k=(2, 5, 10),
                  data_seeds=(), train_seeds=(1,), minutes=400, mib=12_000, precision='tf32')), chance=1., data='cifar100')
 
-# %% ../nbs/16_picture_lives.ipynb #085c2080
+# %% ../nbs/16_picture_lives.ipynb #f6e29411
 def _beside(id, title, laptop, paper, **settings): # a study that has the main study's network and pictures
     tiny = replace(SMOKE, settings=DIGITS | {k: v for k,v in dict(ft_orders=2, then_epochs=2).items() if settings.get(k)})
     if settings.get('then_epochs'): tiny = replace(tiny, variants=({}, dict(then_plr=1e-3)))
@@ -374,24 +374,24 @@ def _beside(id, title, laptop, paper, **settings): # a study that has the main s
 GPU = dict(data_seeds=(), train_seeds=(1, 2, 3), mib=6000, precision='tf32') # what the paper presets share
 
 _beside('boundary', 'How long a rate around the 1|2 line takes to converge (Figure 11)',
-    Preset('ConvNet of width 8, up to 1,000 epochs', plrs=(1e-3, 1.4e-3, 2e-3, 2.3e-3, 2.6e-3), swa_k=(), minutes=28,
+    Preset('ConvNet of width 8, up to 1,000 epochs', plrs=(1e-3, 1.4e-3, 2e-3, 2.3e-3, 2.6e-3), swa_k=(), minutes=18,
            settings=LAPTOP | dict(epochs=1000, stop_loss=1e-2, level=0.), **SMALL | dict(flrs=())),
     Preset("the authors' rates and budget of 30,000 epochs: days of a large GPU", flrs=(), swa_k=(), minutes=10_000,
            plrs=(1e-4, 1.5e-4, 2e-4, 2.5e-4, 3e-4, 3.5e-4, 3.7e-4, 3.8e-4, 3.9e-4, 4e-4, 4.2e-4, 4.27e-4),
            settings=dict(epochs=30_000, stop_loss=1e-4, level=0.), **GPU))
 
 _beside('two_stage', 'A second rate before fine-tuning: 2B, then 2A (Figure 12)',
-    Preset('ConvNet of width 8, 160 + 160 + 40 epochs', plrs=(4e-3, 2e-2), swa_k=(), minutes=10, settings=LAPTOP,
+    Preset('ConvNet of width 8, 160 + 160 + 40 epochs', plrs=(4e-3, 2e-2), swa_k=(), minutes=8, settings=LAPTOP,
            variants=({}, dict(then_plr=4e-3, then_epochs=160)), **SMALL),
     Preset("the authors' rates, and the equal budget", plrs=(1e-5, 3e-4, 1e-3, 1e-2), flrs=(1e-5, 3e-4), swa_k=(), minutes=60,
            variants=({}, dict(then_plr=1e-3, then_epochs=200)), **GPU), then_epochs=200)
 
 _beside('scratch', 'Regime 3 against no pre-training (Figure 13)',
-    Preset('ConvNet of width 8, 160 + 40 epochs', plrs=(2e-4, 1e-3, 2e-1), swa_k=(), minutes=6, settings=LAPTOP, **SMALL),
+    Preset('ConvNet of width 8, 160 + 40 epochs', plrs=(2e-4, 1e-3, 2e-1), swa_k=(), minutes=4, settings=LAPTOP, **SMALL),
     Preset("the authors' rates; fine-tuning at the same rate is training from scratch with the whole budget", plrs=(1e-5, 3e-4, 1e-1),
            flrs=(1e-5, 3e-4), swa_k=(), minutes=40, **GPU))
 
 _beside('basin', 'All fine-tunings of one point: three batch orders at two rates (claim C20)',
-    Preset('ConvNet of width 8, 160 + 6 x 40 epochs', plrs=(4e-3, 1e-2, 2e-2), swa_k=(), minutes=10, settings=LAPTOP | dict(ft_orders=3), **SMALL),
+    Preset('ConvNet of width 8, 160 + 6 x 40 epochs', plrs=(4e-3, 1e-2, 2e-2), swa_k=(), minutes=8, settings=LAPTOP | dict(ft_orders=3), **SMALL),
     Preset('rates from the 1|2 line to the 2|3 line', plrs=(5e-4, 7e-4, 1e-3, 1.4e-3, 3e-3, 5e-3, 1e-2), flrs=(1e-5, 3e-4), swa_k=(), minutes=120,
            settings=dict(ft_orders=3), **GPU), ft_orders=3)

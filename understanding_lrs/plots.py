@@ -826,7 +826,7 @@ def shared_key(fig, ax, ncols=6):
     if marks: handles.append(Line2D([], [], **MARK, mec=FAINT, label=PAPER))
     fig.legend(handles=handles, loc='outside upper left', ncols=ncols)
 
-# %% ../nbs/20_plots.ipynb #83338122
+# %% ../nbs/20_plots.ipynb #f00ae744
 INPUT_NAMES = dict(raw='not normalised', std='divided by std', band="divided by the band's std") # of the filtered picture [paper's code: raw]
 
 def _limits_on(ax, view, columns): # -> the band whose borders vary
@@ -847,7 +847,7 @@ def few_bands(view, **columns): # whose accuracies -> rows of the number: one a 
     seeds = {s: np.nan_to_num(seed_numbers(rows[s]), nan=-1) for s in NETWORK}
     wide = rows[rows.band.isin(BANDS)].assign(**seeds).set_index(['plr', *NETWORK, 'band']).value.unstack('band')
     with np.errstate(invalid='ignore'): # no band is above chance
-        return wide.index.to_frame(index=False).assign(value=effective_number(wide.to_numpy(float), view.study.chance))
+        return wide.index.to_frame(index=False).replace({s: {-1: np.nan} for s in NETWORK}).assign(value=effective_number(wide.to_numpy(float), view.study.chance))
 
 @figure('bands', into=(PICTURE_FIGURES,))
 def band_inputs(view):

@@ -3,7 +3,7 @@
 PYTHON ?= python3
 TORCH ?=
 PRESET = laptop
-ARGS =
+SEEDS =
 # The synthetic part of figures/data, cheapest first: study/preset. The other part is made by images and appendix.
 EVIDENCE = synthetic/laptop synthetic/edges synthetic/wide synthetic/factorial synthetic_utilities/wide synthetic/paper
 
@@ -31,7 +31,7 @@ help:
 	@echo 'with:  PYTHON=python3.12   another Python (3.11 or newer)'
 	@echo '       TORCH=cpu           torch without CUDA, at the first set-up (about 1 GB instead of 5)'
 	@echo '       PRESET=smoke        another size, for reproduce, images and appendix'
-	@echo '       ARGS="--seeds 1..10"   more for ulrs sweep, for images and appendix, as --set n_train=1500'
+	@echo '       SEEDS=1..10         other seeds, for images and appendix'
 	@echo '       EVIDENCE=synthetic/wide   only some of it, for paper-synthetic and publish'
 
 $(READY): pyproject.toml constraints.txt tools/setup_env.py
@@ -47,13 +47,13 @@ reproduce: $(READY)
 	$(BIN)/ulrs figures synthetic --preset $(PRESET)
 
 images: $(READY)
-	$(BIN)/ulrs sweep convnetsi32_cifar10 --preset $(PRESET) $(if $(DATA),--set data=$(DATA)) $(ARGS)
-	$(BIN)/ulrs figures convnetsi32_cifar10 --preset $(PRESET)
+	$(BIN)/ulrs sweep convnetsi32_cifar10 --preset $(PRESET) $(if $(DATA),--set data=$(DATA)) $(if $(SEEDS),--seeds $(SEEDS))
+	$(BIN)/ulrs figures convnetsi32_cifar10 --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
 
 appendix: $(READY)
 	@set -e; for s in two_stage basin boundary; do \
-	  $(BIN)/ulrs sweep resnet18si_cifar10_$$s --preset $(PRESET) $(if $(DATA),--set data=$(DATA)) $(ARGS); \
-	  $(BIN)/ulrs figures resnet18si_cifar10_$$s --preset $(PRESET); done
+	  $(BIN)/ulrs sweep resnet18si_cifar10_$$s --preset $(PRESET) $(if $(DATA),--set data=$(DATA)) $(if $(SEEDS),--seeds $(SEEDS)); \
+	  $(BIN)/ulrs figures resnet18si_cifar10_$$s --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)); done
 
 paper-synthetic: $(READY)
 	@set -e; for sp in $(EVIDENCE); do $(BIN)/ulrs sweep $${sp%/*} --preset $${sp#*/}; done

@@ -8,7 +8,7 @@ __all__ = ['EXPLORER_MOVES', 'LAPTOP_NET', 'COLUMNS', 'AROUND', 'eager_loop', 's
            'pictures', 'need_gpu', 'device_seconds', 'device_peaks', 'switched', 'our_steps', 'process_seconds', 'why',
            'walk', 'gpu_ways', 'gpu', 'precision_effect', 'finished_runs', 'barriers_of', 'paths', 'readings']
 
-# %% ../nbs/23_bench.ipynb #4a5c7338
+# %% ../nbs/23_bench.ipynb #08a8b76c
 import contextlib, json, math, os, queue, resource, tempfile, time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from . import native, native_conv
-from .images import Pictures, channel_stats, load_pictures, shrink, subset
+from .images import Pictures, channel_stats, load_pictures, resized, subset
 from .models import ConvSpec, MLPSpec, conv_layers, default_radius, macs, mlp, picture_net, si_params
 from .regimes import CONVERGED
 from .pictures import PictureStage, epoch_, epoch_torch_, make_nets, numerics, resident, step_bytes, train_epoch
@@ -385,7 +385,7 @@ def gpu(
 
 COLUMNS = 's_per_model_epoch', 'model_epochs_per_s', 'tflop_per_s', 'share_of_peak', 'times_arithmetic_floor', 'times_memory_floor'
 
-# %% ../nbs/23_bench.ipynb #a2ca0748
+# %% ../nbs/23_bench.ipynb #e6dd016d
 AROUND = dict( # what is trained around the 1|2 line [choice]: the main study's network on a GPU, that of its laptop preset elsewhere
     cuda=dict(plrs=(2e-4, 3e-4, 4e-4, 5e-4, 7e-4), epochs=30, seeds=(1,), n_train=None, batch=128, rho=28., spec=ConvSpec()),
     cpu=dict(plrs=(1e-3, 2e-3, 3e-3), epochs=160, seeds=(1, 2, 3), n_train=2000, batch=50, rho=0., spec=LAPTOP_NET))
@@ -399,9 +399,11 @@ def precision_effect(
     "What the number format does to the first threshold"
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     a = SimpleNamespace(**AROUND[device] | around)
-    p = load_pictures(pictures) if isinstance(pictures, str) else pictures
-    p = subset(p, a.n_train, None)
-    if p.size != a.spec.size: p = replace(p, x_train=shrink(p.x_train, a.spec.size), x_test=shrink(p.x_test, a.spec.size))
+    try:
+        p = load_pictures(pictures) if isinstance(pictures, str) else pictures
+        p = resized(subset(p, a.n_train and a.n_train//p.classes*p.classes, None), a.spec.size)
+    except (ValueError, FileNotFoundError) as e: raise InputError(str(e)) from None
+    a.spec = replace(a.spec, classes=p.classes)
     data, rho = resident(p, *channel_stats(p.x_train), device), a.rho or float(default_radius(a.spec))
     nets, lr = make_nets(a.spec, [*a.seeds]*len(a.plrs), rho).to(device), torch.tensor([elr_to_lr(e, rho) for e in a.plrs for _ in a.seeds])
     loss, took, skipped = {}, {}, []

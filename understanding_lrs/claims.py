@@ -400,7 +400,7 @@ def main_of(
         same = there is not None and {*there['metrics'].data} == {*tables['metrics'].data}
         return dict(id=id, plrs=p.plrs, epochs=theirs['epochs'], tables=there if same else None)
 
-# %% ../nbs/19_claims.ipynb #172a6839
+# %% ../nbs/19_claims.ipynb #9d130bd8
 def c11(tables, study, main):
     g, what = Grid(tables, study), 'epochs to convergence just above the 1|2 line over those at it'
     rows = select(g.rows, stage='pretrain', metric='convergence_epoch')
@@ -424,7 +424,7 @@ def c11(tables, study, main):
 def _below_2a(g, main): # best fine-tuned accuracy of the main study's 2A minus the best at convergence
     what = f"best fine-tuned accuracy of 2A in {main['id']} minus best accuracy at convergence, pp"
     if main['tables'] is None or not len(done := select(g.rows, metric='test_acc_converged')): return lacking(what)
-    there = Grid(main['tables'], STUDIES[main['id']])
+    there = Grid(main['tables'], on_its_data(STUDIES[main['id']], main['tables']))
     if not there.flrs: return lacking(what)
     best, here = there.part('', '>', 0., lambda m: there.best(m, '2A').max(), there.tuned()), g.part('', '>', 0., np.nanmax, g.at(done), own=True)
     return Part(what, best.value - here.value, best.lo - here.hi, best.hi - here.lo, '>', 0., here.n, min(best.seeds, here.seeds))
@@ -604,7 +604,7 @@ def published_tables(
     "All committed tables, each checked against its checksum"
     return {(f.parent.parent.name, f.parent.name): read_published(f.parent) for f in sorted(Path(root).glob('*/*/tables.json'))}
 
-# %% ../nbs/19_claims.ipynb #d3e635f6
+# %% ../nbs/19_claims.ipynb #87206cd3
 def lines_of(
     published:dict, # as for `verdicts`
 ) -> pd.DataFrame:  # one row a line: study, preset, setting, line, where (in words), lo, hi (95 % interval), how, authors, miss (rates of the grid)
@@ -615,7 +615,7 @@ def lines_of(
         if study is None or preset == 'factorial' or name.startswith(f'{MAIN}_'): continue # studies beside the main one have a few rates only
         drawn = dict(zip(('lr_12', 'lr_2ab', 'lr_23'), study.lines))
         for setting,t in by_setting(tables).items():
-            bounds, plrs = bounds_of(t, study), np.sort(t['metrics'].plr.unique())
+            bounds, plrs = bounds_of(t, on_its_data(study, t)), np.sort(t['metrics'].plr.unique())
             at = lambda plr: int(np.searchsorted(plrs, plr*.999)) # index in the grid
             for b in bounds.values():
                 theirs = drawn.get(b.name)

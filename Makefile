@@ -19,7 +19,7 @@ help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
 	@echo 'make images      a small ConvNet on real pictures at laptop size (20 minutes); DATA=folder for your own'
-	@echo 'make appendix    the studies around it: two-stage, basin, boundary, at laptop size (35 minutes); DATA as above'
+	@echo 'make appendix    the studies around it: two-stage, basin, boundary, at laptop size (an hour at most); DATA as above'
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'

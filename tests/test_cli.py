@@ -63,6 +63,7 @@ def ulrs(monkeypatch, tmp_path, capsys):
     ('sweep tiny --per-gpu=-1', 'per_gpu: expected a whole number'),
     ('tables tiny --out x --set steps=4', 'name the preset'), ('tables tiny --out x --seeds 1,2', 'name the preset'),
     ('bench sweep --preset laptop', '--preset is for the benchmarks paths and readings, not for sweep'),
+    ('figures tiny --published --seeds 1', '--published and --seeds'),
     ('bench gpu --data here', '--data is for the benchmark precision, not for gpu'),
     ('show abc', "unknown run in runs, 'abc'"),
     ('pack a.tar', 'there is no run to pack')])
@@ -131,13 +132,13 @@ def test_damaged_and_partial_runs_are_listed(ulrs, tmp_path):
 
 def test_figures_are_drawn_from_what_is_there(ulrs, monkeypatch):
     drawn = []
-    plots = SimpleNamespace(draw=lambda study, source, out, preset: drawn.append((study, sorted(source), out, preset)) or [out/'a.svg'])
+    plots = SimpleNamespace(draw=lambda study, source, out, preset, wanted: drawn.append((study, sorted(source), out, preset, len(wanted))) or [out/'a.svg'])
     monkeypatch.setitem(sys.modules, 'understanding_lrs.plots', plots)
     assert 'nothing to draw in runs' in ulrs('figures')[2]
     run = Run('runs', fake_studies().protocols('tiny', 'smoke')[0]).start()
     run.finish({})
     code, out, err = ulrs('figures --preset smoke')
-    assert code == 0 and drawn == [('tiny', ['runs'], Path('runs/tiny/smoke/figures'), 'smoke')] and 'a.svg' in out
+    assert code == 0 and drawn == [('tiny', ['runs'], Path('runs/tiny/smoke/figures'), 'smoke', 2)] and 'a.svg' in out
     assert 'note: 1 of 2 runs are not finished' in err
 
 def test_bench_prints_json(ulrs, monkeypatch):

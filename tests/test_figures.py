@@ -165,8 +165,24 @@ def test_no_dot_of_a_swarm_leaves_its_rate():
 def test_settings_younger_than_the_ledger_do_not_hide_the_preset(tables):
     cut = tables['runs'].settings.map(lambda s: json.dumps({k: v for k,v in json.loads(s).items() if k != 'width'}))
     assert plots.preset_of(tables['runs'].assign(settings=cut), STUDY) == 'smoke'
-    assert plots.preset_of(tables['runs'].assign(data_seeds='1 77'), STUDY) == 'smoke', 'seeds that were added'
+    assert plots.preset_of(tables['runs'].assign(data_seeds='1 2 77'), STUDY) == 'smoke', 'seeds that were added'
+    assert plots.preset_of(tables['runs'].assign(data_seeds='1 77'), STUDY) == '', 'other seeds'
     assert plots.preset_of(tables['runs'].assign(plr=.123), STUDY) == ''
+
+def test_the_authors_seeds_and_one_more_are_still_the_authors():
+    ps = protocols('resnet18si_cifar10', 'authors')
+    ledger = pd.DataFrame([dict(plr=p.plr, flrs=' '.join(map(repr, p.flrs)), settings=json.dumps(p.settings), data_seeds='', readout_seeds='',
+                                train_seeds=f'{p.train_seeds[0]} 7') for p in ps])
+    assert plots.preset_of(ledger, STUDIES['resnet18si_cifar10']) == 'authors'
+    assert plots.preset_of(ledger.assign(train_seeds='1'), STUDIES['resnet18si_cifar10']) == 'paper'
+
+def test_seeds_that_were_asked_for_are_the_whole_grid(tables):
+    "not those of the preset: fewer are no partial grid, and more are expected at every rate"
+    one = {k: t[t.data_seed == 1] if 'data_seed' in t else t for k,t in tables.items()}
+    plrs = sorted(tables['metrics'].plr.unique())
+    def missing(t, seeds): return plots.View(t, STUDY, preset='smoke', wanted=protocols(STUDY.id, 'smoke', data_seeds=seeds)).missing
+    assert missing(one, [1]) == [] != plots.View(one, STUDY, preset='smoke').missing == plrs
+    assert missing(tables, [1, 2, 3]) == plrs
 
 def run_page(path, **given):
     "The cells of a figure notebook in this process, with parameters in place of those of its tagged cell"

@@ -8,7 +8,7 @@ __all__ = ['EXPLORER_MOVES', 'LAPTOP_NET', 'COLUMNS', 'AROUND', 'eager_loop', 's
            'pictures', 'need_gpu', 'device_seconds', 'device_peaks', 'switched', 'our_steps', 'process_seconds', 'why',
            'walk', 'gpu_ways', 'gpu', 'precision_effect', 'finished_runs', 'barriers_of', 'paths', 'readings']
 
-# %% ../nbs/23_bench.ipynb #08a8b76c
+# %% ../nbs/23_bench.ipynb #f23267dd
 import contextlib, json, math, os, queue, resource, tempfile, time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from . import native, native_conv
 from .images import Pictures, channel_stats, load_pictures, resized, subset
 from .models import ConvSpec, MLPSpec, conv_layers, default_radius, macs, mlp, picture_net, si_params
-from .regimes import CONVERGED
 from .pictures import PictureStage, epoch_, epoch_torch_, make_nets, numerics, resident, step_bytes, train_epoch
+from .regimes import CONVERGED
 from .runs import InputError, environment, find_runs, peak_mib
 from .seeds import batch_order, epoch_order
 from .sphere import ProjectedSGD, elr_to_lr
@@ -418,13 +418,13 @@ def precision_effect(
                 data=f'{p.name}, {len(p.x_train)} pictures', batch=a.batch, epochs=a.epochs, seeds=len(a.seeds), skipped='; '.join(skipped) or None,
                 **took, **environment(device))
 
-# %% ../nbs/23_bench.ipynb #a150e9fe
+# %% ../nbs/23_bench.ipynb #f1b67f89
 def finished_runs(runs, study, preset=None): # folder of all runs, id, name or None for all
     "The finished runs of a study that have the settings of a preset, whatever their seeds and pictures"
     from understanding_lrs.studies import protocols
-    same = lambda p: (p.plr, p.flrs, p.precision, tuple((k, str(v)) for k,v in sorted(p.settings.items()) if k != 'data'))
-    wanted = {same(p) for p in protocols(study, preset)} if preset else ()
-    return [r for r in find_runs(runs, study) if r.state().kind == 'done' and (not preset or same(r.protocol) in wanted)]
+    family = lambda p: replace(p, settings={k: v for k,v in p.settings.items() if k != 'data'}).family
+    wanted = {family(p) for p in protocols(study, preset)} if preset else ()
+    return [r for r in find_runs(runs, study) if r.state().kind == 'done' and (not preset or family(r.protocol) in wanted)]
 
 def barriers_of(life, points:int, pictures:int) -> tuple: # {(pair, half): (K,) pp}, seconds
     "The barriers of a run's pairs at so many points of a path and training pictures (0: all)"

@@ -103,7 +103,7 @@ def studies():
         print_rows([{'preset': k, 'runs': len(p.plrs)*len(p.variants), 'minutes': p.minutes, 'MiB a run': p.mib or None, 'about': p.doc}
                     for k, p in s.presets.items()])
 
-# %% ../nbs/22_cli.ipynb #dca32185
+# %% ../nbs/22_cli.ipynb #3f734cc8
 def _studies(incomplete:str): return [s for s in _part('studies').STUDIES if s.startswith(incomplete)]
 
 def _presets(ctx:typer.Context, incomplete:str):
@@ -166,7 +166,9 @@ def sweep(
     result = run_sweep(protocols, runs, workers=workers, executor=scheduler or ('inline' if inline else 'local'),
                        time_limit=seconds(time_limit), keep_states=keep_states, per_gpu=share, **which)
     print(result)
-    _summary(study, preset, protocols, runs, seeds or (train_seeds if _main_role(study, preset) == 'train_seeds' else data_seeds))
+    by_role = dict(data_seeds=data_seeds, train_seeds=train_seeds)
+    asked = seeds or by_role.pop(_main_role(study, preset))
+    _summary(study, preset, protocols, runs, None if any(v for v in by_role.values() if v != asked) else asked)
     raise typer.Exit(result.exit_code)
 
 def _main_role(study, preset):
@@ -421,7 +423,7 @@ def _whole(study, found):
     try: return label(study, [r.protocol for r in found])
     except InputError: return 'custom'
 
-# %% ../nbs/22_cli.ipynb #7c456066
+# %% ../nbs/22_cli.ipynb #aa466b65
 @app.command()
 def figures(
     study:Annotated[str, typer.Argument(help="only this study; default: every study that has finished runs",
@@ -441,10 +443,14 @@ def figures(
     if study: _study(study)
     names = [study] if study else [s for s in _part('studies').STUDIES if (data/s).is_dir()]
     if not names: raise InputError(f"nothing to draw in {data}; first: ulrs sweep STUDY --preset {preset}")
+    if published and seeds: raise InputError("--published and --seeds: the committed tables are drawn whole; choose one of them")
     for s in names:
-        source = data/s/preset if published else collect(*_found(runs, s, preset, **_roles(s, preset, seeds)))
+        source, wanted = data/s/preset, None
+        if not published:
+            found, wanted = _found(runs, s, preset, **_roles(s, preset, seeds))
+            source = collect(found, wanted)
         folder = out or (project_root()/'figures' if published else Path(runs)/s/preset/'figures')
-        for path in plots.draw(s, source, folder, preset): print(path)
+        for path in plots.draw(s, source, folder, preset, wanted=wanted): print(path)
 
 # %% ../nbs/22_cli.ipynb #dc9f0cd0
 def _tensors(

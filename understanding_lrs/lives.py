@@ -9,8 +9,8 @@ __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'SW
            'finetune', 'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read', 'by_plr', 'select',
            'by_setting', 'with_interval', 'summary', 'Verdict', 'verdict']
 
-# %% ../nbs/14_lives.ipynb #025ac21d
-import contextlib, json, tempfile, time
+# %% ../nbs/14_lives.ipynb #a9bbb45c
+import contextlib, json, tempfile, time, warnings
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -28,7 +28,7 @@ from .stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_set
 from .synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets
 from .training import ORDERS
 
-# %% ../nbs/14_lives.ipynb #ea97db5e
+# %% ../nbs/14_lives.ipynb #1ad0307f
 @dataclass(frozen=True)
 class Preset:
     "A named set of runs"
@@ -68,8 +68,9 @@ STUDIES = {}            # id -> Study
 
 def on_its_data(study:Study, tables:dict) -> Study: # name -> DataFrame with metrics
     "The study with the chance accuracy of the pictures that its tables come from, where these are not its own"
-    own = [v for t in [tables.get('metrics', ())] if len(t) for v in t[t.metric == 'chance'].value[:1]]
-    return replace(study, chance=float(own[0])) if own else study
+    m = tables.get('metrics', ())
+    own = m[m.metric == 'chance'].value if len(m) else ()
+    return replace(study, chance=float(own.iloc[0])) if len(own) else study
 
 # %% ../nbs/14_lives.ipynb #2b31becf
 def study_of(id:str) -> Study:
@@ -463,20 +464,22 @@ def read(self):
 
 SyntheticLife.read = read
 
-# %% ../nbs/14_lives.ipynb #d5b4f66c
+# %% ../nbs/14_lives.ipynb #0012018c
 def by_plr(
     table:pd.DataFrame, # tidy rows of ONE quantity
     of=np.nanmean,      # statistic of the values
     change=None,        # applied to the values first, e.g. `lambda v: v >= 10`
-) -> pd.DataFrame:      # index plr; columns value, lo, hi, n (networks), seeds (clusters)
+) -> pd.DataFrame:      # index plr; columns value, lo, hi, n (networks that were not lost), seeds (clusters)
     "A quantity over the grid with its interval over data seeds"
     out = {}
     for plr,rows in table.groupby('plr'):
         groups = [np.asarray(g, float) if change is None else np.asarray(change(g), float) for _,g in rows.value.groupby(clusters(rows))]
         most = max(map(len, groups))
         cube = np.stack([np.pad(g, (0, most - len(g)), constant_values=np.nan) for g in groups])
-        value, lo, hi = bootstrap(cube, lambda c: of(c.ravel()), n=500)
-        out[plr] = dict(value=float(value), lo=float(lo), hi=float(hi), n=len(rows), seeds=len(groups))
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', RuntimeWarning) # of a rate, or of a resample, all networks may be lost
+            value, lo, hi = bootstrap(cube, lambda c: of(c.ravel()), n=500)
+        out[plr] = dict(value=float(value), lo=float(lo), hi=float(hi), n=int(rows.value.notna().sum()), seeds=len(groups))
     return pd.DataFrame.from_dict(out, orient='index').rename_axis('plr')
 
 # %% ../nbs/14_lives.ipynb #695cbd72

@@ -365,7 +365,7 @@ practical_study('resnet18_practical_cifar100', 'Ordinary ResNet-18 on CIFAR-100'
     paper=Preset("the authors' rates; momentum, weight decay, augmentation and FLRs ours", plrs=DECADES[3:-1], flrs=(1e-4, 1e-3, 1e-2), swa_k=(2, 5, 10),
                  data_seeds=(), train_seeds=(1,), minutes=400, mib=12_000, precision='tf32')), chance=1., data='cifar100')
 
-# %% ../nbs/16_picture_lives.ipynb #f6e29411
+# %% ../nbs/16_picture_lives.ipynb #325d2ffc
 def _beside(id, title, laptop, paper, **settings): # a study that has the main study's network and pictures
     tiny = replace(SMOKE, settings=DIGITS | {k: v for k,v in dict(ft_orders=2, then_epochs=2).items() if settings.get(k)})
     if settings.get('then_epochs'): tiny = replace(tiny, variants=({}, dict(then_plr=1e-3)))
@@ -374,14 +374,14 @@ def _beside(id, title, laptop, paper, **settings): # a study that has the main s
 GPU = dict(data_seeds=(), train_seeds=(1, 2, 3), mib=6000, precision='tf32') # what the paper presets share
 
 _beside('boundary', 'How long a rate around the 1|2 line takes to converge (Figure 11)',
-    Preset('ConvNet of width 8, up to 1,000 epochs', plrs=(1e-3, 1.4e-3, 2e-3, 2.3e-3, 2.6e-3), swa_k=(), minutes=18,
+    Preset('ConvNet of width 8, up to 1,000 epochs', plrs=(1e-3, 1.4e-3, 2e-3, 2.3e-3, 2.6e-3), swa_k=(), minutes=28,
            settings=LAPTOP | dict(epochs=1000, stop_loss=1e-2, level=0.), **SMALL | dict(flrs=())),
     Preset("the authors' rates and budget of 30,000 epochs: days of a large GPU", flrs=(), swa_k=(), minutes=10_000,
            plrs=(1e-4, 1.5e-4, 2e-4, 2.5e-4, 3e-4, 3.5e-4, 3.7e-4, 3.8e-4, 3.9e-4, 4e-4, 4.2e-4, 4.27e-4),
            settings=dict(epochs=30_000, stop_loss=1e-4, level=0.), **GPU))
 
 _beside('two_stage', 'A second rate before fine-tuning: 2B, then 2A (Figure 12)',
-    Preset('ConvNet of width 8, 160 + 160 + 40 epochs', plrs=(4e-3, 2e-2), swa_k=(), minutes=8, settings=LAPTOP,
+    Preset('ConvNet of width 8, 160 + 160 + 40 epochs', plrs=(4e-3, 2e-2), swa_k=(), minutes=12, settings=LAPTOP,
            variants=({}, dict(then_plr=4e-3, then_epochs=160)), **SMALL),
     Preset("the authors' rates, and the equal budget", plrs=(1e-5, 3e-4, 1e-3, 1e-2), flrs=(1e-5, 3e-4), swa_k=(), minutes=60,
            variants=({}, dict(then_plr=1e-3, then_epochs=200)), **GPU), then_epochs=200)
@@ -392,6 +392,6 @@ _beside('scratch', 'Regime 3 against no pre-training (Figure 13)',
            flrs=(1e-5, 3e-4), swa_k=(), minutes=40, **GPU))
 
 _beside('basin', 'All fine-tunings of one point: three batch orders at two rates (claim C20)',
-    Preset('ConvNet of width 8, 160 + 6 x 40 epochs', plrs=(4e-3, 1e-2, 2e-2), swa_k=(), minutes=8, settings=LAPTOP | dict(ft_orders=3), **SMALL),
+    Preset('ConvNet of width 8, 160 + 6 x 40 epochs', plrs=(4e-3, 1e-2, 2e-2), swa_k=(), minutes=12, settings=LAPTOP | dict(ft_orders=3), **SMALL),
     Preset('rates from the 1|2 line to the 2|3 line', plrs=(5e-4, 7e-4, 1e-3, 1.4e-3, 3e-3, 5e-3, 1e-2), flrs=(1e-5, 3e-4), swa_k=(), minutes=120,
            settings=dict(ft_orders=3), **GPU), ft_orders=3)

@@ -177,11 +177,11 @@ def read_sharpness(points:dict, life) -> pd.DataFrame:
         for metric,v in zip(('sharpness', 'sharpness_average'), found.T): out.append(life.table(v, metric, **columns_of(name)))
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=TIDY)
 
-# %% ../nbs/15_picture_readings.ipynb #d95add4f
+# %% ../nbs/15_picture_readings.ipynb #fb178d41
 def picture_readings(
     protocol, # of a run
 ) -> dict:    # table -> (points, life) -> rows
     "The readings of a run"
     several = dict(edges=read_edges) if protocol.settings['ft_orders'] > 1 else {}
-    curved = {} if 'momentum' in protocol.settings else dict(sharpness=read_sharpness) # the unit sphere is that of scale-invariant networks
-    return dict(norms=read_norms, geometry=read_geometry, bands=read_bands, borders=read_borders, filters=read_filters) | curved | several
+    sharp = {} if 'momentum' in protocol.settings else dict(sharpness=read_sharpness) # the unit sphere is that of scale-invariant networks
+    return dict(norms=read_norms, geometry=read_geometry, bands=read_bands, borders=read_borders, filters=read_filters) | sharp | several

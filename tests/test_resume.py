@@ -38,6 +38,26 @@ def test_a_run_in_pieces(tmp_path):
         except OutOfTime: calls += 1
     assert calls > 10 and tables(pieces) == tables(whole)
 
+def test_readings_are_taken_once(tmp_path, monkeypatch):
+    "a run that is stopped between two readings goes on with the second"
+    from understanding_lrs import lives
+    p, taken = protocols('synthetic', 'smoke')[2], []
+    honest = lives.readings(p)
+    monkeypatch.setattr(lives, 'readings', lambda p: {n: lambda points, life, n=n, f=f: taken.append(n) or f(points, life) for n,f in honest.items()})
+    whole, run = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p)
+    taken.clear()
+    def late(life):
+        life.on_progress = lambda stage, done, total, _: setattr(life, 'deadline', 0. if stage == 'read' else None)
+        return life
+    for n in honest:
+        assert run.state().kind != 'done'
+        life = late(lives.study_of(p.study).life(p, run))
+        with pytest.raises(OutOfTime, match=f'after the reading {n}'): life.live()
+        life._locked.close()
+    assert taken == list(honest)
+    life = live(p, run)
+    assert tables(run) == tables(whole) and taken == list(honest) and set(life.provenance()['readings']) == {*honest}
+
 def test_a_foreign_state_is_refused():
     with pytest.raises(ValueError, match="this state holds"):
         stage().load(Stage(make_stack(MLPSpec(), [1], [1], [0]), stage().sets, 1e-2, steps=100, swa_k=(2, 5), ckpt_every=10).state())

@@ -24,16 +24,21 @@ def test_of_the_mlp(spec, monkeypatch):
     monkeypatch.setattr(native, 'kernel', lambda: narrow(native.SOURCE))
     for a,b in zip(one, trained()): assert torch.equal(a, b)
 
+@pytest.mark.parametrize('practical', [False, True], ids=['scale-invariant', 'practical'])
 @pytest.mark.parametrize('size', [8, 16]) # the last layer's planes are 2 or 4 wide
-def test_of_the_convnet(size, monkeypatch):
-    spec, rng = ConvSpec('convnet', 4, 10, size), torch.Generator().manual_seed(0)
+def test_of_the_convnet(size, practical, monkeypatch):
+    spec, rng = ConvSpec('convnet', 4, 10, size, practical=practical), torch.Generator().manual_seed(0)
     x, y = torch.randint(0, 256, (90, 3, size, size), generator=rng, dtype=torch.uint8), torch.randint(0, 10, (90,), generator=rng)
     order, table, none = torch.randperm(90, generator=rng)[None].int(), native_conv.byte_table((.5,)*3, (.25,)*3), torch.zeros(2, dtype=torch.int64)
-    weights, head = torch.randn(2, 9*(3*4 + 4*8 + 8*16 + 16*32), generator=rng), torch.randn(2, 10, 32, generator=rng)
+    weights = torch.randn(2, 9*(3*4 + 4*8 + 8*16 + 16*32) + 2*60 + 33*10, generator=rng)
+    more = dict(momentum=.9, decay=1e-3, shifts=torch.randint(0, 5, (1, 90, 3), generator=rng).minimum(torch.tensor([4, 4, 1])).int(), pad=2)
     def trained():
-        stack = dict(w=weights.clone(), mean=torch.zeros(2, 60), var=torch.ones(2, 60), head=head, bias=torch.zeros(2, 10))
-        for _ in range(5): native_conv.train_conv_(spec, stack, x, table, y, order, none, torch.tensor([.1, 10.]), 5., batch=24)
-        return stack['w'], stack['mean'], stack['var'], *native_conv.evaluate_conv(spec, stack, x, table, y, own=True)
+        stack = dict(w=weights.clone(), mean=torch.zeros(2, 60), var=torch.ones(2, 60)) | (dict(velocity=torch.zeros_like(weights)) if practical else {})
+        for _ in range(5):
+            native_conv.train_conv_(spec, stack, x, table, y, order, none, torch.tensor([.01, .1] if practical else [.1, 10.]), 0. if practical else 5.,
+                                    batch=24, **(more if practical else {}))
+        assert stack['w'].isfinite().all()
+        return *stack.values(), *native_conv.evaluate_conv(spec, stack, x, table, y, own=True)
     one = trained()
     monkeypatch.setattr(native_conv, 'conv_kernel', lambda: narrow(native_conv.SOURCE_CONV))
     for a,b in zip(one, trained()): assert torch.equal(a, b)

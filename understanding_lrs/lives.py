@@ -132,14 +132,14 @@ class Life:
         if self.run.protocol != protocol: raise InputError(f"this folder is of {self.run.protocol.name}, not of {protocol.name}; see `settled`")
         self.finished = self.run.state().kind == 'done'
         self.deadline = None if time_limit is None else time.monotonic() + time_limit
-        self.seconds, self.tables, self.saved_at, self._locked = {}, {}, time.monotonic(), contextlib.ExitStack()
+        self.seconds, self.took, self.tables, self.saved_at, self._locked = {}, {}, {}, time.monotonic(), contextlib.ExitStack()
         self.points, self.rows, self.stage = {}, [], {} # networks by name; what was measured; the stages that were begun
         if self.finished: self.tables = {t: self.run.table(t) for t in self.run.tables()}
         else:
             self._locked.enter_context(self.run.lock())
             self.run.start()
-            self.checkpoint = self.run.load_checkpoint() or ({}, {'seconds': {}})
-            self.seconds = dict(self.checkpoint[1]['seconds'])
+            self.checkpoint = self.run.load_checkpoint() or ({}, dict(seconds={}, took={}))
+            self.seconds, self.took = dict(self.checkpoint[1]['seconds']), dict(self.checkpoint[1]['took'])
 
     @classmethod
     def check(cls, protocol:Protocol): "Refuse a protocol that this life cannot live, before any work"
@@ -167,6 +167,12 @@ def _timed(self, name):
     try: yield
     finally: self.seconds[name] = round(self.seconds.get(name, 0.) + time.perf_counter() - start, 3)
 
+def _in_time(self, where):
+    "Stop here, to go on later, if that was asked for or the time is over"
+    if not stop_asked() and (self.deadline is None or time.monotonic() <= self.deadline): return
+    self._save()
+    raise OutOfTime(f"{self.run.folder}: stopped {where}; the same call goes on")
+
 def _follow(self, name, stage): # a resumable stage: run, load, state, step, steps
     "Run one stage to its end, from the checkpoint if it was begun"
     prefix = f'{name}.'
@@ -175,17 +181,27 @@ def _follow(self, name, stage): # a resumable stage: run, load, state, step, ste
     self.stage[name] = stage
     def window(st):
         self._told(name, st.step, st.steps)
-        late = stop_asked() or (self.deadline is not None and time.monotonic() > self.deadline)
-        if late or time.monotonic() - self.saved_at > 10: self._save()
-        if late: raise OutOfTime(f"{self.run.folder}: stopped at {name} step {st.step} of {st.steps}; the same call goes on")
+        if time.monotonic() - self.saved_at > 10: self._save()
+        self._in_time(f'at {name} step {st.step} of {st.steps}')
     with self._timed(name): stage.run(on_window=window)
     return stage
 
 def _save(self):
     "All begun stages into the checkpoint"
     tensors = {f'{n}.{k}': v for n,st in self.stage.items() for k,v in st.state().items()}
-    self.run.save_checkpoint(tensors, dict(seconds=self.seconds))
+    self.run.save_checkpoint(tensors, dict(seconds=self.seconds, took=self.took))
     self.saved_at = time.monotonic()
+
+def _take(self, todo): # name -> (points, life) -> rows
+    "Readings, each written as soon as it is there; what a run took before it was stopped is not taken again"
+    there = self.run.tables()
+    for i,(name,reading) in enumerate(todo.items()):
+        self._told('read', i, len(todo))
+        if name in there: self.tables[name] = self.run.table(name); continue
+        start, self.tables[name] = time.perf_counter(), reading(self.points, self)
+        self.took[name] = round(time.perf_counter() - start, 2)
+        self.run.write_table(name, self.tables[name])
+        self._in_time(f'after the reading {name}')
 
 def live(self) -> 'Life':
     "All stages, then the seal"
@@ -195,13 +211,14 @@ def live(self) -> 'Life':
 def close(self, **provenance):
     "Write the tables and seal the run"
     if not self.finished:
-        for name,table in self.tables.items(): self.run.write_table(name, table)
-        self.run.finish(dict(seconds=self.seconds, **provenance))
+        for name in self.tables.keys() - self.run.tables(): self.run.write_table(name, self.tables[name])
+        self.run.finish(dict(seconds=self.seconds, readings=self.took, **provenance))
         self.finished = True
     self._locked.close()
     return self
 
-Life._told, Life._timed, Life._follow, Life._save, Life.live, Life.close = _told, _timed, _follow, _save, live, close
+Life._told, Life._timed, Life._in_time, Life._follow, Life._save, Life._take = _told, _timed, _in_time, _follow, _save, _take
+Life.live, Life.close = live, close
 
 # %% ../nbs/14_lives.ipynb #a59e47b8
 def protocol_of(
@@ -454,10 +471,7 @@ def read(self):
     if 'finetune' not in self.stage and self.protocol.flrs: self.finetune()
     if any(f'swa{k}' not in self.points for k in self.protocol.swa_k): self.average()
     with self._timed('read'):
-        todo = readings(self.protocol)
-        for i,(name,reading) in enumerate(todo.items()):
-            self._told('read', i, len(todo))
-            self.tables[name] = reading(self.points, self)
+        self._take(readings(self.protocol))
         self.tables |= dict(metrics=pd.concat(self.rows, ignore_index=True), curves=self._all_curves())
     if keep_states(): self.run.save_states(self.points, dict(networks=[list(n) for n in networks(self.protocol)]))
     return self.close(engine='native' if native.kernel() is not None else 'torch')

@@ -9,7 +9,7 @@ __all__ = ['PICTURES', 'PRACTICAL', 'CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'STRI
            'picture_summary', 'picture_verdict', 'picture_study', 'practical_study']
 
 # %% ../nbs/16_picture_lives.ipynb #e6c7b19c
-import time, warnings
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -225,19 +225,14 @@ def read(self):
     if 'pretrain' not in self.points: self.pretrain().then()
     if self.protocol.flrs and 'finetune' not in self.stage: self.finetune()
     if self.protocol.swa_k and 'average' not in self.stage: self.average()
-    took = {}
     with self._timed('read'):
-        todo = picture_readings(self.protocol)
-        for i,(name,reading) in enumerate(todo.items()):
-            self._told('read', i, len(todo))
-            start, self.tables[name] = time.perf_counter(), reading(self.points, self)
-            took[name] = round(time.perf_counter() - start, 2)
+        self._take(picture_readings(self.protocol))
         if (chance := 100/self.spec.classes) != self.study.chance: self._row(np.full(len(self.nets), chance), 'chance', stage='pretrain') # other data than the study's
         self.tables |= dict(metrics=pd.concat(self.rows, ignore_index=True), curves=self._all_curves())
     if keep_states():
         self.run.save_states({f'{p}:{n}': t.cpu() for p,nets in self.points.items() for n,t in nets.state.items() if not n.startswith(VELOCITY)},
                              dict(networks=[list(n) for n in networks(self.protocol)]))
-    return self.close(readings=took, engine='native' if by_native('auto', self.nets, self.data, self.protocol.precision) else 'torch')
+    return self.close(engine='native' if by_native('auto', self.nets, self.data, self.protocol.precision) else 'torch')
 
 def recall(self) -> 'PictureLife': # with `points` and data as its readings had them
     "The networks that a finished run kept"

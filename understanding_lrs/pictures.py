@@ -427,17 +427,22 @@ def evaluate_torch_nets(
 def by_native(engine, nets, data, precision='fp32'): # whether the C kernel does it
     if engine not in ('auto', 'native', 'torch'): raise ValueError(f"engine must be auto, native or torch, got {engine!r}")
     able = native_conv.fits(nets.spec) and data.device == 'cpu' and precision == 'fp32' and native_conv.conv_kernel() is not None
-    if engine == 'native' and not able: raise ValueError("the native engine needs a C compiler, the CPU, fp32, and a scale-invariant ConvNet of width 4, 8, 12, ...")
+    if engine == 'native' and not able: raise ValueError("the native engine needs a C compiler, the CPU, fp32, and a ConvNet of width 4, 8, 12, ...")
     return able and engine != 'torch'
 
 @contextlib.contextmanager
 def _packed(nets): # the stack as the kernel takes it; what it changes goes back
     names = {part: [n for n in nets.state if n.endswith(end)] for part,end in (('mean', 'running_mean'), ('var', 'running_var'))}
-    names = dict(w=on_sphere(nets.spec)) | names
-    stack = {part: torch.cat([nets.state[n].flatten(1) for n in ns], dim=1).contiguous() for part,ns in names.items()}
-    yield stack | dict(head=nets.state['head.weight'], bias=nets.state['head.bias'])
-    for part,ns in names.items():
-        for n,v in zip(ns, stack[part].split([nets.state[n][0].numel() for n in ns], dim=1)): nets.state[n].copy_(v.view_as(nets.state[n]))
+    names |= dict(w=trained(nets.spec), velocity=[v for n in trained(nets.spec) if (v := VELOCITY + n) in nets.state])
+    stack = {part: torch.cat([nets.state[n].flatten(1) for n in ns], dim=1).contiguous() for part,ns in names.items() if ns}
+    if not nets.spec.practical: # gains of one, shifts of zero, frozen head
+        gains = torch.cat([torch.tensor([1., 0.]).repeat_interleave(nets.spec.width << l) for l in range(4)]).expand(len(nets), -1)
+        stack['w'] = torch.cat([stack['w'], gains, *(nets.state[n].flatten(1) for n in ('head.weight', 'head.bias'))], dim=1)
+    yield stack
+    for part,v in stack.items():
+        for n in names[part]:
+            own, v = v.split([size := nets.state[n][0].numel(), v.shape[1] - size], dim=1)
+            nets.state[n].copy_(own.view_as(nets.state[n]))
 
 def _known(loss, acc): # (K,) each; a network that was lost has no accuracy
     return loss, acc.where(loss.isfinite(), torch.nan)
@@ -459,17 +464,18 @@ def epoch_(
     seeds, order_of = np.unique(nets.seed.numpy(), return_inverse=True)
     orders = torch.from_numpy(np.stack([epoch_order(int(s), n, epoch, purpose) for s in seeds]))
     order_of = torch.from_numpy(order_of.astype(np.int64))
+    shifts = [augment_table(int(s), epoch, n, rule.pad, purpose=AUGMENT[purpose]) for s in seeds] if rule and rule.pad else []
     if not by_native(engine, nets, data, precision):
         streams, compile = switch('STREAMS', 1) if streams is None else streams, switch('COMPILE', '') if compile is None else compile
-        shifts = [augment_table(int(s), epoch, n, rule.pad, purpose=AUGMENT[purpose]) for s in seeds] if rule and rule.pad else []
         tables = [shifts[i] for i in order_of.tolist()] if shifts else ()
         try:
             with numerics(precision, data.device): return _known(*epoch_torch_(nets, data, orders[order_of], lr, rho, batch, streams, compile, rule, tables))
         except torch.OutOfMemoryError: _LANES.clear()
         raise ValueError(what_fits(nets, data, batch, min(streams, len(nets))))
+    more = dict(momentum=rule.momentum, decay=rule.weight_decay, pad=rule.pad, shifts=torch.stack(shifts).int() if shifts else None) if rule else {}
     with _packed(nets) as stack:
         return _known(*native_conv.train_conv_(nets.spec, stack, data.x_train, native_conv.byte_table(data.mean, data.std), data.y_train,
-                                               orders.int(), order_of, lr.float(), rho, batch, threads))
+                                               orders.int(), order_of, lr.float(), rho, batch, threads, **more))
 
 def evaluate_nets(
     nets:Nets,       # with `own`, their statistics are replaced

@@ -117,4 +117,4 @@ def test_rows_with_a_band_are_something_else():
 @pytest.mark.parametrize('lo, hi, want', [(4e-3, 6e-3, 'between 4e-3 and 6e-3'), (.1, None, 'the grid ends before it'), (None, 1e-5, 'below the whole grid')])
 def test_a_boundary_in_words(lo, hi, want): assert Boundary('lr_12', lo, hi, (np.nan, np.nan), '').words() == want
 
-def test_rates_as_people_write_them(): assert [rate(p) for p in (1.4e-3, 7.4989e-3, 1e-5, 1.)] == ['1.4e-3', '7.499e-3', '1e-5', '1e0']
+def test_rates_as_people_write_them(): assert [rate(p) for p in (1.4e-3, 7.4989e-3, 1e-5, 1.)] == ['1.4e-3', '7.499e-3', '1e-5', '1'] and rate(7.499e-3, 2) == '7.5e-3'

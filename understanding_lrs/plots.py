@@ -35,7 +35,7 @@ from matplotlib.transforms import offset_copy
 
 from .claims import SMALL, dominant_features
 from .features import DOMINANT, band_limits, band_pictures, effective_number, spectrum, variance_shares
-from .regimes import NETWORK, TAIL, bootstrap, boundaries, regime_of, seed_numbers
+from .regimes import NETWORK, TAIL, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers
 from .runs import InputError, atomic_write, networks, pick, read_published
 from .studies import CAPTION, STUDIES, Study, SyntheticLife, on_its_data, protocols, select, study_of, synthetic_config
 from .sweep import project_root
@@ -190,9 +190,7 @@ def spans(
     return [s for s in [('1', lo, a), *middle, ('3', d, hi)] if s[1] < s[2]]
 
 # %% ../nbs/20_plots.ipynb #fd3fe067
-def rate(v): # 0.007499 -> '7.5e-3'
-    mantissa, power = f'{v:.1e}'.split('e')
-    return f"{mantissa.removesuffix('.0')}e{int(power)}" if v != 1 else '1'
+def rate(v): return exactly(v, 2) # 0.007499 -> '7.5e-3'
 DECADES = FuncFormatter(lambda v, _: rate(v)) # without raised figures, which would be too small in print
 
 def apart(values, most=7): # ascending -> those whose labels do not meet

@@ -94,10 +94,13 @@ class Boundary:
         if self.lo is None: return 'below the whole grid'
         return 'the grid ends before it' if self.hi is None else f'between {rate(self.lo)} and {rate(self.hi)}'
 
-def rate(plr:float) -> str: # 0.0014 -> '1.4e-3'
+def rate(
+    plr:float,
+    digits:int=4, # that are said
+) -> str:         # 0.0014 -> '1.4e-3'
     "A learning rate as people write it"
-    digits, power = f'{plr:.3e}'.split('e')
-    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
+    number, power = f'{plr:.{digits - 1}e}'.split('e')
+    return f"{number.rstrip('0').rstrip('.')}e{int(power)}" if plr != 1 else '1'
 
 def _leading(ok): # (..., P) bool -> (...,) number of leading trues
     return np.where(ok.all(-1), ok.shape[-1], ok.argmin(-1))

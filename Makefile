@@ -19,7 +19,7 @@ help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
 	@echo 'make images      a small ConvNet on real pictures at laptop size (20 minutes); DATA=folder for your own'
-	@echo 'make appendix    the studies around it: two-stage, basin, boundary, at laptop size (an hour at most); DATA as above'
+	@echo 'make appendix    the studies around it: two-stage, basin, boundary, ordinary networks, at laptop size (two hours at most); DATA as above'
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
@@ -51,9 +51,9 @@ images: $(READY)
 	$(BIN)/ulrs figures convnetsi32_cifar10 --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
 
 appendix: $(READY)
-	@set -e; for s in two_stage basin boundary; do \
-	  $(BIN)/ulrs sweep resnet18si_cifar10_$$s --preset $(PRESET) $(if $(DATA),--set data=$(DATA)) $(if $(SEEDS),--seeds $(SEEDS)); \
-	  $(BIN)/ulrs figures resnet18si_cifar10_$$s --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)); done
+	@set -e; for s in si_cifar10_two_stage si_cifar10_basin si_cifar10_boundary _practical_cifar10; do \
+	  $(BIN)/ulrs sweep resnet18$$s --preset $(PRESET) $(if $(DATA),--set data=$(DATA)) $(if $(SEEDS),--seeds $(SEEDS)); \
+	  $(BIN)/ulrs figures resnet18$$s --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)); done
 
 paper-synthetic: $(READY)
 	@set -e; for sp in $(EVIDENCE); do $(BIN)/ulrs sweep $${sp%/*} --preset $${sp#*/}; done

@@ -3,6 +3,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 import pytest, torch
 import torch.nn.functional as F
+from understanding_lrs import native_conv
 from understanding_lrs.images import augment, channel_stats, load_pictures, normalise
 from understanding_lrs.models import ConvSpec, picture_net, trained_params
 from understanding_lrs.picture_lives import PictureLife
@@ -126,3 +127,21 @@ def test_the_paper_preset_is_the_protocol():
     s = ten[0].settings
     assert (s['arch'], s['width'], s['epochs'], s['batch'], s['momentum'], s['weight_decay'], s['pad'], s['norm']) == ('resnet18', 64, 200, 128, .9, 5e-4, 4, 'cifar')
     assert ten[0].flrs[0] == 1e-4 and {5} <= set(ten[0].swa_k) and STUDIES['resnet18_practical_cifar100'].chance == 1.
+
+def test_the_laptop_preset_is_the_main_ones_with_the_authors_rates():
+    mine, main = protocols('resnet18_practical_cifar10', 'laptop'), protocols('convnetsi32_cifar10', 'laptop')[0].settings
+    assert [p.plr for p in mine] == [p.plr for p in protocols('resnet18_practical_cifar10', 'paper')] and {p.train_seeds for p in mine} == {(1, 2, 3)}
+    s = mine[0].settings
+    assert {k for k in main if s.get(k) != main[k]} == {'rho', 'level'} and (s['momentum'], s['weight_decay'], s['pad']) == (.9, 5e-4, 2)
+
+@pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')
+def test_both_engines_train_and_evaluate_the_same(data):
+    "with negative gains, for which pooling takes the smallest pixel"
+    nets = make_nets(CONVNET, [3, 4], 0.)
+    for n,v in nets.state.items():
+        if n.startswith('norms') and n.endswith('weight'): v.copy_(torch.linspace(-1, 1.5, v.numel()).view_as(v))
+    mine, plain = (stage(nets, data, 3, engine=e).run() for e in ('native', 'torch'))
+    assert (mine.nets.state['norms.0.weight'] < 0).any()
+    for n,v in plain.nets.state.items(): torch.testing.assert_close(mine.nets.state[n], v, rtol=2e-3, atol=2e-4)
+    torch.testing.assert_close(mine.curves, plain.curves, rtol=1e-3, atol=1.1, equal_nan=True) # one picture of a hundred may change sides
+    torch.testing.assert_close(mine.curves[:, [0, 2]], plain.curves[:, [0, 2]], rtol=1e-3, atol=1e-3, equal_nan=True)

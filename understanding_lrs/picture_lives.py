@@ -353,6 +353,8 @@ TINY = replace(SMOKE, plrs=(1e-3, 1e-1), flrs=(1e-4, 1e-3), settings={k: v for k
 def practical_study(id, title, presets, **kw): picture_study(id, title, dict(smoke=TINY) | presets, base=PRACTICAL, template='practical_plr', width=64, **kw)
 
 practical_study('resnet18_practical_cifar10', 'Ordinary ResNet-18 on CIFAR-10: momentum, weight decay, augmentation', dict(
+    laptop=Preset("an ordinary ConvNet of width 8 on 2,000 pictures of 16x16, the authors' rates", plrs=DECADES[3:], swa_k=(2, 5, 10), minutes=30,
+                  settings={k: v for k,v in LAPTOP.items() if k != 'rho'} | dict(level=0., pad=2), **SMALL | dict(flrs=(1e-4, 2e-3))),
     paper=Preset("the authors' rates; momentum, weight decay, augmentation and higher FLRs ours", plrs=DECADES[3:], flrs=(1e-4, 1e-3, 1e-2), swa_k=(2, 5, 10),
                  data_seeds=(), train_seeds=(1,), minutes=400, mib=12_000, precision='tf32')))
 

@@ -8,12 +8,13 @@ from understanding_lrs.images import augment, channel_stats, load_pictures, norm
 from understanding_lrs.models import ConvSpec, picture_net, trained_params
 from understanding_lrs.picture_lives import PictureLife
 from understanding_lrs.picture_readings import along, read_geometry
-from understanding_lrs.pictures import VELOCITY, PictureStage, Rule, at_rest, directions, flat, make_nets, resident, trained
+from understanding_lrs.pictures import VELOCITY, PictureStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident, trained
 from understanding_lrs.runs import InputError, OutOfTime, Run
 from understanding_lrs.seeds import epoch_order
 from understanding_lrs.studies import STUDIES, live, protocols, settled
 
 CONVNET, RESNET, RULE, BATCH = ConvSpec('convnet', 4, 10, 8, practical=True), ConvSpec('resnet18', 2, 10, 8, practical=True), Rule(.9, 5e-2, 2), 24
+ENGINES = [pytest.param('native', marks=pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')), 'torch']
 SGD = dict(momentum=RULE.momentum, weight_decay=RULE.weight_decay)
 
 @pytest.fixture(scope='module')
@@ -135,13 +136,35 @@ def test_the_laptop_preset_is_the_main_ones_with_the_authors_rates():
     assert {k for k in main if s.get(k) != main[k]} == {'rho', 'level'} and (s['momentum'], s['weight_decay'], s['pad']) == (.9, 5e-4, 2)
 
 @pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')
-def test_both_engines_train_and_evaluate_the_same(data):
-    "with negative gains, for which pooling takes the smallest pixel"
+@pytest.mark.parametrize('rule', [RULE, Rule(0., 0., 0), Rule(.9, 0., 1), Rule(0., 5e-2, 0)], ids=str)
+def test_both_engines_train_and_evaluate_the_same(data, rule):
+    "with negative gains, for which pooling takes the smallest pixel; more networks than orders"
     nets = make_nets(CONVNET, [3, 4], 0.)
     for n,v in nets.state.items():
         if n.startswith('norms') and n.endswith('weight'): v.copy_(torch.linspace(-1, 1.5, v.numel()).view_as(v))
-    mine, plain = (stage(nets, data, 3, engine=e).run() for e in ('native', 'torch'))
+    def trained(engine, **kw): return PictureStage(nets.repeat(2), data, torch.tensor([1e-2, 3e-2, 2e-2, 5e-3]), 2, 0., BATCH, rule=rule, engine=engine, **kw).run()
+    mine, plain, shared = trained('native'), trained('torch'), trained('native', threads=2)
     assert (mine.nets.state['norms.0.weight'] < 0).any()
-    for n,v in plain.nets.state.items(): torch.testing.assert_close(mine.nets.state[n], v, rtol=2e-3, atol=2e-4)
-    torch.testing.assert_close(mine.curves, plain.curves, rtol=1e-3, atol=1.1, equal_nan=True) # one picture of a hundred may change sides
+    for n,v in plain.nets.state.items():
+        torch.testing.assert_close(mine.nets.state[n], v, rtol=2e-3, atol=2e-4)
+        assert torch.equal(mine.nets.state[n], shared.nets.state[n])
     torch.testing.assert_close(mine.curves[:, [0, 2]], plain.curves[:, [0, 2]], rtol=1e-3, atol=1e-3, equal_nan=True)
+    torch.testing.assert_close(mine.curves, plain.curves, rtol=1e-3, atol=1.1, equal_nan=True) # one picture of a hundred may change sides
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_looking_changes_nothing(data, engine):
+    "but the statistics, where they are asked for"
+    nets = stage(make_nets(CONVNET, [3, 4], 0.), data, 1).run().nets
+    for own in (False, True):
+        seen = nets.copy()
+        evaluate_nets(seen, data.x_test, data.y_test, data, BATCH, own, engine)
+        for n,v in nets.state.items(): assert torch.equal(v, seen.state[n]) != (own and 'running' in n)
+    bare = at_rest(nets).copy()
+    torch.testing.assert_close(*(evaluate_nets(n, data.x_test, data.y_test, data, BATCH, engine=engine)[0] for n in (nets, bare)))
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_a_lost_network_is_a_result_and_its_neighbour_is_alone(data, engine):
+    both = stage(make_nets(CONVNET, [3, 4], 0.), data, 2, lr=(1e-2, 1e30), engine=engine).run()
+    alone = stage(make_nets(CONVNET, [3], 0.), data, 2, lr=(1e-2,), engine=engine).run()
+    assert both.last[:, 1].isnan().all() and torch.equal(both.last[:, 0], alone.last[:, 0])
+    for n,v in alone.nets.state.items(): assert torch.equal(both.nets.state[n][:1], v)

@@ -5,7 +5,7 @@ from understanding_lrs.models import MLPSpec
 from understanding_lrs.runs import InputError, Run
 from understanding_lrs.stacked import Stage, make_stack, stack_sets
 from understanding_lrs.runs import OutOfTime
-from understanding_lrs.studies import live, protocols
+from understanding_lrs.studies import live, protocols, study_of
 from understanding_lrs.synthetic import SyntheticConfig, make_data
 
 def stage(lr=5e-2): # above the threshold, where a single bit would grow
@@ -38,25 +38,60 @@ def test_a_run_in_pieces(tmp_path):
         except OutOfTime: calls += 1
     assert calls > 10 and tables(pieces) == tables(whole)
 
-def test_readings_are_taken_once(tmp_path, monkeypatch):
-    "a run that is stopped between two readings goes on with the second"
+@pytest.fixture
+def reads(monkeypatch):
+    "names of the readings as they are taken"
     from understanding_lrs import lives
-    p, taken = protocols('synthetic', 'smoke')[2], []
-    honest = lives.readings(p)
-    monkeypatch.setattr(lives, 'readings', lambda p: {n: lambda points, life, n=n, f=f: taken.append(n) or f(points, life) for n,f in honest.items()})
-    whole, run = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p)
-    taken.clear()
-    def late(life):
-        life.on_progress = lambda stage, done, total, _: setattr(life, 'deadline', 0. if stage == 'read' else None)
-        return life
-    for n in honest:
-        assert run.state().kind != 'done'
-        life = late(lives.study_of(p.study).life(p, run))
+    taken, honest = [], lives.readings(protocols('synthetic', 'smoke')[2])
+    def noted(name, f): return lambda points, life: taken.append(name) or f(points, life)
+    monkeypatch.setattr(lives, 'readings', lambda p: {n: noted(n, f) for n,f in honest.items()})
+    return taken
+
+class Killed(Exception): pass
+
+def kill_before(life, name, error=Killed):
+    "like a kill: what is not on disk by then is lost"
+    def told(stage, done, total, _):
+        if stage == 'read' and len(life.tables) == name: raise error
+    life.on_progress = told
+    with pytest.raises(error): life.live()
+    life._locked.close()
+
+def test_a_late_run_stops_after_every_reading(tmp_path, reads):
+    p = protocols('synthetic', 'smoke')[2]
+    whole, run, names = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p), list(reads)
+    reads.clear()
+    for n in names:
+        life = study_of(p.study).life(p, run)
+        life.on_progress = lambda stage, *_: setattr(life, 'deadline', 0. if stage == 'read' else None)
         with pytest.raises(OutOfTime, match=f'after the reading {n}'): life.live()
         life._locked.close()
-    assert taken == list(honest)
+    assert len(names) > 1 and reads == names
     life = live(p, run)
-    assert tables(run) == tables(whole) and taken == list(honest) and set(life.provenance()['readings']) == {*honest}
+    assert tables(run) == tables(whole) and reads == names and list(life.provenance()['readings']) == names
+    assert life.seconds['read'] >= sum(life.provenance()['readings'].values()) - .01*len(names)
+
+def test_a_killed_run_takes_no_reading_twice(tmp_path, reads, monkeypatch):
+    p = protocols('synthetic', 'smoke')[2]
+    whole, run, names = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p), list(reads)
+    reads.clear()
+    kill_before(study_of(p.study).life(p, run), 1)
+    monkeypatch.setattr(Stage, 'run', lambda st, **kw: st if st.step == st.steps else pytest.fail('trained again'))
+    live(p, run)
+    assert reads == names and tables(run) == tables(whole)
+
+@pytest.mark.parametrize('harm', ['another table', 'no checkpoint', 'an old checkpoint'])
+def test_a_table_of_other_networks_is_not_kept(tmp_path, reads, harm):
+    p = protocols('synthetic', 'smoke')[2]
+    whole, run, names = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p), list(reads)
+    reads.clear()
+    kill_before(study_of(p.study).life(p, run), 1)
+    file, checkpoint = run.folder/f'{names[0]}.csv', run.folder/'checkpoint.safetensors'
+    file.write_bytes(file.read_bytes().replace(b'1', b'2'))
+    if harm == 'no checkpoint': checkpoint.unlink()
+    if harm == 'an old checkpoint': run.save_checkpoint((kept := run.load_checkpoint())[0], dict(seconds=kept[1]['seconds']))
+    live(p, run)
+    assert reads == [names[0], *names] and tables(run) == tables(whole)
 
 def test_a_foreign_state_is_refused():
     with pytest.raises(ValueError, match="this state holds"):

@@ -10,7 +10,7 @@ __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'SW
            'by_setting', 'with_interval', 'summary', 'Verdict', 'verdict']
 
 # %% ../nbs/14_lives.ipynb #a9bbb45c
-import contextlib, json, tempfile, time, warnings
+import contextlib, hashlib, json, tempfile, time, warnings
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -132,14 +132,15 @@ class Life:
         if self.run.protocol != protocol: raise InputError(f"this folder is of {self.run.protocol.name}, not of {protocol.name}; see `settled`")
         self.finished = self.run.state().kind == 'done'
         self.deadline = None if time_limit is None else time.monotonic() + time_limit
-        self.seconds, self.took, self.tables, self.saved_at, self._locked = {}, {}, {}, time.monotonic(), contextlib.ExitStack()
+        self.seconds, self.took, self.taken = {}, {}, {} # seconds of each stage and reading; digests of the tables that were read
+        self.tables, self.saved_at, self.since, self._locked = {}, time.monotonic(), None, contextlib.ExitStack()
         self.points, self.rows, self.stage = {}, [], {} # networks by name; what was measured; the stages that were begun
         if self.finished: self.tables = {t: self.run.table(t) for t in self.run.tables()}
         else:
             self._locked.enter_context(self.run.lock())
             self.run.start()
-            self.checkpoint = self.run.load_checkpoint() or ({}, dict(seconds={}, took={}))
-            self.seconds, self.took = dict(self.checkpoint[1]['seconds']), dict(self.checkpoint[1]['took'])
+            self.checkpoint = self.run.load_checkpoint() or ({}, {})
+            self.seconds, self.took, self.taken = (dict(self.checkpoint[1].get(k, {})) for k in ('seconds', 'took', 'taken'))
 
     @classmethod
     def check(cls, protocol:Protocol): "Refuse a protocol that this life cannot live, before any work"
@@ -163,9 +164,14 @@ def _told(self, stage, done, total):
 @contextlib.contextmanager
 def _timed(self, name):
     "Add the time of a block to the stage's seconds"
-    start = time.perf_counter()
+    self.since = name, time.perf_counter()
     try: yield
-    finally: self.seconds[name] = round(self.seconds.get(name, 0.) + time.perf_counter() - start, 3)
+    finally: self._clock(); self.since = None
+
+def _clock(self): # a block may be saved before it ends
+    if not self.since: return
+    (name, start), now = self.since, time.perf_counter()
+    self.seconds[name], self.since = round(self.seconds.get(name, 0.) + now - start, 3), (name, now)
 
 def _in_time(self, where):
     "Stop here, to go on later, if that was asked for or the time is over"
@@ -181,26 +187,32 @@ def _follow(self, name, stage): # a resumable stage: run, load, state, step, ste
     self.stage[name] = stage
     def window(st):
         self._told(name, st.step, st.steps)
-        if time.monotonic() - self.saved_at > 10: self._save()
         self._in_time(f'at {name} step {st.step} of {st.steps}')
+        if time.monotonic() - self.saved_at > 10: self._save()
     with self._timed(name): stage.run(on_window=window)
     return stage
 
 def _save(self):
-    "All begun stages into the checkpoint"
+    "All begun stages into the checkpoint, and which readings were taken of them"
+    self._clock()
     tensors = {f'{n}.{k}': v for n,st in self.stage.items() for k,v in st.state().items()}
-    self.run.save_checkpoint(tensors, dict(seconds=self.seconds, took=self.took))
+    self.run.save_checkpoint(tensors, dict(seconds=self.seconds, took=self.took, taken=self.taken))
     self.saved_at = time.monotonic()
 
+def _hash(self, name): return hashlib.sha256((self.run.folder/f'{name}.csv').read_bytes()).hexdigest()
+
 def _take(self, todo): # name -> (points, life) -> rows
-    "Readings, each written as soon as it is there; what a run took before it was stopped is not taken again"
+    "Readings, each written as soon as it is there; what a run took of these very networks before it was stopped is not taken again"
     there = self.run.tables()
+    if any(n not in self.taken for n in todo): self._save()
     for i,(name,reading) in enumerate(todo.items()):
         self._told('read', i, len(todo))
-        if name in there: self.tables[name] = self.run.table(name); continue
+        if name in there and self.taken.get(name) == self._hash(name): self.tables[name] = self.run.table(name); continue
         start, self.tables[name] = time.perf_counter(), reading(self.points, self)
         self.took[name] = round(time.perf_counter() - start, 2)
         self.run.write_table(name, self.tables[name])
+        self.taken[name] = self._hash(name)
+        self._save()
         self._in_time(f'after the reading {name}')
 
 def live(self) -> 'Life':
@@ -211,14 +223,14 @@ def live(self) -> 'Life':
 def close(self, **provenance):
     "Write the tables and seal the run"
     if not self.finished:
-        for name in self.tables.keys() - self.run.tables(): self.run.write_table(name, self.tables[name])
+        for name in self.tables.keys() - self.taken.keys(): self.run.write_table(name, self.tables[name])
         self.run.finish(dict(seconds=self.seconds, readings=self.took, **provenance))
         self.finished = True
     self._locked.close()
     return self
 
-Life._told, Life._timed, Life._in_time, Life._follow, Life._save, Life._take = _told, _timed, _in_time, _follow, _save, _take
-Life.live, Life.close = live, close
+Life._told, Life._timed, Life._clock, Life._in_time, Life._follow, Life._save = _told, _timed, _clock, _in_time, _follow, _save
+Life._hash, Life._take, Life.live, Life.close = _hash, _take, live, close
 
 # %% ../nbs/14_lives.ipynb #a59e47b8
 def protocol_of(

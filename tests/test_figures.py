@@ -184,11 +184,11 @@ def test_seeds_that_were_asked_for_are_the_whole_grid(tables):
     assert missing(one, [1]) == [] != plots.View(one, STUDY, preset='smoke').missing == plrs
     assert missing(tables, [1, 2, 3]) == plrs
 
-def run_page(path, **given):
+def run_page(path, skip=None, **given): # skip: cells with this text
     "The cells of a figure notebook in this process, with parameters in place of those of its tagged cell"
     space, told = {'__name__': path.stem}, False
     for cell in json.loads(path.read_text())['cells']:
-        if cell['cell_type'] != 'code': continue
+        if cell['cell_type'] != 'code' or (skip and skip in ''.join(cell['source'])): continue
         exec(compile(''.join(cell['source']), f'{path.name}', 'exec'), space)
         if 'parameters' in cell['metadata'].get('tags', ()):
             told = True

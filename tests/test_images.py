@@ -366,7 +366,12 @@ def test_bad_subsets():
     refused(lambda: im.subset(made(), 44), 'training', '11 of each', 'at most 40')
     refused(lambda: im.subset(made(), None, 24), 'test', 'at most 20')
     refused(lambda: im.subset(made(), 4), 'one picture')
-    for n in (0, -4, 10): refused(lambda: im.subset(made(), n), 'positive multiple of the 4', str(n))
+    for n in (0, -4, 3): refused(lambda: im.subset(made(), n), 'at least one of each of the 4', str(n))
+    refused(lambda: im.subset(made(), 42), 'training', '11 of each', 'at most 40')
+
+def test_a_rest_goes_to_the_first_classes():
+    q = im.subset(made(), 10)
+    assert q.n_train == 10 and torch.bincount(q.y_train).tolist() == [3, 3, 2, 2]
 
 @pytest.mark.parametrize('size', [1, 2, 4, 8])
 def test_shrink_is_area_averaging(size):

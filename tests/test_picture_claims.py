@@ -1,9 +1,10 @@
 """Verdicts on pictures follow from tables: constructed ones give each verdict of each claim; the 2A|2B line has a labelled fallback."""
 import json
 from dataclasses import replace
+from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from understanding_lrs.claims import CLAIMS, EMPTY, JPEG, LACKING, MISSING, NOT, OPEN, PARTIAL, PICTURES, REPORTED, REPRODUCED, SINGLE
-from understanding_lrs.claims import Grid, Part, lacking, lines_of, main_of, spearman, unrun, verdicts, worst
+from understanding_lrs.claims import Grid, Part, lacking, lines_of, main_of, published_tables, spearman, unrun, verdicts, worst
 from understanding_lrs.claims import c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c15, c16, c17, c18, c20
 from understanding_lrs.plots import read_paper
 from understanding_lrs.regimes import AGREE, boundaries, regime_of
@@ -448,3 +449,18 @@ def test_the_authors_values_meet_the_thresholds_but_one_run_is_no_verdict(root):
     margins = [p.value for p in c3(tables, STUDY)[:3]]
     assert margins == pytest.approx([1.7, .3, 1.8], abs=.25)
     assert Grid(tables, STUDY).ks[-1] == 100 and c5(tables, STUDY)[1].value == pytest.approx(.7, abs=.15)
+
+@pytest.mark.parametrize('page', ['images_sharpness', 'images_boundary']) # which need rows at a level, and another study
+def test_pages_judge_as_readme_does(root, tmp_path, page):
+    "from the committed tables; figures are tested elsewhere"
+    from test_figures import run_page
+    space = run_page(root/'nbs/figures'/f'{page}.ipynb', skip='on_page(', out=str(tmp_path))
+    committed = verdicts(published_tables(root/'figures/data')).dropna(subset=['study'])
+    mine, there = (t.dropna(subset=['study']).reset_index(drop=True).astype(str) for t in
+                   (space['judged'], committed[(committed.study == space['study']) & (committed.preset == space['preset'])]))
+    assert len(mine) and mine.equals(there)
+
+def test_all_pages_judge_in_one_way(root):
+    pages = sorted((root/'nbs/figures').glob('images_*.ipynb'))
+    def cells(p): return [''.join(c['source']).split('\n')[0] for c in json.loads(p.read_text())['cells'] if 'verdicts(' in ''.join(c['source'])]
+    assert len({*map(tuple, map(cells, pages))}) == 1 and len(pages) > 9

@@ -123,3 +123,30 @@ def test_a_great_circle_is_another_way_to_the_same_middle(monkeypatch):
     torch.testing.assert_close(arc.norm(dim=2), torch.full((5, 2), life.rho))
     torch.testing.assert_close(arc[[0, 2, 4]], chord[[0, 2, 4]], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(arc[1], chord[1], atol=1e-3)
+
+def test_derivatives_are_read_in_the_precision_of_the_protocol(monkeypatch):
+    "PyTorch's own default on a GPU would be tf32 convolutions, whatever was asked for"
+    from contextlib import contextmanager
+    asked, honest = [], picture_lives.numerics
+    @contextmanager
+    def noted(precision, device='cpu'):
+        asked.append(precision)
+        with honest(precision, device): yield
+        asked.pop()
+    inside = []
+    monkeypatch.setattr(picture_lives, 'numerics', noted)
+    monkeypatch.setattr(picture_lives, 'picture_readings', lambda p: dict(norms=lambda points, life: inside.append(asked[-1:]) or pd.DataFrame(dict(value=[1.]))))
+    for precision in ('fp32', 'bf16'): live(smoke(precision=precision))
+    assert inside == [['fp32'], ['fp32']] and not asked
+
+@pytest.mark.parametrize('where', ['resident', 'PictureStage', 'picture_readings'])
+def test_too_small_a_gpu_is_one_line(monkeypatch, where):
+    def no_room(*a, **k): raise torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate')
+    monkeypatch.setattr(picture_lives, where, no_room if where != 'picture_readings' else lambda p: dict(norms=no_room))
+    with pytest.raises(InputError, match='out of GPU memory.*GiB.*--per-gpu 1') as e: live(smoke())
+    assert '\n' not in str(e.value)
+
+def test_a_run_says_how_fast_it_was(bare):
+    life = live(smoke())
+    said = life.provenance()['network_epochs_per_s']
+    assert said.keys() == {'pretrain', 'average', 'finetune'} and said['pretrain'] == pytest.approx(2*4/life.seconds['pretrain'], rel=.01)

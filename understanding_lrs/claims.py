@@ -578,11 +578,12 @@ def total(claim, tables:dict, study:str, preset:str, parts:list) -> str: # as pu
 
 def verdicts(
     published:dict, # (study, preset) -> tables as `read_published` gives them
+    only:tuple|None=None, # (study, preset) that is judged; the other tables stand beside it. None: all
 ) -> pd.DataFrame:  # one row a part: claim, statement, study, preset, statistic, value, lo, hi, threshold, n, seeds, part, decides, verdict, reference
     "Every claim on every preset that can judge it; claims without tables say so"
     rows = []
     for claim in CLAIMS:
-        found = [(k, t) for k,t in published.items() if claim.fits(*k)]
+        found = [(k, t) for k,t in published.items() if claim.fits(*k) and only in (None, k)]
         head = dict(claim=claim.id, statement=claim.statement)
         for (study, preset),tables in found:
             mine = on_its_data(STUDIES[study], tables)

@@ -918,7 +918,7 @@ class RunPage(Board):
     "The six panels of finished runs, with axes that suit their source"
     def __init__(self, view):
         there = {*view.metrics.stage, *_rows(view, 'geometry').pair} # what is not gets no place in a legend
-        pairs = {k: (label, c, 'o') for k,(label,c) in PAIRS.items()}
+        pairs = dict(PAIRS)
         looks = {k: (k, c, m) for (k,(c,m)),columns in zip(STAGES.items(), _networks(view, None).values()) if columns['stage'] in there}
         pairs = {k: v for k,v in pairs.items() if k in there} or pairs
         ends, pictures = limits(view), of_pictures(view.study)

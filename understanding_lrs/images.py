@@ -461,20 +461,19 @@ def load_pictures(
 def first_of_each(
     y:Tensor,    # (n,) labels
     classes:int,
-    n:int,       # pictures wanted, a multiple of `classes`
+    n:int,       # pictures wanted, at least one of each class
     what:str,    # start of the error
 ) -> Tensor:     # (n,) positions, ascending
-    "The first n/classes pictures of every class"
-    counts = torch.bincount(y, minlength=classes).tolist()
-    each, rest = divmod(n, classes)
-    if rest or n < 1: raise ValueError(f"{what} pictures must be a positive multiple of the {classes} classes, got {n}")
-    if each > min(counts): raise ValueError(f"{n} {what} pictures are {each} of each class, but class {counts.index(min(counts))} has only "
+    "The first n/classes pictures of every class; where that is no whole number, one more of the first classes"
+    counts, (each, rest) = torch.bincount(y, minlength=classes).tolist(), divmod(n, classes)
+    if n < classes: raise ValueError(f"{what} pictures must be at least one of each of the {classes} classes, got {n}")
+    if each + bool(rest) > min(counts): raise ValueError(f"{n} {what} pictures are {each + bool(rest)} of each class, but class {counts.index(min(counts))} has only "
                                             f"{min(counts)}; ask for at most {min(counts)*classes}")
-    return torch.cat([(y == c).nonzero().flatten()[:each] for c in range(classes)]).sort().values
+    return torch.cat([(y == c).nonzero().flatten()[:each + (c < rest)] for c in range(classes)]).sort().values
 
 def subset(
     p:Pictures,
-    n_train:int|None=None, # pictures, as many of each class; None: all
+    n_train:int|None=None, # pictures, as many of each class or one more; None: all
     n_test:int|None=None,  # likewise
 ) -> Pictures:
     "The first pictures of each class, in stored order"

@@ -22,7 +22,7 @@ from . import native
 from .features import DOMINANT, dominance, effective_number, ranked, single_feature_accuracy
 from .geometry import angle, barrier, barriers, path
 from .models import MLPSpec
-from .regimes import bootstrap, boundaries, clusters, network_regimes, regime_of
+from .regimes import bootstrap, boundaries, clusters, network_regimes, plain, regime_of
 from .runs import InputError, OutOfTime, Protocol, Run, canonical, check_settings, keep_states, networks, pick, positive, stop_asked
 from .stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_sets
 from .synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets
@@ -84,7 +84,7 @@ def protocols(
     data_seeds=None,      # instead of the preset's
     train_seeds=None,     # instead of the preset's
     overrides:dict|None=None, # settings, or `flrs`, `swa_k`, `readout_seeds`, `precision`
-) -> list[Protocol]:      # one a PLR, ascending
+) -> list[Protocol]:      # one a PLR and variant, PLRs in the order of the preset or of `plrs`
     "The runs that a preset asks for, checked as far as one can without data; see `settled`"
     study = study_of(study_id)
     p, given = study.presets[pick(preset, study.presets, 'preset')], dict(overrides or {})
@@ -101,7 +101,7 @@ def protocols(
                           **{k: values[k] for k in fields} | dict(precision=own.get(plr, values['precision']))) for plr in rates]
     for one in made: study.life.check(one)
     if len({one.key for one in made}) < len(made): raise InputError(f"plr must be distinct, got {[one.plr for one in made]}")
-    return sorted(made, key=lambda one: one.plr)
+    return sorted(made, key=lambda one: rates.index(one.plr)) # variants of a rate side by side
 
 def settled(
     wanted:list,    # protocols as `protocols` gives them
@@ -247,7 +247,7 @@ def protocol_of(
 def now(self) -> pd.DataFrame: # columns: what was done; rows: what was measured, mean over networks
     "Where the run stands, for a reader"
     rows = pd.concat([t for n,t in self.tables.items() if n != 'curves'] or self.rows, ignore_index=True)
-    named = rows[rows.metric.isin([*METRICS, 'dominance', 'n_eff'])].dropna(subset=['stage'])
+    named = pd.concat([plain(rows[rows.metric.isin(METRICS)]), rows[rows.metric.isin(['dominance', 'n_eff'])]]).dropna(subset=['stage'])
     k, flr = (named[c].map(text.format, na_action='ignore') for c,text in (('swa_k', 'k={:g}'), ('flr', '{:g}')))
     named = named.assign(what=named.stage.str.cat([k, flr], sep=' ', na_rep='').str.strip(), value=named.value.astype(float))
     return named.pivot_table(index='metric', columns='what', values='value', sort=False).round(3)

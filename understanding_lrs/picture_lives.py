@@ -9,7 +9,7 @@ __all__ = ['PICTURES', 'PRACTICAL', 'CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'STRI
            'picture_summary', 'picture_verdict', 'picture_study', 'practical_study']
 
 # %% ../nbs/16_picture_lives.ipynb #e6c7b19c
-import warnings
+import contextlib, warnings
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from .images import CIFAR_MEAN, CIFAR_STD, Pictures, channel_stats, load_pictures, resized, subset
 from .models import ConvSpec, default_radius
 from .picture_readings import columns_of, measured, picture_readings
-from .pictures import LOOKS, VELOCITY, PictureStage, Rule, at_rest, by_native, evaluate_nets, looks, make_nets, numerics, resident, unflat
+from .pictures import LOOKS, VELOCITY, PictureStage, Rule, at_rest, by_native, evaluate_nets, free_bytes, looks, make_nets, numerics, resident, unflat, what_fits
 from .regimes import CONVERGED, boundaries, network_regimes, plain, regime_of
 from .runs import InputError, keep_states, networks
 from .sphere import elr_to_lr
@@ -42,7 +42,7 @@ def pictures_of(s:dict): # settings of a protocol -> Pictures
 def prepared(p:Pictures, s:dict) -> Pictures: # as they were loaded -> as they are learned
     "Fewer pictures, of another size"
     try: p = resized(subset(p, s['n_train'] or None, s['n_test'] or None), s['size'])
-    except ValueError as e: raise InputError(f"{e} (settings n_train, n_test, size)") from None
+    except ValueError as e: raise InputError(f"{e}; --set n_train=, n_test= (0: all) and size= say which are learned") from None
     if len(p.x_train) % s['batch'] == 1: raise InputError(f"batch {s['batch']} leaves a last batch of one picture of {len(p.x_train)}, "
                                                           "which has no batch statistics; use another batch or n_train")
     return p
@@ -96,6 +96,15 @@ class PictureLife(Life):
     def device() -> str: return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 # %% ../nbs/16_picture_lives.ipynb #ce7d86f4
+@contextlib.contextmanager
+def _room(self, doing):
+    "A GPU that is too small is one line that says what would fit"
+    try: yield
+    except torch.OutOfMemoryError:
+        fits = what_fits(self.nets, self.data, self.protocol.settings['batch']) if hasattr(self, 'nets') else \
+            f"out of GPU memory: {free_bytes(self.device())/2**30:.2f} GiB can be had"
+        raise InputError(f"{doing}: {fits}; if runs share the GPU, --per-gpu 1") from None
+
 def make(self):
     "Pictures and initial networks, in memory once they are asked for"
     if hasattr(self, 'nets'): return self
@@ -107,12 +116,14 @@ def make(self):
     self.rho = 0. if self.rule else s['rho'] or float(default_radius(self.spec))
     mean, std = (CIFAR_MEAN, CIFAR_STD) if s['norm'] == 'cifar' else channel_stats(pictures.x_train)
     if not min(std) > 0: raise InputError(f"{pictures.name}: a channel of the training pictures is constant; use norm=cifar")
-    self.data = resident(pictures, mean, std, self.device())
-    self.nets = make_nets(self.spec, [t for _,t,_ in each], self.rho, [t if r is None else r for _,t,r in each]).to(self.device())
+    with self._room('pictures and networks'):
+        self.data = resident(pictures, mean, std, self.device())
+        self.nets = make_nets(self.spec, [t for _,t,_ in each], self.rho, [t if r is None else r for _,t,r in each]).to(self.device())
     self.frame = pd.DataFrame(each, columns=['data_seed', 'train_seed', 'readout_seed'])
     return self
 
 def _how(self): return dict(threads=self.threads, precision=self.protocol.precision)
+def _exact(self): return numerics(self.protocol.precision if self.protocol.precision != 'bf16' else 'fp32', self.device()) # of derivatives
 
 def table(self, values, metric, **columns) -> pd.DataFrame: # as `tidy`
     "Measured values as rows"
@@ -123,9 +134,9 @@ def _row(self, values, metric, **columns): self.rows.append(self.table(values, m
 def _train(self, name, nets, elr, epochs, **kw): # elr: one number or (K,)
     "One stage to its end; rates on the sphere become raw ones here"
     lr = torch.as_tensor(elr, dtype=torch.float64)*(elr_to_lr(1., self.rho) if self.rho else 1.)
-    return self._follow(name, PictureStage(nets, self.data, lr, epochs, self.rho, self.protocol.settings['batch'], rule=self.rule, **self._how(), **kw))
+    with self._room(name): return self._follow(name, PictureStage(nets, self.data, lr, epochs, self.rho, self.protocol.settings['batch'], rule=self.rule, **self._how(), **kw))
 
-PictureLife.make, PictureLife._how, PictureLife.table, PictureLife._row, PictureLife._train = make, _how, table, _row, _train
+PictureLife._room, PictureLife.make, PictureLife._how, PictureLife._exact, PictureLife.table, PictureLife._row, PictureLife._train = _room, make, _how, _exact, table, _row, _train
 
 # %% ../nbs/16_picture_lives.ipynb #a00247ba
 def pretrain(self):
@@ -225,14 +236,17 @@ def read(self):
     if 'pretrain' not in self.points: self.pretrain().then()
     if self.protocol.flrs and 'finetune' not in self.stage: self.finetune()
     if self.protocol.swa_k and 'average' not in self.stage: self.average()
-    with self._timed('read'):
+    with self._timed('read'), self._exact(), self._room('readings'):
         self._take(picture_readings(self.protocol))
         if (chance := 100/self.spec.classes) != self.study.chance: self._row(np.full(len(self.nets), chance), 'chance', stage='pretrain') # other data than the study's
         self.tables |= dict(metrics=pd.concat(self.rows, ignore_index=True), curves=self._all_curves())
     if keep_states():
         self.run.save_states({f'{p}:{n}': t.cpu() for p,nets in self.points.items() for n,t in nets.state.items() if not n.startswith(VELOCITY)},
                              dict(networks=[list(n) for n in networks(self.protocol)]))
-    return self.close(engine='native' if by_native('auto', self.nets, self.data, self.protocol.precision) else 'torch')
+    return self.close(network_epochs_per_s=self._rates(), engine='native' if by_native('auto', self.nets, self.data, self.protocol.precision) else 'torch')
+
+def _rates(self): # -> {stage: of all its networks, looks included}
+    return {n: round(len(st.nets)*st.step/max(self.seconds[n], 1e-9), 3) for n,st in self.stage.items()}
 
 def recall(self) -> 'PictureLife': # with `points` and data as its readings had them
     "The networks that a finished run kept"
@@ -252,11 +266,11 @@ def read_later(self) -> list: # names of the tables that were added
     todo = {n: f for n,f in picture_readings(self.protocol).items() if n not in self.tables}
     if todo: self.recall()
     for name,reading in todo.items():
-        self.tables[name] = reading(self.points, self)
+        with self._exact(): self.tables[name] = reading(self.points, self)
         self.run.write_table(name, self.tables[name])
     return list(todo)
 
-PictureLife._all_curves, PictureLife.read, PictureLife.recall, PictureLife.read_later = _all_curves, read, recall, read_later
+PictureLife._all_curves, PictureLife._rates, PictureLife.read, PictureLife.recall, PictureLife.read_later = _all_curves, _rates, read, recall, read_later
 
 # %% ../nbs/16_picture_lives.ipynb #27ef5f18
 def picture_summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, geometry, runs
@@ -297,7 +311,7 @@ CIFAR_GRID = tuple(float(f'{a}e{e}') for e in range(-5, -1) for a in ('1', '1.4'
 CIFAR_FLRS = 1e-5, 5e-5, 1e-4, 2e-4, 3e-4    # plotted [code]
 DECADES = tuple(float(f'{a}e{e}') for e in range(-5, 0) for a in (1, 2, 5)) + (1.,) # the other setups' 16 PLRs [code]
 STRICT = dict.fromkeys((3e-4, 5e-4, 1.4e-3, 2e-3, 1.4e-2, 2e-2), 'fp32') # on both sides of the authors' lines: strict fp32 instead of tf32 [choice]
-TELLING = 1e-5, 1e-4, 3e-4, 5e-4, 1e-3, 1.4e-3, 3e-3, 1e-2, 2e-2, 1e-1 # [choice]
+TELLING = 1e-3, 1e-4, 1e-2, 1e-1, 3e-4, 3e-3, 1.4e-3, 5e-4, 1e-5, 2e-2 # the first four are of regimes 2A, 1, 2B and 3 by the authors' lines [choice]
 PICTURE_K = 2, 5, 10, 50, 100
 DIGITS = dict(data='digits', arch='convnet', width=4, size=8, norm='own', batch=32, epochs=4, ft_epochs=2, rho=0., look_every=1, path_points=3)
 SMOKE = Preset("scikit-learn's digits, a few seconds, for tests: says nothing", plrs=(1e-4, 1e-2), flrs=(1e-5, 1e-4), swa_k=(2, 5), data_seeds=(),

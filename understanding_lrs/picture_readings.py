@@ -121,15 +121,15 @@ def banded(points:dict) -> list: # names
 
 def read_bands(points:dict, life) -> pd.DataFrame:
     "Accuracy on every frequency band alone and without it, and how few bands suffice [paper, section 5]"
-    d, out, raw, last, acc = life.data, [], {}, None, {}
+    d, out, own, last, acc = life.data, [], {}, None, {}
     names, chance = banded(points), 100/life.spec.classes
     for band,metric,x in band_sets(d.x_test, d.mean, d.std, x_train=d.x_train):
         if x is not last: acc, last = {n: measured(points[n], x, d.y_test, life, batch=500)[1] for n in names}, x
         out += [life.table(acc[n], metric, band=band, **columns_of(n)) for n in names]
-        if metric == 'band_acc_raw' and '=' not in band: raw[band] = acc
+        if metric == 'band_acc_band' and '=' not in band: own[band] = acc # raw input leaves batch norm near chance
     for n in names:
-        four = torch.stack([a[n] for a in raw.values()], dim=1)
-        out += [life.table(effective_number(four, chance), 'n_eff', **columns_of(n)), life.table(dominance(four), 'dominance', **columns_of(n))]
+        four, columns = torch.stack([a[n] for a in own.values()], dim=1), columns_of(n) | dict(band='input=band')
+        out += [life.table(effective_number(four, chance), 'n_eff', **columns), life.table(dominance(four), 'dominance', **columns)]
     return pd.concat(out, ignore_index=True)
 
 def read_borders(points:dict, life) -> pd.DataFrame:

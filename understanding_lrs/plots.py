@@ -122,7 +122,7 @@ class View:
         band = tables['metrics'].band
         self.metrics = tables['metrics'][band.isna() | (band == '')] # a band marks further fine-tunings: not drawn
         self.levels = tables['metrics'][band.astype(str).str.startswith('level=')] # networks at an equal training loss
-        self.tables, self.study = tables | dict(metrics=self.metrics), on_its_data(study, tables)
+        self.whole, self.tables, self.study = tables, tables | dict(metrics=self.metrics), on_its_data(study, tables)
         self.left_out, self.kinds, ledger = left_out, 1, tables.get('runs') # kinds: how many settings the runs have
         if ledger is not None: self._check(ledger)
         self.preset = preset or (preset_of(ledger, study) if ledger is not None else '')
@@ -281,7 +281,7 @@ def small_print(fig, view, *sentences):
     each = 'a PLR and setting' if view.kinds > 1 else 'a PLR'
     n = f"n = {some} networks {each} ({seeds}), {k} PLR{'s'*(k > 1)}"
     words = ' '.join(filter(None, [f"{n}{f', preset {view.preset}' if view.preset else ''}.", *sentences]))
-    print_below(fig, words, 17 if of_pictures(view.study) else 19) # capitals are wide
+    print_below(fig, words, 17) # capitals are wide
     if view.missing:
         which = ', '.join(map(rate, view.missing[:5])) + (' …' if len(view.missing) > 5 else '')
         said = f"PARTIAL GRID: {len(view.missing)} of {len(view.plrs)} PLRs missing or incomplete ({which})"
@@ -521,22 +521,22 @@ def _rank_key(fig, axes, used, view, colors):
     ax.legend(handles=handles, loc='upper left', bbox_to_anchor=(0, .42))
 
 # %% ../nbs/20_plots.ipynb #c7fa2b54
-PAIRS = dict(swa5_high=('average of 5 – high FLR', ORANGE), low_high=('low FLR – high FLR', BLUE),
-             swa5_low=('average of 5 – low FLR', GREEN)) # drawn in this order [figure]
+PAIRS = dict(swa5_high=('average of 5 – high FLR', ORANGE, 's'), low_high=('low FLR – high FLR', BLUE, 'o'),
+             swa5_low=('average of 5 – low FLR', GREEN, '^')) # drawn in this order [figure]
 
-def _spread(ax, view, rows, centre, ends, color, label): # statistics of the networks of one PLR
+def _spread(ax, view, rows, centre, ends, color, label, marker='o'): # statistics of the networks of one PLR
     if not len(rows): return
     t = rows.groupby('plr').value
     mid, (lo, hi) = centre(t).reindex(view.plrs), (e(t).reindex(view.plrs) for e in ends)
-    ax.plot(mid.index, mid, 'o-', ms=2.4, color=color, label=label)
+    ax.plot(mid.index, mid, marker=marker, ms=2.6, color=color, label=label)
     ax.fill_between(mid.index, lo, hi, color=color, alpha=.17, lw=0)
 
 def _angles(ax, view, pairs=tuple(PAIRS)):
     std = lambda s: lambda t: t.mean() + s*t.std(ddof=0)
-    for pair,(label,color) in PAIRS.items():
+    for pair,(label,color,marker) in PAIRS.items():
         if pair not in pairs: continue
         angle = view('geometry', metric='angle', pair=pair)
-        _spread(ax, view, angle, lambda t: t.mean(), (std(-1), std(1)), color, label)
+        _spread(ax, view, angle, lambda t: t.mean(), (std(-1), std(1)), color, label, marker)
         raw = view('geometry', metric='angle_raw', pair=pair)
         if view.paper is not None and pair != 'low_high' and len(raw):
             mean = raw.groupby('plr').value.mean().reindex(view.plrs)
@@ -545,9 +545,9 @@ def _angles(ax, view, pairs=tuple(PAIRS)):
     ax.set(ylabel='angle, radians', ylim=(-.08, 1.72), yticks=[0, .5, 1, 1.5])
 
 def _barriers(ax, view, which, marks=True): # which: train or test
-    for pair,(label,color) in PAIRS.items():
+    for pair,(label,color,marker) in PAIRS.items():
         _spread(ax, view, view('geometry', metric=f'{which}_barrier', pair=pair), lambda t: t.median(),
-                (lambda t: t.quantile(.25), lambda t: t.quantile(.75)), color, label)
+                (lambda t: t.quantile(.25), lambda t: t.quantile(.75)), color, label, marker)
         if marks: authors(ax, view, color, f'{which}_barrier_pct', pair)
     ax.set_yscale('symlog', linthresh=.1, linscale=.35)
     ax.set(ylim=(-.02, 100), ylabel=f'{which} error barrier, pp')
@@ -556,9 +556,9 @@ def _barriers(ax, view, which, marks=True): # which: train or test
 
 def _loss_barriers(ax, view, which): # -> the axis
     "The same paths, by their loss"
-    for pair,(label,color) in PAIRS.items():
+    for pair,(label,color,marker) in PAIRS.items():
         _spread(ax, view, view('geometry', metric=f'{which}_loss_barrier', pair=pair), lambda t: t.median(),
-                (lambda t: t.quantile(.25), lambda t: t.quantile(.75)), color, label)
+                (lambda t: t.quantile(.25), lambda t: t.quantile(.75)), color, label, marker)
     ax.set_yscale('symlog', linthresh=.01, linscale=.35)
     ax.set(ylim=(-.002, 10), ylabel=f'{which} loss barrier, nats', yticks=[0, .01, .1, 1, 10])
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f'{v:g}'))
@@ -926,11 +926,14 @@ def filters(view):
 
 # %% ../nbs/20_plots.ipynb #3a1b0c0a
 def _sharp(view, metric, level='', **columns): # level: '' for end points; columns: of which stage -> rows: plr, seeds, x, error
-    "Sharpness beside test error, one row a network"
+    "Sharpness beside test error, one row a network; at a level where it first got there, in pre-training or in fine-tuning"
+    if level and not columns:
+        where = [dict(stage='pretrain'), *(dict(stage='finetune', flr=f) for f in view.flrs)]
+        return pd.concat([_sharp(view, metric, level, **c) for c in where], ignore_index=True).drop_duplicates([*NETWORK, 'plr'])
     columns = columns or dict(stage='pretrain')
     acc = select(view.levels, metric='test_acc', band=level, **columns) if level else view(metric='test_acc', **columns)
     t = view('sharpness', metric=metric, band=level or None, **columns)
-    if not len(t) or not len(acc): return pd.DataFrame(columns=['plr', 'x', 'error', 'regime'])
+    if not len(t) or not len(acc): return pd.DataFrame(columns=[*NETWORK, 'plr', 'x', 'error', 'regime'])
     both = [by_network(r.assign(what=''), 'plr').stack().rename(n) for n,r in (('x', t), ('acc', acc))]
     out = pd.concat(both, axis=1).dropna().reset_index()
     return out.assign(error=100 - out.acc, regime=[regime_of(p, view.bounds) for p in out.plr])
@@ -985,7 +988,7 @@ def sharpness(view):
     lost = sum((d.x <= 0).sum() for d in found.values())
     below = f"{lost} values of zero or less are not shown." if lost else ''
     what = "Largest eigenvalue: of the Hessian of the training loss along the sphere of radius 1; mean curvature: over random directions along it."
-    level = f"Left: each network at the first epoch whose running training loss is below {levels[0].removeprefix('level=')} nats. Colour and mark: PLR and its regime." if levels else ''
+    level = f"Left: each network at the first epoch, of pre-training or else of fine-tuning, whose running training loss is below {levels[0].removeprefix('level=')} nats. Colour and mark: PLR and its regime." if levels else ''
     return picture_print(fig, view, "One mark a network.", what, level, below, bands=False, tints=False)
 
 # %% ../nbs/20_plots.ipynb #4dae8654

@@ -4,10 +4,12 @@ PYTHON ?= python3
 TORCH ?=
 PRESET = laptop
 SEEDS =
+SET =
 # The synthetic part of figures/data, cheapest first: study/preset. The other part is made by images and appendix.
 EVIDENCE = synthetic/laptop synthetic/edges synthetic/wide synthetic/factorial synthetic_utilities/wide synthetic/paper
 
 BIN = .venv/bin
+CHANGES = $(if $(DATA),--set data=$(DATA)) $(SET:%=--set %)
 READY = .venv/.ready
 # Experiment notebooks are run by pytest at their smoke size; nbdev-test leaves them out.
 SKIP = ^([_.]|experiments$$)
@@ -32,6 +34,7 @@ help:
 	@echo '       TORCH=cpu           torch without CUDA, at the first set-up (about 1 GB instead of 5)'
 	@echo '       PRESET=smoke        another size, for reproduce, images and appendix'
 	@echo '       SEEDS=1..10         other seeds, for images and appendix'
+	@echo '       SET="n_train=600 n_test=0"  other settings, for the same: here fewer pictures of your own'
 	@echo '       EVIDENCE=synthetic/wide   only some of it, for paper-synthetic and publish'
 
 $(READY): pyproject.toml constraints.txt tools/setup_env.py
@@ -47,13 +50,13 @@ reproduce: $(READY)
 	$(BIN)/ulrs figures synthetic --preset $(PRESET)
 
 images: $(READY)
-	$(BIN)/ulrs sweep convnetsi32_cifar10 --preset $(PRESET) $(if $(DATA),--set data=$(DATA)) $(if $(SEEDS),--seeds $(SEEDS))
-	$(BIN)/ulrs figures convnetsi32_cifar10 --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
+	$(BIN)/ulrs sweep convnetsi32_cifar10 --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS))
+	$(BIN)/ulrs figures convnetsi32_cifar10 --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS))
 
 appendix: $(READY)
 	@set -e; for s in si_cifar10_two_stage si_cifar10_basin si_cifar10_boundary _practical_cifar10; do \
-	  $(BIN)/ulrs sweep resnet18$$s --preset $(PRESET) $(if $(DATA),--set data=$(DATA)) $(if $(SEEDS),--seeds $(SEEDS)); \
-	  $(BIN)/ulrs figures resnet18$$s --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)); done
+	  $(BIN)/ulrs sweep resnet18$$s --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS)); \
+	  $(BIN)/ulrs figures resnet18$$s --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS)); done
 
 paper-synthetic: $(READY)
 	@set -e; for sp in $(EVIDENCE); do $(BIN)/ulrs sweep $${sp%/*} --preset $${sp#*/}; done

@@ -64,6 +64,10 @@ def ulrs(monkeypatch, tmp_path, capsys):
     ('tables tiny --out x --set steps=4', 'name the preset'), ('tables tiny --out x --seeds 1,2', 'name the preset'),
     ('bench sweep --preset laptop', '--preset is for the benchmarks paths and readings, not for sweep'),
     ('figures tiny --published --seeds 1', '--published and --seeds'),
+    ('bench pictures --precision tf32', '--precision is for the benchmarks gpu and walk, not for pictures'),
+    ('bench gpu --precision tf23', "unknown precision 'tf23'; did you mean 'tf32'?"),
+    ('figures tiny --published --set steps=5', '--published and --set: the committed tables are drawn whole'),
+    ('figures --set steps=5', '--set changes a preset of one study'),
     ('bench gpu --data here', '--data is for the benchmark precision, not for gpu'),
     ('show abc', "unknown run in runs, 'abc'"),
     ('pack a.tar', 'there is no run to pack')])
@@ -236,7 +240,7 @@ def test_a_changed_preset_is_called_custom(ulrs):
     code, _, err = ulrs('tables tiny --preset smoke --out a')
     assert (code, err, preset_of('a')) == (0, '', 'smoke')
     code, out, _ = ulrs('sweep tiny --preset smoke --set steps=5')
-    assert code == 0 and "custom: these runs are not those of the preset 'smoke'" in out and 'ulrs figures' not in out
+    assert code == 0 and "custom: these runs are not those of the preset 'smoke'" in out and 'ulrs figures tiny --preset smoke --set steps=5' in out
     code, _, err = ulrs('tables tiny --preset smoke --set steps=5 --out b')
     assert code == 0 and 'called custom' in err and preset_of('b') == 'custom'
     assert ulrs('tables tiny --preset smoke --set steps=3 --out c')[0] == 0 and preset_of('c') == 'smoke' # not a change

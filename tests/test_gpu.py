@@ -219,7 +219,9 @@ def test_a_path_that_fails_loses_no_row(monkeypatch):
     def no_room(*a, **kw): raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
     monkeypatch.setattr(picture_readings, 'along', no_room)
     monkeypatch.setattr(bench, 'gpu_ways', lambda *a: dict(one=(1, lambda: .5)))
-    got = bench.gpu(SPECS[1], 64, BATCH, 2, ('fp32', 'bf16'), device='cpu', size=64, points=3)
+    said = []
+    got = bench.gpu(SPECS[1], 64, BATCH, 2, ('fp32', 'bf16'), device='cpu', size=64, points=3, on_row=said.append)
+    assert said == [*got['rows'], *got['path']['rows']], 'a row is said as soon as it is there'
     assert [r['s_per_model_epoch'] for r in got['rows']] == [.5, .5] and (got['path']['points'], got['path']['pictures']) == (3, 76)
     assert [(r['precision'], r['seconds']) for r in got['path']['rows']] == [('fp32', None), ('bf16', None)]
     assert all(r['skipped'] == 'OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.' for r in got['path']['rows'])

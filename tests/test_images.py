@@ -2,6 +2,7 @@
 import http.server, io, json, os, pickle, tarfile, threading, warnings
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np, pytest, torch
 import torch.nn.functional as F
@@ -485,3 +486,22 @@ def test_cifar10_jpeg(root, tmp_path):
     assert np.allclose(mean, im.CIFAR_MEAN, atol=2e-3)
     of_one = (p.x_train[:5000].float()/255).std((2, 3)).mean(0)
     assert np.allclose(of_one, im.CIFAR_STD, atol=1e-2), "the released std is the mean std of single pictures"
+
+def test_pictures_of_ones_own_from_a_folder_to_figures(tmp_path, capsys):
+    "seven classes of 8x8, numbers of pictures that seven does not divide"
+    from PIL import Image
+    from understanding_lrs.cli import main
+    from understanding_lrs.runs import Run
+    from understanding_lrs.studies import live, protocols, settled
+    g = torch.Generator().manual_seed(0)
+    for half,n in (('train', 18), ('test', 9)):
+        for c in range(7):
+            (folder := tmp_path/'mine'/half/f'class{c}').mkdir(parents=True)
+            for i in range(n): Image.fromarray((torch.rand(8, 8, 3, generator=g)*80 + 25*c).byte().numpy()).save(folder/f'{i}.png')
+    own = dict(data=str(tmp_path/'mine'), n_train=100, n_test=60)
+    for p in settled(protocols('convnetsi32_cifar10', 'smoke', overrides=own)): live(p, Run(tmp_path/'runs', p))
+    changed = ' '.join(f'--set {k}={v}' for k,v in own.items())
+    assert main(f'figures convnetsi32_cifar10 --preset smoke {changed} --runs {tmp_path}/runs'.split()) == 0
+    drawn = {Path(l).name for l in capsys.readouterr().out.split()}
+    assert {f'convnetsi32_cifar10_{f}.svg' for f in ('pretraining', 'finetune_and_swa', 'geometry', 'bands')} <= drawn
+    assert 'preset smoke' not in (tmp_path/'runs/convnetsi32_cifar10/custom/figures/convnetsi32_cifar10_pretraining.svg').read_text()

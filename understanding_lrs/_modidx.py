@@ -40,6 +40,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'understanding_lrs.bench.sweeps': ('bench.html#sweeps', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.switched': ('bench.html#switched', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.synthetic': ('bench.html#synthetic', 'understanding_lrs/bench.py'),
+                                         'understanding_lrs.bench.told': ('bench.html#told', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.walk': ('bench.html#walk', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.why': ('bench.html#why', 'understanding_lrs/bench.py')},
             'understanding_lrs.claims': { 'understanding_lrs.claims.Claim': ('claims.html#claim', 'understanding_lrs/claims.py'),

@@ -6,7 +6,7 @@
 __all__ = ['EXPLORER_MOVES', 'LAPTOP_NET', 'COLUMNS', 'AROUND', 'eager_loop', 'step_flop', 'peak_flops', 'stack_step',
            'compile_seconds', 'synthetic', 'explorer', 'sweeps', 'picture_flop', 'noise', 'loader_epoch', 'plain_epoch',
            'pictures', 'need_gpu', 'device_seconds', 'device_peaks', 'switched', 'our_steps', 'process_seconds', 'why',
-           'walk', 'gpu_ways', 'gpu', 'precision_effect', 'finished_runs', 'barriers_of', 'paths', 'readings']
+           'told', 'walk', 'gpu_ways', 'gpu', 'precision_effect', 'finished_runs', 'barriers_of', 'paths', 'readings']
 
 # %% ../nbs/23_bench.ipynb #f23267dd
 import contextlib, json, math, os, queue, resource, tempfile, time
@@ -314,12 +314,17 @@ def why(e) -> str: # an exception
     "What went wrong, in one line"
     return ' '.join(f'{type(e).__name__}: {e}'.split())[:160]
 
+def told(row, on_row): # as it came; a benchmark that is cut off has said what it measured
+    if on_row: on_row(row)
+    return row
+
 def walk(
     spec:ConvSpec=ConvSpec(), # network; the paper's
     n:int=50_000, n_test:int=10_000, # pictures
     points:int=21,            # of the path, >= 2
     batch:int=128,            # of training pictures
     precisions:tuple=('tf32', 'bf16', 'fp32'), device:str='cuda', size:int=8192, # of the matrix product
+    on_row=None,              # called with every row as soon as it is measured
 ) -> dict:                    # rows: one a precision; the rest: the work, versions
     "The speed of a path between two networks, every point with statistics of its own [paper, section 4]"
     from understanding_lrs.picture_readings import along
@@ -337,7 +342,7 @@ def walk(
         try: s, floor = timed(precision)
         except Exception as e: return dict(precision=precision, **dict.fromkeys(names), skipped=why(e))
         return dict(precision=precision, **dict(zip(names, map(digits, (s, floor, s/floor)))), skipped='')
-    return dict(rows=[row(p) for p in precisions], points=points, pictures=n + n_test, tflop=digits(flop/1e12), **environment(device))
+    return dict(rows=[told(row(p), on_row) for p in precisions], points=points, pictures=n + n_test, tflop=digits(flop/1e12), **environment(device))
 
 # %% ../nbs/23_bench.ipynb #ad24ae05
 def gpu_ways(spec, n, batch, steps, precision, device, together, workers): # -> way: (networks, function -> seconds)
@@ -352,6 +357,7 @@ def gpu_ways(spec, n, batch, steps, precision, device, together, workers): # -> 
     ways = {f'eager, DataLoader of {workers} workers': (1, loader), 'eager, resident pictures': (1, plain), 'ours, not recorded': (1, ours(graph=False)),
             'ours, one network': (1, ours()), 'ours, compiled': (1, ours(compile='default'))}
     ways |= {f'ours, {k} streams': (k, ours(networks=k, streams=k)) for k in together}
+    ways |= {f'ours, compiled, {k} streams': (k, ours(networks=k, streams=k, compile='default')) for k in together}
     return ways | {f'ours, {k} processes': (k, lambda k=k: process_seconds(k, spec, n, batch, steps, precision, device)) for k in together}
 
 def gpu(
@@ -361,6 +367,7 @@ def gpu(
     precisions:tuple=('tf32', 'bf16', 'fp32'), together:tuple=(2, 4, 8), # networks at a time
     workers:int=4, device:str='cuda', size:int=8192, # of the loader; of the matrix product
     points:int=21,            # of a path, over n pictures and n/5 for test
+    on_row=None,              # called with every row as soon as it is measured
 ) -> dict:                    # rows: one a precision and way; path: as of `walk`; the rest: the best, peaks, floors, versions
     "The speed of training on pictures on a GPU, and of a path between two networks"
     need_gpu(device)
@@ -375,11 +382,11 @@ def gpu(
         peak, bandwidth = device_peaks(precision, device, size)
         floors = flop/peak, 2*step_bytes(spec, batch)*n/batch/bandwidth/(1 + (precision == 'bf16'))
         rest |= {f'{precision}_peak_tflop_per_s': round(peak/1e12, 1), f'{precision}_floors_s': [round(f, 4) for f in floors]}
-        rows += [measured(precision, way, k, f, floors, peak) for way,(k, f) in gpu_ways(spec, n, batch, steps, precision, device, together, workers).items()]
+        rows += [told(measured(precision, way, k, f, floors, peak), on_row) for way,(k, f) in gpu_ways(spec, n, batch, steps, precision, device, together, workers).items()]
     done = [r for r in rows if r['s_per_model_epoch']]
     best = min(done, key=lambda r: r['s_per_model_epoch'], default=None)
     best = f"{best['precision']}, {best['way']}: {best['s_per_model_epoch']} s a network and epoch" if best else None
-    path = walk(spec, n, n//5, points, batch, precisions, device, size)
+    path = walk(spec, n, n//5, points, batch, precisions, device, size, on_row)
     return dict(rows=rows, best=best, path={k: path[k] for k in ('points', 'pictures', 'tflop', 'rows')}, bandwidth_gb_per_s=round(bandwidth/1e9),
                 timed=f'{steps} steps of {math.ceil(n/batch)}, scaled', tflop_per_model_epoch=round(flop/1e12, 2), **rest, **environment(device))
 

@@ -140,7 +140,7 @@ def sweep(
     skip_published:Annotated[bool, typer.Option('--skip-published', help="leave out what figures/data has")]=False,
     scheduler:Annotated[str, typer.Option(help="address of a Dask scheduler: tcp://host:8786")]=None,
     inline:Annotated[bool, typer.Option('--inline', help="one run after the other, without threads")]=False,
-    per_gpu:Annotated[int, typer.Option(help="runs that share a GPU; default: what was measured best")]=None,
+    per_gpu:Annotated[int, typer.Option(help="runs that share a GPU; default: that of the study, see ulrs bench gpu")]=None,
 ):
     """Run what is missing of a study, one notebook a learning rate.
 
@@ -168,7 +168,7 @@ def sweep(
     print(result)
     by_role = dict(data_seeds=data_seeds, train_seeds=train_seeds)
     asked = seeds or by_role.pop(_main_role(study, preset))
-    _summary(study, preset, protocols, runs, None if any(v for v in by_role.values() if v != asked) else asked)
+    _summary(study, preset, protocols, runs, None if any(v for v in by_role.values() if v != asked) else asked, set_)
     raise typer.Exit(result.exit_code)
 
 def _main_role(study, preset):
@@ -221,7 +221,7 @@ def label(
         if part and all(n <= whole.get(f, set()) for f,n in mine.items()): return name
     return 'custom'
 
-def _summary(study, preset, protocols, runs, seeds=None): # seeds: as they were asked for
+def _summary(study, preset, protocols, runs, seeds=None, changed=()): # seeds, changed settings: as they were asked for
     "What the finished runs show, and what to open next"
     found = finished(runs, study, protocols)
     if not found: return
@@ -232,6 +232,7 @@ def _summary(study, preset, protocols, runs, seeds=None): # seeds: as they were 
     if name == 'custom': print(f"custom: these runs are not those of the preset {preset!r}; published, they are called so")
     lack = sum(bool(missing(p, [r.protocol for r in found])) for p in protocols)
     if lack: print(f"{lack} of {len(protocols)} runs are not finished; the same command goes on")
+    if name == 'custom' and changed: name, more = preset, (f' --seeds {seeds}' if seeds else '') + ''.join(f' --set {c}' for c in changed)
     figures = f"\n      ulrs figures {study} --preset {name}{more}" + (f" --runs {runs}" if str(runs) != 'runs' else '')
     print(f"next: open {found[len(found)//2]/'notebook.ipynb'}" + figures*(name != 'custom'))
 
@@ -430,27 +431,31 @@ def figures(
                                         autocompletion=_studies)]=None,
     preset:Preset='laptop',
     seeds:Seeds=None,
+    set_:Set=None,
     runs:Runs='runs',
     out:Annotated[Path, typer.Option(help="folder for the pictures; default: beside the runs")]=None,
     published:Annotated[bool, typer.Option('--published', help="draw the committed tables instead of the runs")]=False,
 ):
     """Draw the figures of a study from its tables; no training.
 
-    Examples: `ulrs figures synthetic`, `ulrs figures synthetic --published --out .`
+    Examples: `ulrs figures synthetic`, `ulrs figures synthetic --published --out .`, `ulrs figures convnetsi32_cifar10 --set n_train=600`
     """
     plots = _part('plots')
     data = project_root()/'figures/data' if published else Path(runs)
     if study: _study(study)
+    elif set_: raise InputError("--set changes a preset of one study: name it")
     names = [study] if study else [s for s in _part('studies').STUDIES if (data/s).is_dir()]
     if not names: raise InputError(f"nothing to draw in {data}; first: ulrs sweep STUDY --preset {preset}")
-    if published and seeds: raise InputError("--published and --seeds: the committed tables are drawn whole; choose one of them")
+    for option,v in (('seeds', seeds), ('set', set_)):
+        if published and v: raise InputError(f"--published and --{option}: the committed tables are drawn whole; choose one of them")
+    name = 'custom' if {*assignments(set_)} - {'data'} else preset # as `ulrs tables` calls it
     for s in names:
         source, wanted = data/s/preset, None
         if not published:
-            found, wanted = _found(runs, s, preset, **_roles(s, preset, seeds))
+            found, wanted = _found(runs, s, preset, assignments(set_), **_roles(s, preset, seeds))
             source = collect(found, wanted)
-        folder = out or (project_root()/'figures' if published else Path(runs)/s/preset/'figures')
-        for path in plots.draw(s, source, folder, preset, wanted=wanted): print(path)
+        folder = out or (project_root()/'figures' if published else Path(runs)/s/name/'figures')
+        for path in plots.draw(s, source, folder, '' if name == 'custom' else name, wanted=wanted): print(path)
 
 # %% ../nbs/22_cli.ipynb #dc9f0cd0
 def _tensors(
@@ -675,18 +680,23 @@ def bench(
     what:Annotated[str, typer.Argument(help="synthetic, pictures, gpu: a training step; walk: a path on a GPU; precision: the first threshold by number format; paths: cheaper barriers; readings: their share of finished runs; explorer: moves; sweep: a run beside its work")]='synthetic',
     preset:Annotated[str, typer.Option(help="paths, readings: only finished runs of this preset; default: all")]=None,
     data:Annotated[str, typer.Option(help="precision: a folder of pictures in place of CIFAR-10")]=None,
+    precision:Annotated[list[str], typer.Option(help="gpu, walk: only this number format; may be given again")]=(),
     as_json:Annotated[bool, typer.Option('--json', help="for programs")]=False,
 ):
-    """Measure the speed of training, of the explorer or of sweeps on this machine.
+    """Measure the speed of training, of the explorer or of sweeps on this machine. On a GPU every row is said as soon as it is
+    measured, so that one that is cut off leaves something.
 
-    Examples: `ulrs bench synthetic --json`, `ulrs bench sweep`, `ulrs bench readings --preset laptop`
+    Examples: `ulrs bench synthetic --json`, `ulrs bench gpu --precision tf32`, `ulrs bench readings --preset laptop`
     """
     names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps', pictures='pictures', gpu='gpu', walk='walk', precision='precision_effect', paths='paths',
                  readings='readings')
     what = pick(what, names, 'benchmark')
-    for option,v,of in (('preset', preset, ('paths', 'readings')), ('data', data, ('precision',))):
+    for option,v,of in (('preset', preset, ('paths', 'readings')), ('data', data, ('precision',)), ('precision', precision or None, ('gpu', 'walk'))):
         if v is not None and what not in of: raise InputError(f"--{option} is for the benchmark{'s'*(len(of) > 1)} {' and '.join(of)}, not for {what}")
     given = dict(preset=preset) if preset else dict(pictures=data) if data else {}
+    if what in ('gpu', 'walk'):
+        given = dict(on_row=lambda row: print(json.dumps(row), file=sys.stderr, flush=True))
+        if precision: given |= dict(precisions=tuple(pick(p, ('tf32', 'bf16', 'fp32'), 'precision') for p in precision))
     result = getattr(_part('bench'), names[what])(**given)
     if as_json: return print(json.dumps(result, indent=1))
     print_rows(result.get('rows', []))

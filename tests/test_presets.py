@@ -117,7 +117,7 @@ def test_the_studies_beside_the_main_one_are_the_published_ones():
     assert [p.plr for p in boundary] == [1e-4, 1.5e-4, 2e-4, 2.5e-4, 3e-4, 3.5e-4, 3.7e-4, 3.8e-4, 3.9e-4, 4e-4, 4.2e-4, 4.27e-4]
     assert {(p.settings['epochs'], p.settings['stop_loss'], p.flrs) for p in boundary} == {(30_000, 1e-4, ())}
     assert {(p.plr, p.settings['then_plr'], p.settings['then_epochs']) for p in two} == {
-        (plr, *then) for plr in (1e-5, 3e-4, 1e-3, 1e-2) for then in ((0., 0), (1e-3, 200))}
+        *((plr, 0., 0) for plr in (1e-5, 3e-4, 1e-3, 1e-2)), (1e-3, 1e-3, 200), (1e-2, 1e-3, 200)}
     assert [p.plr for p in scratch] == [1e-5, 3e-4, 1e-1] and {p.settings['ft_orders'] for p in basin} == {3}
     assert {p.flrs for p in (*two, *scratch, *basin)} == {(1e-5, 3e-4)}
     assert {(p.settings['arch'], p.settings['width'], p.settings['n_train'], p.precision) for ps in BESIDE.values() for p in ps} == {('resnet18', 32, 0, 'tf32')}

@@ -452,6 +452,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'understanding_lrs.lives.Life.check': ('lives.html#life.check', 'understanding_lrs/lives.py'),
                                          'understanding_lrs.lives.Life.settle': ('lives.html#life.settle', 'understanding_lrs/lives.py'),
                                          'understanding_lrs.lives.Preset': ('lives.html#preset', 'understanding_lrs/lives.py'),
+                                         'understanding_lrs.lives.Preset.variants_of': ( 'lives.html#preset.variants_of',
+                                                                                         'understanding_lrs/lives.py'),
                                          'understanding_lrs.lives.Study': ('lives.html#study', 'understanding_lrs/lives.py'),
                                          'understanding_lrs.lives.SyntheticLife': ( 'lives.html#syntheticlife',
                                                                                     'understanding_lrs/lives.py'),

@@ -567,7 +567,7 @@ def unrun(
     known = STUDIES[study].presets.get(preset)
     if known is None or 'runs' not in tables: return []
     there = tables['runs'].groupby('plr').settings.nunique() # seeds that were added have runs of their own
-    return sorted(p for p in known.plrs if there.get(p, 0) < len(known.variants)) # every variant of the settings is a run of its own
+    return sorted(p for p in known.plrs if there.get(p, 0) < len(known.variants_of(p))) # every variant of the settings is a run of its own
 
 def total(claim, tables:dict, study:str, preset:str, parts:list) -> str: # as published; its parts
     "The verdict of a claim, with what its tables do not allow"

@@ -100,7 +100,7 @@ def studies():
     """
     for s in _part('studies').STUDIES.values():
         print(f"{s.id}: {s.title}; needs {s.needs or 'no data to fetch'}")
-        print_rows([{'preset': k, 'runs': len(p.plrs)*len(p.variants), 'minutes': p.minutes, 'MiB a run': p.mib or None, 'about': p.doc}
+        print_rows([{'preset': k, 'runs': len(_part('studies').protocols(s.id, k)), 'minutes': p.minutes, 'MiB a run': p.mib or None, 'about': p.doc}
                     for k, p in s.presets.items()])
 
 # %% ../nbs/22_cli.ipynb #3f734cc8
@@ -440,14 +440,13 @@ def figures(
 
     Examples: `ulrs figures synthetic`, `ulrs figures synthetic --published --out .`, `ulrs figures convnetsi32_cifar10 --set n_train=600`
     """
-    plots = _part('plots')
     data = project_root()/'figures/data' if published else Path(runs)
     if study: _study(study)
     elif set_: raise InputError("--set changes a preset of one study: name it")
-    names = [study] if study else [s for s in _part('studies').STUDIES if (data/s).is_dir()]
-    if not names: raise InputError(f"nothing to draw in {data}; first: ulrs sweep STUDY --preset {preset}")
     for option,v in (('seeds', seeds), ('set', set_)):
         if published and v: raise InputError(f"--published and --{option}: the committed tables are drawn whole; choose one of them")
+    names = [study] if study else [s for s in _part('studies').STUDIES if (data/s).is_dir()]
+    if not names: raise InputError(f"nothing to draw in {data}; first: ulrs sweep STUDY --preset {preset}")
     name = 'custom' if {*assignments(set_)} - {'data'} else preset # as `ulrs tables` calls it
     for s in names:
         source, wanted = data/s/preset, None
@@ -455,7 +454,7 @@ def figures(
             found, wanted = _found(runs, s, preset, assignments(set_), **_roles(s, preset, seeds))
             source = collect(found, wanted)
         folder = out or (project_root()/'figures' if published else Path(runs)/s/name/'figures')
-        for path in plots.draw(s, source, folder, '' if name == 'custom' else name, wanted=wanted): print(path)
+        for path in _part('plots').draw(s, source, folder, '' if name == 'custom' else name, wanted=wanted): print(path)
 
 # %% ../nbs/22_cli.ipynb #dc9f0cd0
 def _tensors(

@@ -42,10 +42,13 @@ class Preset:
     mib:float = 0.      # rough peak memory of one run, of the GPU where it uses one; 0: not measured
     readout_seeds:tuple = ()
     settings:dict = field(default_factory=dict) # what differs from the study's settings
-    variants:tuple = ({},) # further settings: every PLR is run once with each
+    variants:tuple = ({},) # further settings: every PLR is run once with each, or only those in its `plrs`
     precision:str = 'fp32' # see `Protocol`
     seed_of:dict = field(default_factory=dict) # PLR -> its own train seed, where a preset asks for the authors' scheme
     precision_of:dict = field(default_factory=dict) # PLR -> its own precision
+
+    def variants_of(self, plr:float) -> list[dict]: # of a learning rate: settings of each of its runs
+        return [{k: x for k,x in v.items() if k != 'plrs'} for v in self.variants if plr in v.get('plrs', (plr,))]
 
 @dataclass(frozen=True)
 class Study:
@@ -92,16 +95,17 @@ def protocols(
     if not p.readout_seeds and 'readout_seeds' in given: fields['readout_seeds'] = [0] # the type of its entries
     data, made, rates = p.data_seeds if data_seeds is None else data_seeds, [], [positive('plr', v) for v in (p.plrs if plrs is None else plrs)]
     train = lambda plr: train_seeds if train_seeds is not None else (p.seed_of[plr],) if plr in p.seed_of else p.train_seeds
-    for variant in p.variants:
+    check_settings(given, fields | study.settings)
+    for plr,variant in ((r, v) for r in rates for v in p.variants_of(r)):
         values = check_settings(given, fields | study.settings | p.settings | variant)
         if 'readout_seeds' not in given: values['readout_seeds'] = list(p.readout_seeds)
         settings = {k: values[k] for k in study.settings}
         own = {} if 'precision' in given else p.precision_of
-        made += [Protocol(study=study.id, plr=plr, settings=settings, numerics_version=study.numerics_version, data_seeds=data, train_seeds=train(plr),
-                          **{k: values[k] for k in fields} | dict(precision=own.get(plr, values['precision']))) for plr in rates]
+        made.append(Protocol(study=study.id, plr=plr, settings=settings, numerics_version=study.numerics_version, data_seeds=data, train_seeds=train(plr),
+                             **{k: values[k] for k in fields} | dict(precision=own.get(plr, values['precision']))))
     for one in made: study.life.check(one)
     if len({one.key for one in made}) < len(made): raise InputError(f"plr must be distinct, got {[one.plr for one in made]}")
-    return sorted(made, key=lambda one: rates.index(one.plr)) # variants of a rate side by side
+    return made
 
 def settled(
     wanted:list,    # protocols as `protocols` gives them

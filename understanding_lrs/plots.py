@@ -1362,6 +1362,7 @@ def edges(view):
 
 # %% ../nbs/20_plots.ipynb #10fd028b
 SPECIAL = {('synthetic', 'factorial'): (factorial,), ('synthetic', 'edges'): (edges,), ('synthetic_utilities', 'wide'): (relevance,)} # (study, preset) -> its figures
+SPECIAL |= dict.fromkeys(('resnet18_practical_cifar10', 'resnet18_practical_cifar100'), (picture_overview, finetune_and_swa, geometry, bands))
 SPECIAL |= {f'resnet18si_cifar10_{k}': v for k,v in dict(boundary=(boundary,), two_stage=(two_stage,), scratch=(filters, scratch), basin=(edges,)).items()} # study -> its figures
 
 # %% ../nbs/20_plots.ipynb #f0b54347

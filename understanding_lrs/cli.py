@@ -445,6 +445,7 @@ def figures(
     elif set_: raise InputError("--set changes a preset of one study: name it")
     for option,v in (('seeds', seeds), ('set', set_)):
         if published and v: raise InputError(f"--published and --{option}: the committed tables are drawn whole; choose one of them")
+    plots = _part('plots')
     names = [study] if study else [s for s in _part('studies').STUDIES if (data/s).is_dir()]
     if not names: raise InputError(f"nothing to draw in {data}; first: ulrs sweep STUDY --preset {preset}")
     name = 'custom' if {*assignments(set_)} - {'data'} else preset # as `ulrs tables` calls it
@@ -454,7 +455,7 @@ def figures(
             found, wanted = _found(runs, s, preset, assignments(set_), **_roles(s, preset, seeds))
             source = collect(found, wanted)
         folder = out or (project_root()/'figures' if published else Path(runs)/s/name/'figures')
-        for path in _part('plots').draw(s, source, folder, '' if name == 'custom' else name, wanted=wanted): print(path)
+        for path in plots.draw(s, source, folder, '' if name == 'custom' else name, wanted=wanted): print(path)
 
 # %% ../nbs/22_cli.ipynb #dc9f0cd0
 def _tensors(

@@ -5,8 +5,8 @@ TORCH ?=
 PRESET = laptop
 SEEDS =
 SET =
-# The synthetic part of figures/data, cheapest first: study/preset. The other part is made by images and appendix.
-EVIDENCE = synthetic/laptop synthetic/edges synthetic/wide synthetic/factorial synthetic_utilities/wide synthetic/paper
+# The synthetic part of figures/data: study/preset; the pictures in figures/ are of the last one of a study. The other part is made by images and appendix.
+EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper synthetic/wide synthetic_utilities/wide
 
 BIN = .venv/bin
 CHANGES = $(if $(DATA),--set data=$(DATA)) $(SET:%=--set %)

@@ -208,7 +208,7 @@ def plr_axis(ax, view, label=True):
     ax.xaxis.set_minor_locator(NullLocator())
     if view.plrs[-1] < 20*view.plrs[0]: ax.set_xticks(apart(view.plrs)) # too narrow for powers of ten
     ax.tick_params(axis='x', labelbottom=label)
-    if label: ax.set_xlabel('PLR (effective learning rate)')
+    if label: ax.set_xlabel(f"PLR ({'' if 'momentum' in view.study.settings else 'effective '}learning rate)") # without a sphere: raw
 
 def regimes_on(ax, view, names=True):
     "Tints, detected lines with intervals, and the authors' lines; call it when the axis is ready"
@@ -982,6 +982,7 @@ def sharpness(view):
     if len(two): # there is something to colour
         bar = fig.colorbar(image, ax=axes, format=DECADES, label='PLR in regime 2', aspect=14*len(ms), fraction=.05)
         bar.ax.yaxis.set_minor_locator(NullLocator())
+        bar.set_ticks(apart(np.unique(two)))
     regimes_seen = {r for d in found.values() for r in d.regime.str[:1]}
     looks = {'1': dict(marker='x', color=INK), '2': dict(marker='o', color=mpl.colormaps['viridis'](.5)), '3': dict(marker='v', color='#b5b5b5')}
     fig.legend(handles=[Line2D([], [], ls='', ms=4, label=f'regime {r}', **looks[r]) for r in sorted(regimes_seen)], loc='outside upper left', ncols=3)

@@ -174,8 +174,8 @@ def numerics(
 ):
     "The number format of everything inside; what was set before comes back"
     if precision == 'tf32' and (device != 'cuda' or torch.cuda.get_device_capability() < (8, 0)):
-        raise ValueError(f"precision tf32 needs a GPU of compute capability 8.0 or newer, got {device}; use fp32")
-    if precision == 'bf16' and device == 'cuda' and not torch.cuda.is_bf16_supported(): raise ValueError("this GPU has no bf16; use fp32")
+        raise ValueError(f"precision tf32 needs a GPU of compute capability 8.0 or newer, got {device}; use fp32 (--set precision=fp32)")
+    if precision == 'bf16' and device == 'cuda' and not torch.cuda.is_bf16_supported(): raise ValueError("this GPU has no bf16; use fp32 (--set precision=fp32)")
     flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
     kept = [f.allow_tf32 for f in flags]
     for f in flags: f.allow_tf32 = precision == 'tf32'

@@ -210,7 +210,7 @@ WRONG = [
     ('path a.safetensors b.safetensors --data digits --points 1', '--points: a path needs at least 2, got 1'),
     ('path a.safetensors b.safetensors --data digits --size 0', 'size must be at least 1, got 0'),
     ('path a.safetensors b.safetensors --data digits --size 4', 'size must be an integer >= 8, got 4'),
-    ('path a.safetensors b.safetensors --data digits --pictures 7', 'multiple of the 10 classes, got 7'),
+    ('path a.safetensors b.safetensors --data digits --pictures 7', 'at least one of each of the 10 classes, got 7'),
     ('path a.safetensors b.safetensors --data digits --norm mine', "--norm: expected own, cifar or mean/std such as 0.5/0.25 or .5,.5,.4/.2,.2,.3, got 'mine'"),
     ('path a.safetensors b.safetensors --data digits --norm 0.5/x', "got '0.5/x'"),
     ('path a.safetensors b.safetensors --data digits --norm 1/2/3', "got '1/2/3'"),

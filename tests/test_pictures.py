@@ -185,7 +185,7 @@ def test_tables_of_a_run(tmp_path):
 
 @pytest.mark.parametrize('kw, words', [
     (dict(batch=36), 'last batch of one picture'), (dict(data='nowhere'), 'no folder'), (dict(size=12), 'multiple of 8'), (dict(width=0), 'width'),
-    (dict(n_train=15), 'multiple of the 10 classes'), (dict(n_train=90_000), 'at most'), (dict(norm='x'), 'norm'), (dict(order='x'), 'order'),
+    (dict(n_train=5), 'at least one of each of the 10 classes'), (dict(n_train=90_000), 'at most'), (dict(norm='x'), 'norm'), (dict(order='x'), 'order'),
     (dict(arch='vgg'), 'arch'), (dict(precision='tf32'), 'GPU'), (dict(epochs=0), 'epochs'), (dict(rho=-1.), 'rho')], ids=str)
 def test_bad_input_is_one_clear_line(kw, words):
     if 'precision' in kw and torch.cuda.is_available(): pytest.skip('this machine has a GPU')

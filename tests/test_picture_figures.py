@@ -316,7 +316,9 @@ def test_ways_name_their_regimes(root):
     "where the tables say them: those of two-stage pre-training at laptop size"
     s = STUDIES['resnet18si_cifar10_two_stage']
     v = plots.View(read_published(root/'figures/data'/s.id/'laptop'), s)
-    assert [w for w,_ in plots._ways(v, v.plrs)] == ['PLR 4e-3 (2A)', 'PLR 2e-2 (2B)', 'PLR 4e-3 (2A), then 4e-3 (2A)', 'PLR 2e-2 (2B), then 4e-3 (2A)']
+    assert [w for w,_ in plots._ways(v, v.plrs)] == ['PLR 4e-3 (2A)', 'PLR 2e-2 (2B)', 'PLR 4e-3 (2A), then 4e-3 (2A)', 'PLR 2e-2 (2B), then 4e-3 (2A)',
+                                                'no pre-training', 'no pre-training, longer']
+    assert 'n = 3 networks a PLR and setting' in words(plots.two_stage(v)), 'also where a rate has fewer settings'
 
 def test_same_bytes_of_readings(whole):
     for name in ('bands', 'filters'): assert plots.PICTURE_FIGURES[name](whole_view(whole)).render() == plots.PICTURE_FIGURES[name](whole_view(whole)).render()

@@ -123,7 +123,7 @@ class View:
         self.metrics = tables['metrics'][band.isna() | (band == '')] # a band marks further fine-tunings: not drawn
         self.levels = tables['metrics'][band.astype(str).str.startswith('level=')] # networks at an equal training loss
         self.whole, self.tables, self.study = tables, tables | dict(metrics=self.metrics), on_its_data(study, tables)
-        self.left_out, self.kinds, ledger = left_out, 1, tables.get('runs') # kinds: how many settings the runs have
+        self.left_out, self.kinds, self.kinds_of, ledger = left_out, 1, {}, tables.get('runs') # kinds: how many settings the runs have, in all and by PLR
         if ledger is not None: self._check(ledger)
         self.preset = preset or (preset_of(ledger, study) if ledger is not None else '')
         self.wanted = Counter()
@@ -139,7 +139,7 @@ class View:
         odd, kinds = sorted(set(self.metrics.run) ^ set(ledger.run)), ledger.settings.nunique()
         if odd:
             raise InputError(f"metrics and the ledger disagree on {len(odd)} runs ({', '.join(odd[:3])}); publish again")
-        self.kinds = kinds
+        self.kinds, self.kinds_of = kinds, ledger.groupby('plr').settings.nunique().to_dict()
 
     @cached_property
     def bounds(self): # name -> Boundary
@@ -273,7 +273,7 @@ def print_below(fig, words, density=19): # characters an inch
 
 def small_print(fig, view, *sentences):
     "What was measured, under the figure; a partial grid is said in red above it"
-    count = sorted({c//view.kinds for c in view.found.values()})
+    count = sorted({c//view.kinds_of.get(p, 1) for p,c in view.found.items()})
     roles = {r: view.metrics[f'{r}_seed'].nunique() for r in ('data', 'train', 'readout')}
     if roles['data']*roles['train'] >= count[-1]: roles.pop('readout') # it goes with the data seed
     seeds = ' × '.join(f'{k} {r}' for r,k in roles.items() if k) + ' seeds'

@@ -367,7 +367,7 @@ TINY = replace(SMOKE, plrs=(1e-3, 1e-1), flrs=(1e-4, 1e-3), settings={k: v for k
 def practical_study(id, title, presets, **kw): picture_study(id, title, dict(smoke=TINY) | presets, base=PRACTICAL, template='practical_plr', width=64, **kw)
 
 practical_study('resnet18_practical_cifar10', 'Ordinary ResNet-18 on CIFAR-10: momentum, weight decay, augmentation', dict(
-    laptop=Preset("an ordinary ConvNet of width 8 on 2,000 pictures of 16x16, the authors' rates", plrs=DECADES[3:], swa_k=(2, 5, 10), minutes=30,
+    laptop=Preset("an ordinary ConvNet of width 8 on 2,000 pictures of 16x16, the authors' rates", plrs=DECADES[3:], swa_k=(2, 5, 10), minutes=40,
                   settings={k: v for k,v in LAPTOP.items() if k != 'rho'} | dict(level=0., pad=2), **SMALL | dict(flrs=(1e-4, 2e-3))),
     paper=Preset("the authors' rates; momentum, weight decay, augmentation and higher FLRs ours", plrs=DECADES[3:], flrs=(1e-4, 1e-3, 1e-2), swa_k=(2, 5, 10),
                  data_seeds=(), train_seeds=(1,), minutes=400, mib=12_000, precision='tf32')))
@@ -392,7 +392,7 @@ _beside('boundary', 'How long a rate around the 1|2 line takes to converge (Figu
            settings=dict(epochs=30_000, stop_loss=1e-4, level=0.), **GPU))
 
 _beside('two_stage', 'A second rate before fine-tuning: 2B, then 2A (Figure 12)',
-    Preset('ConvNet of width 8, 160 + 160 + 40 epochs', plrs=(2e-4, 1e-3, 4e-3, 2e-2), swa_k=(), minutes=18, settings=LAPTOP,
+    Preset('ConvNet of width 8, 160 + 160 + 40 epochs', plrs=(2e-4, 1e-3, 4e-3, 2e-2), swa_k=(), minutes=25, settings=LAPTOP,
            variants=({}, dict(plrs=(4e-3, 2e-2), then_plr=4e-3, then_epochs=160)), **SMALL),
     Preset("the authors' rates, and the equal budget", plrs=(1e-5, 3e-4, 1e-3, 1e-2), flrs=(1e-5, 3e-4), swa_k=(), minutes=45,
            variants=({}, dict(plrs=(1e-3, 1e-2), then_plr=1e-3, then_epochs=200)), **GPU), then_epochs=200)

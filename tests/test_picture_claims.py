@@ -344,8 +344,9 @@ def test_seeds_that_were_added_hide_no_variant():
     "two batches of seeds are two runs of one rate, but one setting"
     plain, then = '{"then_plr": 0.0}', '{"then_plr": 0.004}'
     def lack(**columns): return unrun(dict(runs=pd.DataFrame(columns)), 'resnet18si_cifar10_two_stage', 'laptop')
-    assert lack(plr=[4e-3, 4e-3, 2e-2, 2e-2], settings=[plain, then]*2) == []
-    assert lack(plr=[4e-3, 4e-3, 2e-2, 2e-2], settings=[plain, then, plain, plain]) == [2e-2]
+    assert lack(plr=[2e-4, 1e-3, 4e-3, 4e-3, 2e-2, 2e-2], settings=[plain, plain] + [plain, then]*2) == [] # the first two have one setting
+    assert lack(plr=[2e-4, 1e-3, 4e-3, 4e-3, 2e-2, 2e-2], settings=[plain, plain, plain, then, plain, plain]) == [2e-2]
+    assert lack(plr=[4e-3, 4e-3, 2e-2, 2e-2], settings=[plain, then]*2) == [2e-4, 1e-3]
 
 def test_tables_of_verdicts(study):
     table = verdicts({(study, p): made() | runs() for p in ('laptop', 'short')})
@@ -456,7 +457,7 @@ def test_pages_judge_as_readme_does(root, tmp_path, page):
     from test_figures import run_page
     space = run_page(root/'nbs/figures'/f'{page}.ipynb', skip='on_page(', out=str(tmp_path))
     committed = verdicts(published_tables(root/'figures/data')).dropna(subset=['study'])
-    mine, there = (t.dropna(subset=['study']).reset_index(drop=True).astype(str) for t in
+    mine, there = (t.dropna(subset=['study']).reset_index(drop=True).astype(dict(n=int, seeds=int)).astype(str) for t in
                    (space['judged'], committed[(committed.study == space['study']) & (committed.preset == space['preset'])]))
     assert len(mine) and mine.equals(there)
 

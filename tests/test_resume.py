@@ -49,12 +49,12 @@ def reads(monkeypatch):
 
 class Killed(Exception): pass
 
-def kill_before(life, name, error=Killed):
-    "like a kill: what is not on disk by then is lost"
+def kill_after(life, n):
+    "n readings; like a kill: what is not on disk by then is lost"
     def told(stage, done, total, _):
-        if stage == 'read' and len(life.tables) == name: raise error
+        if stage == 'read' and len(life.tables) == n: raise Killed
     life.on_progress = told
-    with pytest.raises(error): life.live()
+    with pytest.raises(Killed): life.live()
     life._locked.close()
 
 def test_a_late_run_stops_after_every_reading(tmp_path, reads):
@@ -75,7 +75,7 @@ def test_a_killed_run_takes_no_reading_twice(tmp_path, reads, monkeypatch):
     p = protocols('synthetic', 'smoke')[2]
     whole, run, names = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p), list(reads)
     reads.clear()
-    kill_before(study_of(p.study).life(p, run), 1)
+    kill_after(study_of(p.study).life(p, run), 1)
     monkeypatch.setattr(Stage, 'run', lambda st, **kw: st if st.step == st.steps else pytest.fail('trained again'))
     live(p, run)
     assert reads == names and tables(run) == tables(whole)
@@ -85,7 +85,7 @@ def test_a_table_of_other_networks_is_not_kept(tmp_path, reads, harm):
     p = protocols('synthetic', 'smoke')[2]
     whole, run, names = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p), list(reads)
     reads.clear()
-    kill_before(study_of(p.study).life(p, run), 1)
+    kill_after(study_of(p.study).life(p, run), 1)
     file, checkpoint = run.folder/f'{names[0]}.csv', run.folder/'checkpoint.safetensors'
     file.write_bytes(file.read_bytes().replace(b'1', b'2'))
     if harm == 'no checkpoint': checkpoint.unlink()

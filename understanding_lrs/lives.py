@@ -95,7 +95,6 @@ def protocols(
     if not p.readout_seeds and 'readout_seeds' in given: fields['readout_seeds'] = [0] # the type of its entries
     data, made, rates = p.data_seeds if data_seeds is None else data_seeds, [], [positive('plr', v) for v in (p.plrs if plrs is None else plrs)]
     train = lambda plr: train_seeds if train_seeds is not None else (p.seed_of[plr],) if plr in p.seed_of else p.train_seeds
-    check_settings(given, fields | study.settings)
     for plr,variant in ((r, v) for r in rates for v in p.variants_of(r)):
         values = check_settings(given, fields | study.settings | p.settings | variant)
         if 'readout_seeds' not in given: values['readout_seeds'] = list(p.readout_seeds)

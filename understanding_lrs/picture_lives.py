@@ -243,9 +243,9 @@ def read(self):
     if keep_states():
         self.run.save_states({f'{p}:{n}': t.cpu() for p,nets in self.points.items() for n,t in nets.state.items() if not n.startswith(VELOCITY)},
                              dict(networks=[list(n) for n in networks(self.protocol)]))
-    return self.close(network_epochs_per_s=self._rates(), engine='native' if by_native('auto', self.nets, self.data, self.protocol.precision) else 'torch')
+    return self.close(network_epochs_per_s=self._speeds(), engine='native' if by_native('auto', self.nets, self.data, self.protocol.precision) else 'torch')
 
-def _rates(self): # -> {stage: of all its networks, looks included}
+def _speeds(self): # -> {stage: epochs of all its networks a second, looks included}
     return {n: round(len(st.nets)*st.step/max(self.seconds[n], 1e-9), 3) for n,st in self.stage.items()}
 
 def recall(self) -> 'PictureLife': # with `points` and data as its readings had them
@@ -270,7 +270,7 @@ def read_later(self) -> list: # names of the tables that were added
         self.run.write_table(name, self.tables[name])
     return list(todo)
 
-PictureLife._all_curves, PictureLife._rates, PictureLife.read, PictureLife.recall, PictureLife.read_later = _all_curves, _rates, read, recall, read_later
+PictureLife._all_curves, PictureLife._speeds, PictureLife.read, PictureLife.recall, PictureLife.read_later = _all_curves, _speeds, read, recall, read_later
 
 # %% ../nbs/16_picture_lives.ipynb #27ef5f18
 def picture_summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, geometry, runs

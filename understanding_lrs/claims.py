@@ -521,7 +521,7 @@ class Claim:
         return self.judge is not None and study in mine and study in STUDIES and preset != 'factorial' and basin == (self.id == 'C20')
 
 PICTURES = 'resnet18si_cifar10', 'convnetsi32_cifar10', 'resnet18si_cifar100', 'convnetsi128_cifar100' # the scale-invariant ones
-PRACTICAL = 'resnet18_practical_cifar10', 'resnet18_practical_cifar100', 'vit_cifar10'
+PRACTICAL = 'resnet18_practical_cifar10', 'resnet18_practical_cifar100', 'vit_cifar10', 'vit_cifar100'
 MAIN = PICTURES[0]
 
 CLAIMS = [

@@ -509,9 +509,16 @@ def _called(words, p): # module:callable, pictures -> nn.Module in eval mode
     return made
 
 # %% ../nbs/22_cli.ipynb #e9bf8dfa
-def _inferred(state, size, text):
-    "A network of this project from the shapes of its tensors"
+def _inferred(state, size, text, heads):
+    "A network of this project from the shapes of its tensors; how many heads a transformer has, only its run knows"
     models = _part('models')
+    if {'position', 'embed.1.weight', 'head.weight'} <= {*state}:
+        if not heads: raise InputError(f"{text}: a transformer whose number of heads is not known outside its run; say which module it is with --net module:callable")
+        side, depth = math.isqrt(state['position'].shape[1] - 1), len({n.split('.')[1] for n in state if n.startswith('blocks.')})
+        patch, width = size//max(side, 1), state['position'].shape[2]
+        try: spec = models.VitSpec(width, len(state['head.weight']), size, state['embed.1.weight'].shape[1]//(5*patch**2), depth, heads, patch)
+        except (ValueError, ZeroDivisionError) as e: raise InputError(f"{text}: made for pictures of another size than {size} ({e}); say with --size which") from None
+        return models.picture_net(spec, 0)
     first = {a: n for a, n in dict(convnet='convs.0.weight', resnet18='stem.weight').items() if n in state}
     if not first or 'head.weight' not in state: raise InputError(
         f"{text}: no network of this project (it has {', '.join(list(state)[:3])}, ...); say which module it is with --net module:callable")
@@ -523,9 +530,10 @@ def _network(
     text:str, state:dict, # as in `_tensors`
     net:str|None,         # module:callable
     p,                    # pictures that it must take
+    settings:dict,        # of its run, if it is of one
 ):                        # nn.Module in eval mode
     "A module with the tensors of a file; every tensor must be there, finite and of its shape"
-    net = _called(net, p) if net else _inferred(state, p.size, text)
+    net = _called(net, p) if net else _inferred(state, p.size, text, settings.get('heads'))
     own = {n: v for n, v in net.state_dict().items() if not n.endswith('num_batches_tracked') or n in state}
     lost, more = [n for n in own if n not in state], [n for n in state if n not in own]
     what = 'batch-norm buffer ' if lost and lost[0].endswith(('running_mean', 'running_var')) else ''
@@ -609,11 +617,12 @@ def path_(
         (sa, settings), (sb, others) = _tensors(a), _tensors(b)
         if net is None: geometry.check_pair(sa, sb, finite=False)
         p, mean, std, batch = _pictures(settings or others, data, size, pictures, norm, batch)
-        ends = [_network(text, s, net, p) for text, s in ((a, sa), (b, sb))]
+        ends = [_network(text, s, net, p, settings or others) for text, s in ((a, sa), (b, sb))]
         device = _part('picture_lives').PictureLife.device()
         sets = [t.to(device) for t in (normalise(p.x_train, mean, std), p.y_train, normalise(p.x_test, mean, std), p.y_test)]
         sphere = not ends[0].spec.practical if net is None else 'auto'
-        way = geometry.between(*ends, *sets, points=points, batch=batch, great_circle=great_circle, sphere=sphere)
+        weights = (lambda n, p: True) if net is None and ends[0].spec.arch == 'vit' else None # as in its runs
+        way = geometry.between(*ends, *sets, points=points, batch=batch, great_circle=great_circle, sphere=sphere, weights=weights)
         _part('plots').path_picture(way).save(out)
     halves = {h: {w: getattr(way, f'{h}_{w}') for w in ('acc', 'loss', 'barrier', 'loss_barrier')} for h in ('train', 'test')}
     if as_json: return print(_json(dict(a=a, b=b, data=p.id, pictures=p.n_train, points=points, picture=str(out), **way.summary,
@@ -663,7 +672,7 @@ def bands(
         ends = ends or features.band_limits(p.size)
         features.check_limits(ends, p.size)
         device = _part('picture_lives').PictureLife.device()
-        module, (x, y, x_train) = _network(file, state, net, p).to(device), (t.to(device) for t in (p.x_test, p.y_test, p.x_train))
+        module, (x, y, x_train) = _network(file, state, net, p, settings).to(device), (t.to(device) for t in (p.x_test, p.y_test, p.x_train))
         loss, whole = _part('geometry').look(module, images.normalise(x, mean, std), y, batch)
         rows = features.band_accuracy(module, x, y, mean, std, ends, x_train=x_train, batch=batch)
         _part('plots').spectrum_picture(p.x_test, ends, rows).save(out)

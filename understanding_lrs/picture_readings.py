@@ -20,7 +20,7 @@ from .features import band_sets, dominance, effective_number, varied_limits
 from .geometry import angle, barrier, filter_norms, path, sharpness
 from .lives import TIDY, fine_tunings, pairs
 from .models import si_params, trained_params
-from .pictures import Nets, directions, evaluate_nets, flat, lend, on_sphere, unflat
+from .pictures import Nets, by_batch, directions, evaluate_nets, flat, lend, on_sphere, unflat
 
 # %% ../nbs/15_picture_readings.ipynb #b32ee97b
 def columns_of(
@@ -57,7 +57,7 @@ def gradient_norms(
     "How steep the loss is where the networks stand"
     out = np.zeros(len(nets))
     for k in range(len(nets)):
-        net = lend(nets, k).train()
+        net = by_batch(lend(nets, k))
         params, xs = [p for _,p in trained_params(net)], list(zip(data.x_train.split(batch), data.y_train.split(batch)))[:n]
         grads = (torch.autograd.grad(F.cross_entropy(net(data.floats(x)), y), params) for x,y in xs if len(x) > 1)
         out[k] = np.mean([torch.stack(torch._foreach_norm(g)).norm().item() for g in grads])
@@ -182,6 +182,8 @@ def picture_readings(
     protocol, # of a run
 ) -> dict:    # table -> (points, life) -> rows
     "The readings of a run"
-    several = dict(edges=read_edges) if protocol.settings['ft_orders'] > 1 else {}
-    sharp = {} if 'momentum' in protocol.settings else dict(sharpness=read_sharpness) # the unit sphere is that of scale-invariant networks
-    return dict(norms=read_norms, geometry=read_geometry, bands=read_bands, borders=read_borders, filters=read_filters) | sharp | several
+    s = protocol.settings
+    several = dict(edges=read_edges) if s['ft_orders'] > 1 else {}
+    shape = {} if 'depth' in s else dict(filters=read_filters) # transformers have no filters
+    sharp = dict(sharpness=read_sharpness) if 'rho' in s else {} # the unit sphere is that of scale-invariant networks
+    return dict(norms=read_norms, geometry=read_geometry, bands=read_bands, borders=read_borders) | shape | sharp | several

@@ -22,6 +22,10 @@ PURPOSES = {  # name -> (number in the stream's key, names of its keys)
     'augment':        (10, ('train_seed', 'epoch')),
     'split':          (11, ('seed',)),
     'finetune_augment': (12, ('train_seed', 'epoch')),
+    'randaugment':    (13, ('train_seed', 'epoch')),
+    'finetune_randaugment': (14, ('train_seed', 'epoch')),
+    'dropout':        (15, ('train_seed', 'epoch')),
+    'finetune_dropout': (16, ('train_seed', 'epoch')),
 }
 
 # %% ../nbs/00_seeds.ipynb #fdb06e2e

@@ -5,6 +5,7 @@ TORCH ?=
 PRESET = laptop
 SEEDS =
 SET =
+MINUTES = 60
 # The synthetic part of figures/data: study/preset; the pictures in figures/ are of the last one of a study. The other part is made by images and appendix.
 EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper synthetic/wide synthetic_utilities/wide
 
@@ -15,13 +16,14 @@ READY = .venv/.ready
 SKIP = ^([_.]|experiments$$)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce images appendix paper-synthetic test faults lab app readme publish clean
+.PHONY: help setup reproduce images appendix gpu paper-synthetic test faults lab app readme publish clean
 
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
 	@echo 'make images      a small ConvNet on real pictures at laptop size (20 minutes); DATA=folder for your own'
 	@echo 'make appendix    the studies around it: two-stage, basin, boundary, ordinary networks, at laptop size (two hours at most); DATA as above'
+	@echo 'make gpu         on a machine with a GPU: checks, benchmarks, then runs of the main experiment at short size for MINUTES=60; DATA as above'
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
@@ -57,6 +59,9 @@ appendix: $(READY)
 	@set -e; for s in si_cifar10_two_stage si_cifar10_basin si_cifar10_boundary _practical_cifar10; do \
 	  $(BIN)/ulrs sweep resnet18$$s --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS)); \
 	  $(BIN)/ulrs figures resnet18$$s --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS)); done
+
+gpu: $(READY)
+	$(BIN)/python tools/gpu.py --minutes $(MINUTES) $(if $(DATA),--data $(DATA))
 
 paper-synthetic: $(READY)
 	@set -e; for sp in $(EVIDENCE); do $(BIN)/ulrs sweep $${sp%/*} --preset $${sp#*/}; done

@@ -208,3 +208,14 @@ def test_tables_left_out_are_not_published(tmp_path):
     assert set(publish([run], tmp_path/'out', leave_out=('curves',))) == {'features.csv', 'geometry.csv', 'metrics.csv', 'runs.csv'}
     assert not (tmp_path/'out'/'curves.csv').exists() and 'curves' not in read_published(tmp_path/'out')
     with pytest.raises(InputError, match="did you mean 'curves'"): publish([run], tmp_path/'out', leave_out=('curve',))
+
+def test_tables_grow_run_by_run(tmp_path):
+    "rates and seeds that come later, in any order: the bytes are those of all at once; a run that comes again replaces itself; nobody is counted twice"
+    several = [made(tmp_path/'runs', dataclasses.replace(P, plr=plr, **kw)) for plr in (.2, .1) for kw in ({}, dict(train_seeds=[2]))]
+    publish(several, tmp_path/'whole')
+    for run in [several[i] for i in (2, 1, 3, 0, 1)]: publish([run], tmp_path/'grown', add=True)
+    for f in (tmp_path/'whole').iterdir(): assert f.read_bytes() == (tmp_path/'grown'/f.name).read_bytes(), f.name
+    other = made(tmp_path/'runs', dataclasses.replace(P, plr=.1, train_seeds=[2, 3]))
+    with pytest.raises(InputError, match='has networks of'): publish([other], tmp_path/'grown', add=True)
+    publish([several[0]], tmp_path/'grown')
+    assert len(read_published(tmp_path/'grown')['runs']) == 1

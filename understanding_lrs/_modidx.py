@@ -1121,6 +1121,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'understanding_lrs.runs.find_runs': ('runs.html#find_runs', 'understanding_lrs/runs.py'),
                                         'understanding_lrs.runs.held': ('runs.html#held', 'understanding_lrs/runs.py'),
                                         'understanding_lrs.runs.int_list': ('runs.html#int_list', 'understanding_lrs/runs.py'),
+                                        'understanding_lrs.runs.joined': ('runs.html#joined', 'understanding_lrs/runs.py'),
                                         'understanding_lrs.runs.keep_states': ('runs.html#keep_states', 'understanding_lrs/runs.py'),
                                         'understanding_lrs.runs.ledger': ('runs.html#ledger', 'understanding_lrs/runs.py'),
                                         'understanding_lrs.runs.load': ('runs.html#load', 'understanding_lrs/runs.py'),

@@ -400,13 +400,14 @@ def tables(
     preset:Annotated[str, typer.Option(help="only the runs of this preset; default: all finished runs")]=None,
     seeds:Seeds=None,
     leave_out:Annotated[list[str], typer.Option(help="a table not to write, e.g. curves; may be given again")]=(),
+    add:Annotated[bool, typer.Option('--add', help="keep the rows of other runs that the folder has")]=False,
     set_:Set=None,
     runs:Runs='runs',
 ):
     """Collect the tables of finished runs as small text, with ledger and checksums.
 
     `tables.json` says which preset they are, or `custom` where they are not the runs of one. Seeds that were added to a
-    preset are taken in with --seeds.
+    preset are taken in with --seeds. With --add, runs of a grid may come from several machines, one after the other.
 
     Examples:
 
@@ -416,7 +417,7 @@ def tables(
     if (set_ or seeds) and not preset: raise InputError(f"--{'set' if set_ else 'seeds'}: name the preset that it changes with --preset")
     found, protocols = _found(runs, study, preset, assignments(set_), **_roles(study, preset, seeds))
     name = label(study, protocols) if protocols else _whole(study, found)
-    for file, n in publish(found, out, protocols, leave_out, name).items(): print(f"{out/file}: {n} rows")
+    for file, n in publish(found, out, protocols, leave_out, name, add).items(): print(f"{out/file}: {n} rows")
     if name == 'custom': print(f"note: the tables in {out} are called custom", file=sys.stderr)
 
 def _whole(study, found):

@@ -8,7 +8,7 @@ __all__ = ['PRECISIONS', 'SEEDS', 'TEMP', 'COLUMNS', 'SMALL', 'CLAIM', 'SCHEMA',
            'patch_to', 'int_list', 'coerce', 'pick', 'check_settings', 'positive', 'Protocol', 'canonical', 'networks',
            'missing', 'atomic_write', 'table_bytes', 'read_table', 'RunState', 'Run', 'read_protocol', 'held',
            'OutOfTime', 'stop_asked', 'keep_states', 'peak_mib', 'environment', 'find_runs', 'cover', 'load', 'ledger',
-           'collect', 'publish', 'read_published', 'published_protocols', 'pack', 'unpack']
+           'collect', 'joined', 'publish', 'read_published', 'published_protocols', 'pack', 'unpack']
 
 # %% ../nbs/13_runs.ipynb #2442e172
 import contextlib, dataclasses, datetime, difflib, hashlib, json, math, os, platform, re, struct, sys, threading, time
@@ -922,6 +922,26 @@ def collect(
     shared = sorted(set.intersection(*(set(run.tables()) for run in used))) if used else []
     return {t: load(used, t, protocols) for t in shared} | dict(runs=ledger(used))
 
+# %% ../nbs/13_runs.ipynb #a354af91
+def joined(
+    before:dict, # tables as `read_published` gives them
+    now:dict,    # tables of runs that may be new, as `collect` gives them
+    where,       # folder, for errors
+) -> dict:       # the tables that both have; of a run that both have, the new rows
+    "Tables of more runs, in the order of `load`"
+    import pandas as pd
+    old, new = ({r['run']: _ledger_protocol(r) for r in t['runs'].to_dict('records')} for t in (before, now))
+    taken = {(p.family, n): run for run,p in new.items() for n in networks(p)}
+    for run,p in old.items():
+        twice = [taken[p.family, n] for n in networks(p) if taken.get((p.family, n), run) != run]
+        if twice: raise InputError(f"{where} has networks of {twice[0]} in {run}; publish them into another folder, or all runs anew without --add")
+    rank = lambda item: (item[1].study, item[1].plr, item[1].data_seeds, item[1].train_seeds, item[1].readout_seeds, item[1].name)
+    place = {run: i for i,(run,_) in enumerate(sorted((old | new).items(), key=rank))}
+    def one(name):
+        rows = pd.concat([before[name][~before[name].run.isin(new)], now[name]], ignore_index=True)
+        return rows.sort_values('run', key=lambda c: c.map(place), kind='stable', ignore_index=True)
+    return {name: one(name) for name in now if name in before}
+
 # %% ../nbs/13_runs.ipynb #ec1f8779
 def publish(
     runs,    # finished runs of one study
@@ -929,11 +949,13 @@ def publish(
     protocols:list=None, # only the networks of these; None for all
     leave_out:tuple=(),  # names of tables that are too large to track
     preset:str='custom', # name of the preset that they are, or `custom`
+    add:bool=False,      # keep the rows of other runs that the folder has
 ) -> dict:   # file name -> number of rows
     "Write the tables of many runs as small text, with ledger and checksums"
     parts = cover(runs, protocols)
     if not parts: raise InputError(f"{out_dir}: no finished run to publish; sweep first")
     out, files, tables = Path(out_dir), {}, collect(runs, protocols)
+    if add and (out/'tables.json').exists(): tables = joined(read_published(out), tables, out)
     for name in leave_out:
         tables.pop(pick(name, tables, 'table'))
         for suffix in ('.csv', '.parquet'): (out/f'{name}{suffix}').unlink(missing_ok=True)
@@ -944,7 +966,9 @@ def publish(
         (out/f"{name}{'.parquet' if suffix == '.csv' else '.csv'}").unlink(missing_ok=True)
         files[f'{name}{suffix}'] = _entry(data) | dict(rows=len(df))
     lack = {run.protocol.short: t for run, _ in parts if (t := sorted(set(run.tables()) - set(tables)))}
-    record = dict(schema=SCHEMA, preset=preset, runs=len(parts), networks=sum(len(take) for _, take in parts), files=files,
+    mine, kept = {run.protocol.short for run, _ in parts}, tables['runs']
+    others = [networks(_ledger_protocol(r)) for r in kept[~kept.run.isin(mine)].to_dict('records')]
+    record = dict(schema=SCHEMA, preset=preset, runs=len(kept), networks=sum(len(take) for take in (*others, *(t for _, t in parts))), files=files,
                   left_out=lack, columns={c: why for c, (_, why) in COLUMNS.items()})
     atomic_write(out/'tables.json', (json.dumps(record, indent=1)+'\n').encode())
     return {f: e['rows'] for f, e in files.items()}

@@ -259,3 +259,40 @@ def test_the_paper_preset_is_the_protocol():
     expected = dict(width=512, depth=6, heads=8, patch=4, dropout=.1, size=32, batch=512, epochs=500, ft_epochs=500, weight_decay=1e-4, pad=4, ops=2, strength=14,
                     swa_every=2, look_every=10, path_points=7, norm='cifar', n_train=0, n_test=0)
     assert {k: s[k] for k in expected} == expected and STUDIES['vit_cifar10'].lines == (1e-4, 1e-3, None)
+
+# ---- on a GPU
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+
+@pytest.fixture
+def there(data, monkeypatch):
+    from understanding_lrs import pictures
+    monkeypatch.setattr(torch.backends.cudnn, 'deterministic', True)
+    pictures._LANES.clear()
+    yield replace(data, **{n: getattr(data, n).cuda() for n in ('x_train', 'y_train', 'x_test', 'y_test')})
+    pictures._LANES.clear()
+
+@needs_gpu
+def test_the_recorded_step_is_the_eager_one_and_the_cpus(there, data, monkeypatch):
+    from understanding_lrs import pictures
+    def trained(device, graph):
+        monkeypatch.setenv('ULRS_GRAPH', graph); pictures._LANES.clear()
+        return flat(stage(make_nets(SPEC, [3, 4], 0.).to(device), there if device == 'cuda' else data, 2).run().nets).cpu()
+    recorded, eager, cpu = trained('cuda', '1'), trained('cuda', '0'), trained('cpu', '0')
+    torch.testing.assert_close(recorded, eager, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(recorded, cpu, rtol=2e-2, atol=1e-3)
+
+@needs_gpu
+def test_chances_on_a_gpu_survive_a_resume(there):
+    nets = make_nets(replace(SPEC, dropout=.3), [3, 4], 0.).to('cuda')
+    whole, half = stage(nets, there, 3).run(), stage(nets, there, 3).run(until=2)
+    again = stage(nets, there, 3).load({k: v.clone() for k,v in half.state().items()}).run()
+    torch.testing.assert_close(flat(whole.nets), flat(again.nets), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(flat(whole.nets), flat(stage(make_nets(SPEC, [3, 4], 0.).to('cuda'), there, 3).run().nets), atol=1e-3)
+
+@needs_gpu
+@pytest.mark.parametrize('op', RAND_OPS)
+def test_operations_on_a_gpu_are_those_of_the_cpu(op, data):
+    u = torch.from_numpy(stream('probe', 0).random((100, 3)))
+    a, b = rand_op(data.x_train, op, 14, u), rand_op(data.x_train.cuda(), op, 14, u).cpu()
+    assert ((a.int() - b.int()).abs() <= 1).float().mean() > .99

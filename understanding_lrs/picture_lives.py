@@ -399,13 +399,13 @@ practical_study('resnet18_practical_cifar100', 'Ordinary ResNet-18 on CIFAR-100'
 # %% ../nbs/16_picture_lives.ipynb #0ec4b240
 VIT_GRID = tuple(float(f'{a}e{e}') for e in range(-5, -2) for a in (1, 2, 5)) + (1e-2,) # the figures' 10 PLRs [code]
 VIT_SMOKE = {k: v for k,v in TINY.settings.items() if k != 'arch'} | dict(width=16, depth=1, heads=2, patch=4, ops=1, swa_every=1)
-VIT_LAPTOP = {k: v for k,v in LAPTOP.items() if k not in ('arch', 'rho')} | dict(width=64, depth=3, heads=4, pad=2, level=0., swa_every=2)
+VIT_LAPTOP = {k: v for k,v in LAPTOP.items() if k not in ('arch', 'rho')} | dict(width=48, depth=2, heads=4, pad=2, ops=0, level=0., epochs=100, ft_epochs=30, swa_every=2)
 
 def vit_study(id, title, presets, **kw): picture_study(id, title, presets, base=VIT, template='vit_plr', **kw)
 
 vit_study('vit_cifar10', 'Vision transformer on CIFAR-10: Adam, dropout, RandAugment', dict(
     smoke=replace(SMOKE, plrs=(1e-3, 1e-2), flrs=(1e-4, 1e-3), settings=VIT_SMOKE),
-    laptop=Preset("width 64, depth 3 on 2,000 pictures of 16x16, the authors' rates", plrs=VIT_GRID, swa_k=(2, 5, 10), minutes=30,
+    laptop=Preset("width 48, depth 2 on 2,000 pictures of 16x16, the authors' rates", plrs=VIT_GRID, swa_k=(2, 5, 10), minutes=45,
                   settings=VIT_LAPTOP, **SMALL | dict(flrs=(1e-5, 1e-4))),
     paper=Preset("the authors' protocol, one seed for all rates", plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4), swa_k=(2, 5, 10), data_seeds=(), train_seeds=(1,),
                  minutes=1000, mib=12_000)), lines=(1e-4, 1e-3, None))

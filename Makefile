@@ -22,7 +22,7 @@ help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
 	@echo 'make images      a small ConvNet on real pictures at laptop size (20 minutes); DATA=folder for your own'
-	@echo 'make appendix    the studies around it: two-stage, basin, boundary, ordinary networks, at laptop size (two hours at most); DATA as above'
+	@echo 'make appendix    the studies around it: two-stage, basin, boundary, ordinary networks, a transformer, at laptop size (three hours at most); DATA as above'
 	@echo 'make gpu         on a machine with a GPU: checks, benchmarks, then runs of the main experiment at short size for MINUTES=60; DATA as above'
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
@@ -56,9 +56,9 @@ images: $(READY)
 	$(BIN)/ulrs figures convnetsi32_cifar10 --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS))
 
 appendix: $(READY)
-	@set -e; for s in si_cifar10_two_stage si_cifar10_basin si_cifar10_boundary _practical_cifar10; do \
-	  $(BIN)/ulrs sweep resnet18$$s --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS)); \
-	  $(BIN)/ulrs figures resnet18$$s --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS)); done
+	@set -e; for s in resnet18si_cifar10_two_stage resnet18si_cifar10_basin resnet18si_cifar10_boundary resnet18_practical_cifar10 vit_cifar10; do \
+	  $(BIN)/ulrs sweep $$s --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS)); \
+	  $(BIN)/ulrs figures $$s --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS)); done
 
 gpu: $(READY)
 	$(BIN)/python tools/gpu.py --minutes $(MINUTES) $(if $(DATA),--data $(DATA))

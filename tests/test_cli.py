@@ -257,6 +257,19 @@ def test_seeds_that_were_added_to_a_preset_are_taken_in_when_asked(ulrs):
     out = ulrs('sweep tiny --preset smoke --seeds 2,3')[1]
     assert 'custom' not in out and 'ulrs figures tiny --preset smoke --seeds 2,3' in out
 
+def test_tables_of_runs_from_two_machines(ulrs):
+    "one after the other: the bytes of both together, and the name that both together have"
+    import shutil
+    a, b = some(2)
+    assert ulrs('tables tiny --preset smoke --out whole')[0] == 0
+    shutil.move(b.folder, 'away')
+    assert ulrs('tables tiny --out grown')[0] == 0 and preset_of('grown') == 'custom'
+    shutil.move('away', b.folder); shutil.rmtree(a.folder)
+    assert ulrs('tables tiny --out grown --add')[0] == 0 and preset_of('grown') == 'smoke'
+    for file in Path('whole').iterdir(): assert file.read_bytes() == (Path('grown')/file.name).read_bytes()
+    code, _, err = ulrs('tables tiny --out grown --add')
+    assert code == 0 and len(runs.read_published('grown')['runs']) == 2
+
 def test_published_runs_are_left_out_when_asked(ulrs, tmp_path, monkeypatch):
     from understanding_lrs import cli
     some(1)

@@ -1,5 +1,5 @@
 """A file is seen whole or not at all; a run folder is finished, unfinished or named as damaged."""
-import dataclasses, os, signal, subprocess, sys, time
+import dataclasses, json, os, signal, subprocess, sys, time
 import pandas as pd, pytest, torch
 from understanding_lrs import runs
 from understanding_lrs.runs import InputError, Protocol, Run, RunBusy, RunDamaged, atomic_write
@@ -219,3 +219,19 @@ def test_tables_grow_run_by_run(tmp_path):
     with pytest.raises(InputError, match='has networks of'): publish([other], tmp_path/'grown', add=True)
     publish([several[0]], tmp_path/'grown')
     assert len(read_published(tmp_path/'grown')['runs']) == 1
+
+def test_tables_of_another_study_or_of_other_data_are_not_added(tmp_path):
+    of = lambda **kw: made(tmp_path/'runs', dataclasses.replace(P, settings=dict(steps=3, **kw)))
+    publish([of(data='a@1')], tmp_path/'t')
+    for other in (of(data='b@2'), made(tmp_path/'runs', dataclasses.replace(P, study='other'))):
+        with pytest.raises(InputError, match='publish them into another folder'): publish([other], tmp_path/'t', add=True)
+
+def test_a_table_that_some_runs_lack_is_kept_when_more_are_added(tmp_path):
+    a, b = (made(tmp_path/'runs', dataclasses.replace(P, plr=plr)) for plr in (.1, .2))
+    a.write_table('sharpness', rows(a.protocol))
+    publish([a], tmp_path/'t'); publish([b], tmp_path/'t', add=True)
+    t = read_published(tmp_path/'t')
+    assert set(t['sharpness'].plr) == {.1} and set(t['metrics'].plr) == {.1, .2} and list(t)[-1] == 'runs'
+    for run in (a, b): publish([run], tmp_path/'t', add=True, leave_out=('sharpness',)*(run is a))
+    assert 'sharpness' not in read_published(tmp_path/'t') and json.loads((tmp_path/'t/tables.json').read_text())['left_out'] == {a.protocol.short: ['sharpness']}
+    with pytest.raises(InputError, match='table'): publish([b], tmp_path/'t', leave_out=('runs',))

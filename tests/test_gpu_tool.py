@@ -11,7 +11,9 @@ def tool(root, tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, 'ProcessPoolExecutor', _Here)
     places = ['--runs', str(tmp_path/'runs'), '--out', str(tmp_path/'data')]
-    return lambda *words: module.main([*words, *places], needs_gpu=False)
+    def call(*words): module.main([*words, *places], needs_gpu=False)
+    call.module = module
+    return call
 
 class _Here: # an executor that works at once, in this process
     def __init__(self, *a, **kw): pass
@@ -53,6 +55,29 @@ def test_runs_on_another_machine_are_added(tool, tmp_path, capsys):
     shutil.rmtree(a.folder)
     tool(*SMOKE, '--minutes', '5')
     assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
+
+def test_a_run_that_fails_does_not_take_the_others_along(tool, tmp_path, monkeypatch, capsys):
+    "nor does a folder that is damaged; the end says so"
+    from understanding_lrs import picture_lives
+    whole = picture_lives.PictureLife.finetune
+    def broken(self):
+        if self.protocol.plr == 1e-4: raise RuntimeError('a chip is hot')
+        return whole(self)
+    monkeypatch.setattr(picture_lives.PictureLife, 'finetune', broken)
+    (tmp_path/'runs/convnetsi32_cifar10/plr=odd').mkdir(parents=True)
+    (tmp_path/'runs/convnetsi32_cifar10/plr=odd/protocol.json').write_text('{')
+    with pytest.raises(SystemExit, match='1 runs failed'): tool(*SMOKE, '--minutes', '5')
+    out = capsys.readouterr().out
+    assert 'RuntimeError: a chip is hot' in out and '1 runs of 2' in out and len(read_published(tmp_path/'data/convnetsi32_cifar10/smoke')['runs']) == 1
+
+def test_a_broken_pool_ends_it_with_tables(tool, tmp_path, monkeypatch, capsys):
+    from concurrent.futures.process import BrokenProcessPool
+    class Breaks(_Here):
+        def submit(self, f, p, *a): return super().submit(f, p, *a) if p.plr == 1e-4 else super().submit(self.end)
+        def end(self): raise BrokenProcessPool('a process was killed')
+    monkeypatch.setattr(tool.module, 'ProcessPoolExecutor', Breaks)
+    with pytest.raises(SystemExit, match='1 runs failed'): tool(*SMOKE, '--minutes', '5')
+    assert '1 runs of 2' in capsys.readouterr().out
 
 def test_a_benchmark_is_written_once(tool, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, 'gpu', lambda **kw: dict(rows=[dict(way='x')]))

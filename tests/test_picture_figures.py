@@ -414,7 +414,8 @@ def test_pages_say_that_tables_are_missing(root, tmp_path, page, capsys):
     assert not list(tmp_path.iterdir()) and space['fig'] is None and set(space['judged'].verdict) == {'not yet run'}
 
 NEW_PAGES = dict(images_overview=('picture_overview',), images_geometry=('geometry',), images_bands=('bands', 'band_inputs'), images_sharpness=('sharpness',),
-                 images_boundary=('boundary',), images_two_stage=('two_stage',), images_filters=('filters', 'scratch'), images_basin=('edges',))
+                 images_boundary=('boundary',), images_two_stage=('two_stage',), images_filters=('filters', 'scratch'), images_basin=('edges',),
+                 images_practical=('picture_overview', 'finetune_and_swa', 'geometry', 'bands', 'band_inputs'))
 
 def test_every_page_of_pictures_is_tested(root):
     assert {p.stem for p in (root/'nbs/figures').glob('images_*.ipynb')} == {*PAGES, *NEW_PAGES}

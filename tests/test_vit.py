@@ -124,7 +124,7 @@ def test_every_part_of_the_rule_counts(data, other):
     net = plainly(picture_net(SPEC, 3), data, 3, 1e-3, 1, rule=other)
     assert not torch.allclose(mine, torch.cat([dict(net.named_parameters())[n].detach().flatten() for n in trained(SPEC)]), atol=5e-4)
 
-def test_chances_of_dropout_are_of_the_seed_and_the_epoch(data):
+def test_dropout_draws_from_the_seed_and_the_epoch(data):
     "they survive a resume, leave the caller's generator alone, do not depend on the neighbours, and are not there in evaluation"
     nets = make_nets(replace(SPEC, dropout=.3), [3, 4], 0.)
     whole = stage(nets, data, 3).run()
@@ -208,6 +208,8 @@ def test_changes_are_of_seed_epoch_and_position():
     assert torch.equal(one, rand_augment(x, 1, 0)) and torch.equal(rand_augment(x[[7, 2]], 1, 0, [7, 2]), one[[7, 2]])
     assert not any(torch.equal(one, rand_augment(x, *k)) for k in ((2, 0), (1, 1))) and not torch.equal(one, rand_augment(x, 1, 0, purpose='finetune_randaugment'))
     assert torch.equal(rand_augment(x, 1, 0, ops=0), x)
+    assert rand_augment(x[:0], 1, 0).shape == x[:0].shape
+    for strength in (0, 30): assert rand_augment(x, 1, 0, strength=strength).shape == x.shape
     with pytest.raises(ValueError, match='strength of RandAugment must be 0..30'): rand_augment(x, 1, 0, strength=31)
 
 # ---- a run
@@ -245,13 +247,44 @@ def test_kept_networks_are_read_again_and_joined_by_a_path(tmp_path):
     angle = g[(g.pair == 'low_high') & (g.metric == 'angle')].value.iloc[0]
     assert f'angle: {angle:.4f}'[:12] in out.output
 
+def test_networks_whose_heads_are_unknown_or_differ_are_refused(tmp_path):
+    "the number of heads is in no shape of a tensor"
+    from safetensors.torch import save_file
+    from typer.testing import CliRunner
+    from understanding_lrs.cli import app
+    from understanding_lrs.runs import KEEP_STATES
+    ask = lambda *words: CliRunner().invoke(app, ['path', *map(str, words), '--points', '2', '--out', str(tmp_path/'p.svg')])
+    save_file(dict(picture_net(SPEC, 1).state_dict()), tmp_path/'a.safetensors')
+    out = ask(*[tmp_path/'a.safetensors']*2, '--data', 'digits')
+    assert 'whose number of heads is not known outside its run' in str(out.exception)
+    ends = []
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv(KEEP_STATES, '1')
+        for heads in (2, 4):
+            p, = settled(protocols('vit_cifar10', 'smoke', plrs=[1e-3], overrides=dict(n_train=100, n_test=100, batch=25, heads=heads, epochs=4, ft_epochs=1)))
+            ends.append(f"{PictureLife(p, Run(tmp_path/'runs', p)).live().run.folder/'states.safetensors'}::pretrain")
+    out = ask(*ends)
+    assert 'have 2 and 4 heads' in str(out.exception)
+
+def test_a_second_rate_is_followed_by_averages_of_its_end():
+    p, = settled(protocols('vit_cifar10', 'smoke', plrs=[1e-3], overrides=dict(then_plr=1e-4, then_epochs=5, n_train=100, n_test=100, batch=25, ft_epochs=1)))
+    life = PictureLife(p).pretrain().then().average()
+    assert {2, 5} == life.stage['then'].averages.keys() and not life.stage['pretrain'].averages and not life.points['swa2'].state.keys() & {f'{VELOCITY}steps'}
+
 @pytest.mark.parametrize('kw, words', [(dict(strength=31), 'strength must be at most 30'), (dict(swa_every=0), 'swa_every must be at least 1'), (dict(ops=-1), 'ops must be at least 0'),
     (dict(swa_k=[9]), 'need 8 epochs of pre-training, got 4'), (dict(stop_loss=.1), 'stop_loss ends pre-training early'), (dict(patch=3), 'size must be a multiple of patch'),
     (dict(momentum=.5), "'momentum'"), (dict(great_circle=True), 'great_circle needs a sphere')], ids=str)
 def test_wrong_settings_are_refused(kw, words):
     with pytest.raises(InputError, match=words): protocols('vit_cifar10', 'smoke', overrides=kw)
 
+def test_the_engine_in_c_refuses_what_it_does_not_have(data):
+    from understanding_lrs.models import ConvSpec
+    nets = make_nets(ConvSpec('convnet', 4, 10, 8, practical=True), [3], 0.)
+    with pytest.raises(ValueError, match='no Adam and no RandAugment'): PictureStage(nets, data, 1e-3, 1, 0., BATCH, rule=RULE, engine='native').run()
+    assert PictureStage(nets, data, 1e-3, 1, 0., BATCH, rule=RULE).run().last[0].isfinite().all() # in PyTorch
+
 def test_the_paper_preset_is_the_protocol():
+    assert [p.train_seeds for p in protocols('vit_cifar10', 'authors')] == [(i,) for i in range(1, 11)]
     runs = protocols('vit_cifar10', 'paper')
     assert [p.plr for p in runs] == [1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2]
     p, s = runs[0], runs[0].settings
@@ -278,12 +311,32 @@ def test_the_recorded_step_is_the_eager_one_and_the_cpus(there, data, monkeypatc
     def trained(device, graph):
         monkeypatch.setenv('ULRS_GRAPH', graph); pictures._LANES.clear()
         return flat(stage(make_nets(SPEC, [3, 4], 0.).to(device), there if device == 'cuda' else data, 2).run().nets).cpu()
-    recorded, eager, cpu = trained('cuda', '1'), trained('cuda', '0'), trained('cpu', '0')
+    recorded = trained('cuda', '1')
+    assert pictures._LANES[0][1].graph is not None
+    eager, cpu = trained('cuda', '0'), trained('cpu', '0')
     torch.testing.assert_close(recorded, eager, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(recorded, cpu, rtol=2e-2, atol=1e-3)
 
 @needs_gpu
-def test_chances_on_a_gpu_survive_a_resume(there):
+@pytest.mark.parametrize('graph', '10')
+def test_nothing_waits_in_the_loop(there, monkeypatch, graph):
+    "Adam, dropout, shifts, and a last batch that is smaller"
+    from understanding_lrs import pictures
+    monkeypatch.setenv('ULRS_GRAPH', graph)
+    spec = replace(SPEC, dropout=.3)
+    lane, = pictures.lanes(1, spec, there, BATCH, 0., rule=RULE)
+    lane.load(stage(make_nets(spec, [3], 0.).to('cuda'), there, 1, lr=(1e-3,)).nets, 0, torch.tensor(1e-3), augment_table(3, 0, 100, RULE.pad), there.x_train, 5)
+    order = torch.from_numpy(epoch_order(3, 100, 0)).cuda()
+    for b in order.split(BATCH): lane.step(b)
+    kept = torch.cuda.get_sync_debug_mode()
+    try:
+        torch.cuda.set_sync_debug_mode('error')
+        for b in order.split(BATCH):
+            with lane.on(): lane.step(b)
+    finally: torch.cuda.set_sync_debug_mode(kept)
+
+@needs_gpu
+def test_draws_on_a_gpu_survive_a_resume(there):
     nets = make_nets(replace(SPEC, dropout=.3), [3, 4], 0.).to('cuda')
     whole, half = stage(nets, there, 3).run(), stage(nets, there, 3).run(until=2)
     again = stage(nets, there, 3).load({k: v.clone() for k,v in half.state().items()}).run()

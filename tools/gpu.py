@@ -1,13 +1,14 @@
 """Everything that waits for a GPU, in one call: the checks, the benchmarks, then runs of a study until the time is over, and their tables.
 
     make gpu                                          # in .venv, an hour, CIFAR-10 by torchvision
-    python tools/gpu.py --minutes 25 --data pictures  # any Python that has torch, pandas and safetensors
+    python tools/gpu.py --minutes 25 --data pictures  # any Python that has torch and torchvision, pandas, pyarrow and safetensors
 
 Ask again and it goes on: what is measured or finished is not done twice. Runs are lived without their notebooks, so neither papermill nor
 JupyterLab is needed; a later `ulrs sweep` on the same folder writes the notebooks of finished runs without training.
 """
 import argparse, importlib.util, json, multiprocessing, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,14 +44,14 @@ def one(protocol, root, seconds):
     return 'is done'
 
 def runs(a, root, end):
-    "The runs of the preset that are not published yet, several at a time, in its order: the most telling rates first"
+    "The runs of the preset that are not published yet, several at a time, in its order, the most telling rates first: (wanted, how many failed)"
     from understanding_lrs.runs import published_protocols
     from understanding_lrs.studies import protocols, settled
     wanted = settled(protocols(a.study, a.preset, overrides=dict(data=a.data) if a.data else None))
     there = {p.key for p in published_protocols(ROOT/a.out/a.study/a.preset)}
     if there: say(f'{len(there)} runs are published already')
     with ProcessPoolExecutor(a.together, multiprocessing.get_context('spawn'), max_tasks_per_child=1) as pool:
-        todo, going = [p for p in wanted if p.key not in there], {}
+        todo, going, failed = [p for p in wanted if p.key not in there], {}, 0
         while todo or going:
             while todo and len(going) < a.together and (left := end - time.monotonic()) > 0:
                 p = todo.pop(0)
@@ -59,14 +60,17 @@ def runs(a, root, end):
             done = next(as_completed(going))
             p = going.pop(done)
             try: say(f'{p.name}: {done.result()}')
-            except Exception as e: say(f'{p.name}: {type(e).__name__}: {e}')
-    return wanted
+            except Exception as e:
+                failed += 1
+                say(f'{p.name}: {type(e).__name__}: {e}')
+                if isinstance(e, BrokenProcessPool): todo, going = [], {} # what stops a process, such as a lack of memory, may stop the next one
+    return wanted, failed
 
 def tables(a, root, out, wanted):
     "What is finished, as committed tables"
     from understanding_lrs.runs import find_runs, publish
     keys = {p.key for p in wanted}
-    found = [r for r in find_runs(root, a.study) if r.protocol.key in keys and r.state().kind == 'done']
+    found = [r for r in find_runs(root, a.study) if r.protocol and r.protocol.key in keys and r.state().kind == 'done']
     if not found: return say('tables: no further run is finished')
     for file,n in publish(found, out/a.study/a.preset, wanted, preset=a.preset, add=True).items(): say(f'{out/a.study/a.preset/file}: {n} rows')
     say(f'{len(found)} runs of {len(wanted)}; pictures: ulrs figures {a.study} --preset {a.preset} --published --out figures')
@@ -94,7 +98,10 @@ def main(words=None, needs_gpu=True):
             from understanding_lrs import bench
             measure('gpu', out, lambda: bench.gpu(on_row=say))
             measure('precision', out, lambda: bench.precision_effect(a.data or 'cifar10'))
-        if 'runs' not in a.skip: tables(a, root, out, runs(a, root, time.monotonic() + 60*a.minutes))
+        if 'runs' in a.skip: return
+        wanted, failed = runs(a, root, time.monotonic() + 60*a.minutes)
+        tables(a, root, out, wanted)
     except InputError as e: sys.exit(str(e))
+    if failed: sys.exit(f'{failed} runs failed, see above; the same call tries them again')
 
 if __name__ == '__main__': main()

@@ -416,13 +416,14 @@ def tables(
     """
     if (set_ or seeds) and not preset: raise InputError(f"--{'set' if set_ else 'seeds'}: name the preset that it changes with --preset")
     found, protocols = _found(runs, study, preset, assignments(set_), **_roles(study, preset, seeds))
-    name = label(study, protocols) if protocols else _whole(study, found)
+    before = published_protocols(out) if add and (out/'tables.json').exists() else []
+    name = label(study, [*protocols, *before]) if protocols else _whole(study, found, before)
     for file, n in publish(found, out, protocols, leave_out, name, add).items(): print(f"{out/file}: {n} rows")
     if name == 'custom': print(f"note: the tables in {out} are called custom", file=sys.stderr)
 
-def _whole(study, found):
-    "The preset that a study's finished runs are; `custom` also for what is not registered"
-    try: return label(study, [r.protocol for r in found])
+def _whole(study, found, before=()):
+    "The preset that a study's finished runs are, with those that were published before; `custom` also for what is not registered"
+    try: return label(study, [*(r.protocol for r in found), *before])
     except InputError: return 'custom'
 
 # %% ../nbs/22_cli.ipynb #aa466b65
@@ -618,6 +619,8 @@ def path_(
         (sa, settings), (sb, others) = _tensors(a), _tensors(b)
         if net is None: geometry.check_pair(sa, sb, finite=False)
         p, mean, std, batch = _pictures(settings or others, data, size, pictures, norm, batch)
+        heads = {s['heads'] for s in (settings, others) if 'heads' in s}
+        if len(heads) > 1: raise InputError(f"{a} and {b} have {' and '.join(map(str, sorted(heads)))} heads; a path needs networks of one shape")
         ends = [_network(text, s, net, p, settings or others) for text, s in ((a, sa), (b, sb))]
         device = _part('picture_lives').PictureLife.device()
         sets = [t.to(device) for t in (normalise(p.x_train, mean, std), p.y_train, normalise(p.x_test, mean, std), p.y_test)]

@@ -615,7 +615,7 @@ def rand_op(
     if op in ('autocontrast', 'equalize', 'invert'): return getattr(V, op)(x)
     if op in ('saturation', 'contrast', 'brightness', 'sharpness'): return getattr(V, f'adjust_{op}')(x, .1 + 1.8*share)
     if op == 'posterize': return V.posterize(x, max(int(4*share), 1))
-    if op == 'solarize': return V.solarize(x, 256*share)
+    if op == 'solarize': return torch.where(x >= 256*share, 255 - x, x) # torchvision takes no 256
     if op == 'solarize_add': return V.solarize((x.float() + 110*share).clip(max=255).to(torch.uint8), 128)
     if op == 'cutout': return cut_out(x, 40*share*side/32, u[:, 1:])
     def moved(x, sign): # black comes in from outside, the nearest pixel counts
@@ -638,6 +638,7 @@ def rand_augment(
     if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3: raise ValueError(f"RandAugment takes (n, 3, s, s) uint8 pictures, got {tuple(x.shape)} {x.dtype}")
     if not 0 <= strength <= 30: raise ValueError(f"strength of RandAugment must be 0..30, got {strength}")
     index = torch.arange(len(x)) if index is None else torch.as_tensor(index, dtype=torch.int64).cpu()
+    if not len(index): return x
     u, out = torch.from_numpy(stream(purpose, seed, epoch).random((int(index.max()) + 1, ops, 4)))[index], x.clone()
     for i in range(ops):
         which = (u[:, i, 0]*len(RAND_OPS)).long()

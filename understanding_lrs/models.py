@@ -64,8 +64,8 @@ def init_readout(
 def si_params(
     net:nn.Module,  # a network of this room
 ) -> list[tuple[str, nn.Parameter]]: # in model order
-    "The weights of all layers but the head, by name: those that live on the sphere, if there is one"
-    return [(n, p) for n,p in net.named_parameters() if p.ndim > 1 and n.split('.')[-2:][0] not in ('readout', 'head')]
+    "The weights of all layers but the head, by name: those that live on the sphere, if there is one; of a transformer all its matrices"
+    return [(n, p) for n,p in net.named_parameters() if p.ndim > 1 and not n.startswith(('readout.', 'head.'))]
 
 def trained_params(
     net:nn.Module,  # a network of this room
@@ -272,7 +272,7 @@ def init_head(
 
 # %% ../nbs/02_models.ipynb #898e1814
 def picture_net(
-    spec,                       # `ConvSpec` or `VitSpec`
+    spec:'ConvSpec|VitSpec',    # sizes
     train_seed:int,             # initial convolutions; of a transformer all but the head
     readout_seed:int|None=None, # initial head; default the train seed
 ) -> PictureNet:

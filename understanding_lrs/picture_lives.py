@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PICTURES', 'PRACTICAL', 'VIT', 'CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'STRICT', 'TELLING', 'PICTURE_K', 'DIGITS',
            'SMOKE', 'LAPTOP', 'LAPTOP_GRID', 'SMALL', 'NEEDS', 'TINY', 'VIT_GRID', 'VIT_SMOKE', 'VIT_LAPTOP', 'GPU',
-           'practical', 'transformer', 'pictures_of', 'prepared', 'spec_of', 'PictureLife', 'rule_of', 'make', 'table',
-           'pretrain', 'then', 'average', 'finetune', 'read', 'recall', 'read_later', 'picture_summary',
-           'picture_verdict', 'picture_study', 'practical_study', 'vit_study']
+           'pictures_of', 'prepared', 'spec_of', 'PictureLife', 'rule_of', 'make', 'table', 'pretrain', 'then',
+           'average', 'finetune', 'read', 'recall', 'read_later', 'picture_summary', 'picture_verdict', 'picture_study',
+           'practical_study', 'vit_study']
 
 # %% ../nbs/16_picture_lives.ipynb #e6c7b19c
 import contextlib, warnings
@@ -19,7 +19,7 @@ import torch
 
 from .images import CIFAR_MEAN, CIFAR_STD, Pictures, channel_stats, load_pictures, resized, subset
 from .models import ConvSpec, VitSpec, default_radius
-from .picture_readings import columns_of, measured, picture_readings
+from .picture_readings import columns_of, measured, picture_readings, practical, transformer
 from .pictures import LOOKS, VELOCITY, PictureStage, Rule, at_rest, by_native, evaluate_nets, free_bytes, looks, make_nets, numerics, resident, unflat, what_fits
 from .regimes import CONVERGED, boundaries, network_regimes, plain, regime_of
 from .runs import InputError, keep_states, networks
@@ -34,8 +34,6 @@ PICTURES = dict(data='cifar10', arch='resnet18', width=32, size=32, n_train=0, n
 PRACTICAL = {k: v for k,v in PICTURES.items() if k != 'rho'} | dict(momentum=.9, weight_decay=5e-4, pad=4) # proposed: the authors' are not released [choice]
 VIT = {k: v for k,v in PRACTICAL.items() if k not in ('arch', 'momentum')} | dict(width=512, depth=6, heads=8, patch=4, dropout=.1, weight_decay=1e-4,
        ops=2, strength=14, batch=512, epochs=500, ft_epochs=500, swa_every=2, level=0., look_every=10, path_points=7) # section 4 of the protocol [code]
-def practical(s:dict) -> bool: return 'weight_decay' in s # are these settings of ordinary networks, which have no sphere?
-def transformer(s:dict) -> bool: return 'depth' in s # of a vision transformer?
 
 def pictures_of(s:dict): # settings of a protocol -> Pictures
     "The pictures that a protocol asks for; bad requests are `InputError`"
@@ -47,7 +45,7 @@ def prepared(p:Pictures, s:dict) -> Pictures: # as they were loaded -> as they a
     "Fewer pictures, of another size"
     try: p = resized(subset(p, s['n_train'] or None, s['n_test'] or None), s['size'])
     except ValueError as e: raise InputError(f"{e}; --set n_train=, n_test= (0: all) and size= say which are learned") from None
-    if len(p.x_train) % s['batch'] == 1: raise InputError(f"batch {s['batch']} leaves a last batch of one picture of {len(p.x_train)}, "
+    if len(p.x_train) % s['batch'] == 1 and not transformer(s): raise InputError(f"batch {s['batch']} leaves a last batch of one picture of {len(p.x_train)}, "
                                                           "which has no batch statistics; use another batch or n_train")
     return p
 
@@ -105,6 +103,9 @@ class PictureLife(Life):
         try:
             with numerics(protocol.precision, cls.device()): pass
         except ValueError as e: raise InputError(str(e)) from None
+        if protocol.settings.get('ops'):
+            try: import torchvision.transforms.v2
+            except (ImportError, RuntimeError) as e: raise InputError(f"RandAugment needs torchvision ({' '.join(str(e).split())}); install the one that fits torch {torch.__version__}, or --set ops=0") from None
 
     @staticmethod
     def device() -> str: return 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -212,7 +213,7 @@ def average(self):
     else: st = self._train('average', self.points['pretrain'], rate, max(k) - 1, first=first, at=[], swa_k=k)
     with self._timed('average'):
         for n,w in st.averages.items():
-            self.points[f'swa{n}'] = nets = unflat(st.nets.copy(), w)
+            self.points[f'swa{n}'] = nets = unflat(at_rest(st.nets).copy(), w)
             for half,(x, y) in dict(train=(self.data.x_train, self.data.y_train), test=(self.data.x_test, self.data.y_test)).items():
                 for m,v in zip(('loss', 'acc'), evaluate_nets(nets, x, y, self.data, s['batch'], own=half == 'train', **self._how())):
                     self._row(v, f'{half}_{m}', stage='average', swa_k=n)
@@ -229,7 +230,7 @@ def finetune(self):
                      at=looks(s['ft_epochs'], s['look_every']), level=s['level'])
     for i,(name,flr,o) in enumerate(tunings):
         mine = slice(i*k, (i + 1)*k)
-        self.points[name] = replace(st.nets[mine], seed=self.nets.seed)
+        self.points[name] = replace(at_rest(st.nets)[mine], seed=self.nets.seed)
         for j,m in enumerate(LOOKS): self._row(st.last[j, mine], m, **columns_of(name))
         if not o: self._at_level(st, name, mine)
     return self
@@ -408,7 +409,9 @@ vit_study('vit_cifar10', 'Vision transformer on CIFAR-10: Adam, dropout, RandAug
     laptop=Preset("width 48, depth 2 on 2,000 pictures of 16x16, the authors' rates", plrs=VIT_GRID, swa_k=(2, 5, 10), minutes=45,
                   settings=VIT_LAPTOP, **SMALL | dict(flrs=(1e-5, 1e-4))),
     paper=Preset("the authors' protocol, one seed for all rates", plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4), swa_k=(2, 5, 10), data_seeds=(), train_seeds=(1,),
-                 minutes=1000, mib=12_000)), lines=(1e-4, 1e-3, None))
+                 minutes=1000, mib=12_000),
+    authors=Preset("the authors' protocol and seeds of pre-training, another one for each rate", plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4), swa_k=(2, 5, 10), data_seeds=(),
+                   train_seeds=(1,), minutes=1000, mib=12_000, seed_of={plr: 1 + i for i,plr in enumerate(VIT_GRID)})), lines=(1e-4, 1e-3, None))
 
 vit_study('vit_cifar100', 'Vision transformer on CIFAR-100', dict(
     smoke=replace(SMOKE, plrs=(1e-3, 1e-2), flrs=(1e-4, 1e-3), settings=VIT_SMOKE),

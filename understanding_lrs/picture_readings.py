@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GRAD_BATCHES', 'FILTER_BINS', 'CURVED', 'DIRECTIONS', 'columns_of', 'measured', 'ends', 'gradient_norms',
            'read_norms', 'along', 'read_geometry', 'read_edges', 'banded', 'read_bands', 'read_borders', 'read_filters',
-           'curved', 'read_sharpness', 'picture_readings']
+           'curved', 'read_sharpness', 'practical', 'transformer', 'picture_readings']
 
 # %% ../nbs/15_picture_readings.ipynb #53fc181d
 import warnings
@@ -178,12 +178,15 @@ def read_sharpness(points:dict, life) -> pd.DataFrame:
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=TIDY)
 
 # %% ../nbs/15_picture_readings.ipynb #fb178d41
+def practical(s:dict) -> bool: return 'weight_decay' in s # are these settings of ordinary networks, which have no sphere?
+def transformer(s:dict) -> bool: return 'depth' in s # of a vision transformer?
+
 def picture_readings(
     protocol, # of a run
 ) -> dict:    # table -> (points, life) -> rows
     "The readings of a run"
     s = protocol.settings
     several = dict(edges=read_edges) if s['ft_orders'] > 1 else {}
-    shape = {} if 'depth' in s else dict(filters=read_filters) # transformers have no filters
-    sharp = dict(sharpness=read_sharpness) if 'rho' in s else {} # the unit sphere is that of scale-invariant networks
+    shape = {} if transformer(s) else dict(filters=read_filters)
+    sharp = {} if practical(s) else dict(sharpness=read_sharpness) # the unit sphere is that of scale-invariant networks
     return dict(norms=read_norms, geometry=read_geometry, bands=read_bands, borders=read_borders) | shape | sharp | several

@@ -210,7 +210,7 @@ def _take(nets, k, net): # and back
 # %% ../nbs/09_pictures.ipynb #d3031bfa
 @dataclass(frozen=True)
 class Rule:
-    "How a practical network is trained; a scale-invariant one has none of this [choice]"
+    "How a practical network is trained; a scale-invariant one has none of this. Defaults: convolutional networks [choice]; transformers say what is theirs [code]"
     momentum:float=.9       # as in torch.optim.SGD; of Adam the first beta
     weight_decay:float=5e-4 # of every parameter, as part of the gradient
     pad:int=4               # pixels that pictures are shifted by at most before they are mirrored at random; 0: neither
@@ -284,7 +284,9 @@ class Lane:
         self.spec, self.data, self.batch, self.rho, self.rule, self.graph = spec, data, batch, rho, rule, None # `data` keeps what a recording reads
         self.net = (module_of if self.cuda else template)(spec, data.device).train()
         self.forward, self.params = self.net, [p for _,p in trained_params(self.net)]
-        self.memory = {n: v[0].to(device) for n,v in fresh_memory(spec, rule, 1).items()}
+        params = dict(trained_params(self.net))
+        like = lambda n, v: torch.empty_like(params[n]) if (n := n.removeprefix(VELOCITY).removeprefix('square.')) in params else v[0].to(device) # as the weights lie in memory
+        self.memory = {n: like(n, v) for n,v in fresh_memory(spec, rule, 1).items()}
         self.table = torch.zeros(len(data.y_train), 3, dtype=torch.int64, device=device) if rule and rule.pad else None
         if rule and rule.ops: self.data = replace(data, x_train=data.x_train.clone()) # another one in every epoch
         self.b, self.lr = torch.arange(batch, device=device) % len(data.y_train), torch.zeros((), device=device)
@@ -430,9 +432,9 @@ def what_fits(
 ) -> str:
     "One line on a GPU that was too small for an epoch"
     gib, spec, free = 2**30, nets.spec, free_bytes(data.device)
-    one = sum(v[0].nbytes for v in nets.state.values())
+    one, weights = (sum(v[0].nbytes for v in some.state.values()) for some in (nets, at_rest(nets)))
     pictures = sum(getattr(data, n).nbytes for n in ('x_train', 'y_train', 'x_test', 'y_test'))
-    need = lambda b, k=len(nets), lanes=streams: pictures + k*one + lanes*(step_bytes(spec, b) + 3*one) # weights, gradients, workspace
+    need = lambda b, k=len(nets), lanes=streams: pictures + k*one + lanes*(step_bytes(spec, b) + 2*weights + one) # with gradients and workspace
     smaller = next((f"batch {b}" for b in (batch >> i for i in range(1, batch.bit_length() - 1)) if need(b) <= free), '')
     fewer = max((free - need(batch, 0))//one, 0)
     fits = [f"{n} stream{'s'*(n > 1)}" for n in [streams//2] if n and need(batch, lanes=n) <= free]
@@ -507,13 +509,16 @@ def epoch_(
     orders = torch.from_numpy(np.stack([epoch_order(int(s), n, epoch, purpose) for s in seeds]))
     order_of = torch.from_numpy(order_of.astype(np.int64))
     shifts = [augment_table(int(s), epoch, n, rule.pad, purpose=beside(purpose, 'augment')) for s in seeds] if rule and rule.pad else []
-    if (rule and (rule.adam or rule.ops)) or not by_native(engine, nets, data, precision):
+    native, plain = by_native(engine, nets, data, precision), rule is None or not (rule.adam or rule.ops)
+    if engine == 'native' and not plain: raise ValueError("the native engine has SGD and shifts only, no Adam and no RandAugment")
+    if not (native and plain):
         streams, compile = switch('STREAMS', 1) if streams is None else streams, switch('COMPILE', '') if compile is None else compile
-        pictures = [rand_augment(data.x_train, int(s), epoch, None, rule.ops, rule.strength, beside(purpose, 'randaugment')) for s in seeds] if rule and rule.ops else []
         drops = [int(stream(beside(purpose, 'dropout'), int(s), epoch).integers(2**62)) for s in seeds] if getattr(nets.spec, 'dropout', 0) else []
-        each = [[values[i] for i in order_of.tolist()] if values else () for values in (shifts, pictures, drops)]
+        if drops: streams = 1 # they share the generator
         try:
-            with numerics(precision, data.device), torch.random.fork_rng(enabled=bool(drops)):
+            pictures = [rand_augment(data.x_train, int(s), epoch, None, rule.ops, rule.strength, beside(purpose, 'randaugment')) for s in seeds] if rule and rule.ops else []
+            each = [[values[i] for i in order_of.tolist()] if values else () for values in (shifts, pictures, drops)]
+            with numerics(precision, data.device), torch.random.fork_rng([data.x_train.device]*(data.device == 'cuda'), enabled=bool(drops)):
                 return _known(*epoch_torch_(nets, data, orders[order_of], lr, rho, batch, streams, compile, rule, *each))
         except torch.OutOfMemoryError: _LANES.clear()
         raise ValueError(what_fits(nets, data, batch, min(streams, len(nets))))
@@ -639,6 +644,7 @@ def load(self, state:dict):
     device = self.data.x_train.device
     self.nets, self.step, self.curves = self.nets.at(part('net.')).to(device), int(state['step']), state['curves'].clone()
     self.averages, self.sums = ({int(k): v.to(device) for k,v in sorted(part(p).items(), key=lambda item: int(item[0]))} for p in ('swa.', 'sum.'))
+    if 'sum' in state: self.sums = {k: state['sum'].clone().to(device) for k in self.windows if k not in self.averages} # written before each average had its own
     if lost := [k for k,epochs in self.windows.items() if epochs[0] <= self.step < epochs[-1] and k not in self.sums]:
         raise ValueError(f"this state has no sum of the average of {lost[0]}, it was written by another version; begin the stage anew")
     if self.level: self.there, self.crossed = self.there.at(part('there.')).to(device), state['crossed'].clone()

@@ -35,6 +35,7 @@ from matplotlib.transforms import offset_copy
 
 from .claims import PRACTICAL, SMALL, dominant_features
 from .features import DOMINANT, band_limits, band_pictures, effective_number, spectrum, variance_shares
+from .picture_readings import practical
 from .regimes import NETWORK, TAIL, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers
 from .runs import InputError, atomic_write, networks, pick, read_published
 from .studies import CAPTION, STUDIES, Study, SyntheticLife, on_its_data, protocols, select, study_of, synthetic_config
@@ -208,7 +209,7 @@ def plr_axis(ax, view, label=True):
     ax.xaxis.set_minor_locator(NullLocator())
     if view.plrs[-1] < 20*view.plrs[0]: ax.set_xticks(apart(view.plrs)) # too narrow for powers of ten
     ax.tick_params(axis='x', labelbottom=label)
-    if label: ax.set_xlabel(f"PLR ({'' if 'weight_decay' in view.study.settings else 'effective '}learning rate)") # without a sphere: raw
+    if label: ax.set_xlabel(f"PLR ({'' if practical(view.study.settings) else 'effective '}learning rate)") # without a sphere: raw
 
 def regimes_on(ax, view, names=True):
     "Tints, detected lines with intervals, and the authors' lines; call it when the axis is ready"
@@ -1363,7 +1364,7 @@ def edges(view):
 
 # %% ../nbs/20_plots.ipynb #10fd028b
 SPECIAL = {('synthetic', 'factorial'): (factorial,), ('synthetic', 'edges'): (edges,), ('synthetic_utilities', 'wide'): (relevance,)} # (study, preset) -> its figures
-SPECIAL |= dict.fromkeys(PRACTICAL, (picture_overview, finetune_and_swa, geometry, bands))
+SPECIAL |= dict.fromkeys(PRACTICAL, (picture_overview, finetune_and_swa, geometry, bands, band_inputs))
 SPECIAL |= {f'resnet18si_cifar10_{k}': v for k,v in dict(boundary=(boundary,), two_stage=(two_stage,), scratch=(filters, scratch), basin=(edges,)).items()} # study -> its figures
 
 # %% ../nbs/20_plots.ipynb #f0b54347

@@ -927,10 +927,12 @@ def joined(
     before:dict, # tables as `read_published` gives them
     now:dict,    # tables of runs that may be new, as `collect` gives them
     where,       # folder, for errors
-) -> dict:       # the tables that both have; of a run that both have, the new rows
+) -> dict:       # all tables that one of them has; of a run that both have, the new rows
     "Tables of more runs, in the order of `load`"
     import pandas as pd
     old, new = ({r['run']: _ledger_protocol(r) for r in t['runs'].to_dict('records')} for t in (before, now))
+    about = lambda ps: sorted({f"{p.study} on {p.settings.get('data', 'its data')}" for p in ps.values()})
+    if about(old) != about(new): raise InputError(f"{where} has tables of {', '.join(about(old))}, these are of {', '.join(about(new))}; publish them into another folder")
     taken = {(p.family, n): run for run,p in new.items() for n in networks(p)}
     for run,p in old.items():
         twice = [taken[p.family, n] for n in networks(p) if taken.get((p.family, n), run) != run]
@@ -938,9 +940,10 @@ def joined(
     rank = lambda item: (item[1].study, item[1].plr, item[1].data_seeds, item[1].train_seeds, item[1].readout_seeds, item[1].name)
     place = {run: i for i,(run,_) in enumerate(sorted((old | new).items(), key=rank))}
     def one(name):
-        rows = pd.concat([before[name][~before[name].run.isin(new)], now[name]], ignore_index=True)
-        return rows.sort_values('run', key=lambda c: c.map(place), kind='stable', ignore_index=True)
-    return {name: one(name) for name in now if name in before}
+        parts = [t[name] for t in (before, now) if name in t]
+        if name in before: parts[0] = parts[0][~parts[0].run.isin(new)]
+        return pd.concat(parts, ignore_index=True).sort_values('run', key=lambda c: c.map(place), kind='stable', ignore_index=True)
+    return {name: one(name) for name in sorted({*before, *now} - {'runs'})} | dict(runs=one('runs'))
 
 # %% ../nbs/13_runs.ipynb #ec1f8779
 def publish(
@@ -955,18 +958,19 @@ def publish(
     parts = cover(runs, protocols)
     if not parts: raise InputError(f"{out_dir}: no finished run to publish; sweep first")
     out, files, tables = Path(out_dir), {}, collect(runs, protocols)
-    if add and (out/'tables.json').exists(): tables = joined(read_published(out), tables, out)
-    for name in leave_out:
-        tables.pop(pick(name, tables, 'table'))
+    add = add and (out/'tables.json').exists()
+    if add: tables, before = joined(read_published(out), tables, out), _json(out/'tables.json').get('left_out', {})
+    for name in [pick(t, [k for k in tables if k != 'runs'], 'table') for t in leave_out]:
+        tables.pop(name)
         for suffix in ('.csv', '.parquet'): (out/f'{name}{suffix}').unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    for name, df in tables.items():
-        suffix, data = _table_file(df)
+    for name, (suffix, data), df in [(name, _table_file(df), df) for name, df in tables.items()]: # all of them first, so that little time is between two
         atomic_write(out/f'{name}{suffix}', data)
         (out/f"{name}{'.parquet' if suffix == '.csv' else '.csv'}").unlink(missing_ok=True)
         files[f'{name}{suffix}'] = _entry(data) | dict(rows=len(df))
     lack = {run.protocol.short: t for run, _ in parts if (t := sorted(set(run.tables()) - set(tables)))}
     mine, kept = {run.protocol.short for run, _ in parts}, tables['runs']
+    if add: lack |= {run: t for run, t in before.items() if run not in mine}
     others = [networks(_ledger_protocol(r)) for r in kept[~kept.run.isin(mine)].to_dict('records')]
     record = dict(schema=SCHEMA, preset=preset, runs=len(kept), networks=sum(len(take) for take in (*others, *(t for _, t in parts))), files=files,
                   left_out=lack, columns={c: why for c, (_, why) in COLUMNS.items()})
@@ -983,7 +987,7 @@ def read_published(
     tables = {}
     for name, entry in _json(out/'tables.json')['files'].items():
         if wrong := _same(out/name, {k: entry[k] for k in ('sha256', 'size')}, True):
-            raise RunDamaged(f"{out}: {wrong}; publish the tables again")
+            raise RunDamaged(f"{out}: {wrong}; publish the tables again, or take back the committed ones with git")
         tables[Path(name).stem] = read_table((out/name).read_bytes())
     return tables
 

@@ -272,13 +272,13 @@ def init_head(
 
 # %% ../nbs/02_models.ipynb #898e1814
 def picture_net(
-    spec:'ConvSpec|VitSpec',    # sizes
+    spec:'ConvSpec|VitSpec',    # sizes; transformers are further down
     train_seed:int,             # initial convolutions; of a transformer all but the head
     readout_seed:int|None=None, # initial head; default the train seed
 ) -> PictureNet:
     "A picture network at its initial point"
     readout_seed = train_seed if readout_seed is None else readout_seed
-    if isinstance(spec, VitSpec): return init_vit_(VisionTransformer(spec), train_seed, readout_seed)
+    if spec.arch == 'vit': return init_vit_(VisionTransformer(spec), train_seed, readout_seed)
     net = (PreactResNet18 if spec.arch == 'resnet18' else ConvNet)(spec).load_flat_(init_convs(spec, train_seed))
     weight, bias = init_head(spec, readout_seed)
     net.head.weight.data.copy_(weight)

@@ -404,9 +404,9 @@ VIT_LAPTOP = {k: v for k,v in LAPTOP.items() if k not in ('arch', 'rho')} | dict
 
 def vit_study(id, title, presets, **kw): picture_study(id, title, presets, base=VIT, template='vit_plr', **kw)
 
-vit_study('vit_cifar10', 'Vision transformer on CIFAR-10: Adam, dropout, RandAugment', dict(
+vit_study('vit_cifar10', 'Vision transformer on CIFAR-10: Adam, dropout, augmentation', dict(
     smoke=replace(SMOKE, plrs=(1e-3, 1e-2), flrs=(1e-4, 1e-3), settings=VIT_SMOKE),
-    laptop=Preset("width 48, depth 2 on 2,000 pictures of 16x16, the authors' rates", plrs=VIT_GRID, swa_k=(2, 5, 10), minutes=45,
+    laptop=Preset("width 48, depth 2 on 2,000 pictures of 16x16, no RandAugment, the authors' rates", plrs=VIT_GRID, swa_k=(2, 5, 10), minutes=45,
                   settings=VIT_LAPTOP, **SMALL | dict(flrs=(1e-5, 1e-4))),
     paper=Preset("the authors' protocol, one seed for all rates", plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4), swa_k=(2, 5, 10), data_seeds=(), train_seeds=(1,),
                  minutes=1000, mib=12_000),

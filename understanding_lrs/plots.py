@@ -12,9 +12,9 @@ __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'SEEDED', 'INK', 'FAINT', 'BLUE', '
            'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup', 'picture_print', 'pretraining',
            'finetune_and_swa', 'stages', 'single_features', 'geometry', 'swarm', 'gaps_on', 'near_threshold',
            'shares_on', 'dominance', 'sparse', 'regimes', 'overview', 'bands_on', 'measured', 'bands', 'shared_key',
-           'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview', 'boundary', 'two_stage', 'scratch',
-           'path_picture', 'spectrum_picture', 'one_plr', 'crossed', 'factorial', 'relevance', 'edges', 'write', 'draw',
-           'on_page']
+           'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview', 'beside_paper', 'boundary',
+           'two_stage', 'scratch', 'path_picture', 'spectrum_picture', 'one_plr', 'crossed', 'factorial', 'relevance',
+           'edges', 'write', 'draw', 'on_page']
 
 # %% ../nbs/20_plots.ipynb #cc2c18a8
 import io, json, re, textwrap, warnings
@@ -1021,6 +1021,38 @@ def picture_overview(view):
     fig.align_ylabels()
     return picture_print(fig, view, f"Accuracies: mean over networks; angle: mean ± std; barriers: median and quartiles; bands: networks {title}, on pictures that keep one band.", _borders(view), bands='Shading')
 
+# %% ../nbs/20_plots.ipynb #afef4ba6
+def _own_best(ax, view, flr, color, marker):
+    "Fine-tuned accuracy below its best mean over the grid, ours and the authors'"
+    t = over_plr(view(stage='finetune', metric='test_acc', flr=flr), view.plrs)
+    t = t - np.nanmax(t.value)
+    ax.plot(t.index, t.value, color=color, marker=marker, ms=2.6, label=f'here, FLR {rate(flr)}')
+    ax.fill_between(t.index, t.lo, t.hi, color=color, alpha=.17, lw=0)
+    theirs = view.paper[(view.paper.panel == 'finetune_test_acc') & (view.paper.series == flr_name(view, 'finetune_test_acc', flr))]
+    ax.plot(theirs.plr, theirs.value - theirs.value.max(), **MARK | dict(ls=':', lw=.8), color=color, mec=color, label=f'the paper, FLR {rate(flr)}')
+
+def _own_mid(ax, view, flr, color, marker):
+    "Accuracy on the middle band, ours and the authors'"
+    columns = dict(stage='finetune', flr=flr)
+    curve(ax, view, view('bands', metric='band_acc_band', band='mid', **columns), color, f'here, FLR {rate(flr)}', marker=marker)
+    theirs = view.paper[(view.paper.panel == _panel_of(columns, view, 'band_acc')) & (view.paper.series == BORDERS['mid'])]
+    ax.plot(theirs.plr, theirs.value, **MARK | dict(ls=':', lw=.8), color=color, mec=color, label=f'the paper, FLR {rate(flr)}')
+
+@figure('bands')
+def beside_paper(view):
+    "At which rate fine-tuning and the middle band are best, here and in the paper, whose networks are larger"
+    if view.paper is None or not (view.paper.panel == 'finetune_test_acc').any() or not len(view.flrs): raise InputError(
+        "figure beside_paper: there are no fine-tuned accuracies of the paper, or of these runs, for this study")
+    fig, axes = canvas(1, 2, (TWO, 2.9))
+    for ax,draw in zip(axes, (_own_best, _own_mid)):
+        for flr,color,marker in zip(dict.fromkeys((view.flrs[0], view.flrs[-1])), (BLUE, ORANGE), '^v'): draw(ax, view, flr, color, marker)
+        plr_axis(ax, view)
+    axes[0].set_ylabel('test accuracy\nminus its best, pp')
+    axes[1].set_ylabel('accuracy on the\nmiddle band, %')
+    axes[1].axhline(view.study.chance, color=FAINT, lw=.7, ls=(0, (4, 2)), zorder=1)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc='outside upper left', ncols=4)
+    return picture_print(fig, view, "Solid: mean over networks here; dotted, diamonds: the paper's single runs, read off a figure, of its own network, pictures and lengths.", tints=False)
+
 # %% ../nbs/20_plots.ipynb #3a1b0c0e
 def _budgets(view): # network rows -> epochs of pre-training that were allowed
     ledger = view.tables.get('runs')
@@ -1365,6 +1397,7 @@ def edges(view):
 # %% ../nbs/20_plots.ipynb #10fd028b
 SPECIAL = {('synthetic', 'factorial'): (factorial,), ('synthetic', 'edges'): (edges,), ('synthetic_utilities', 'wide'): (relevance,)} # (study, preset) -> its figures
 SPECIAL |= dict.fromkeys(PRACTICAL, (picture_overview, finetune_and_swa, geometry, bands, band_inputs))
+SPECIAL |= dict.fromkeys((s for s in PRACTICAL if s.startswith('vit')), (picture_overview, finetune_and_swa, geometry, bands, band_inputs, beside_paper))
 SPECIAL |= {f'resnet18si_cifar10_{k}': v for k,v in dict(boundary=(boundary,), two_stage=(two_stage,), scratch=(filters, scratch), basin=(edges,)).items()} # study -> its figures
 
 # %% ../nbs/20_plots.ipynb #f0b54347

@@ -885,7 +885,7 @@ def _ledger_row(run):
     made, d = _json(run/'provenance.json'), run.protocol.to_dict()
     lists = {k.replace('swa_k', 'swa_ks'): ' '.join(map(repr, d.pop(k))) for k in ('flrs', 'swa_k', *SEEDS)}
     seconds = made.get('seconds', {})
-    total = round(sum(seconds.values()) if isinstance(seconds, dict) else seconds, 2)
+    total = round(float(sum(seconds.values()) if isinstance(seconds, dict) else seconds), 2)
     versions = {k: made.get(k) for k in ('package', 'python', 'torch', 'numpy', 'device', 'threads')}
     what = dict(key=run.protocol.key, run=run.protocol.short) | d | lists | dict(settings=canonical(d['settings']))
     return (what | versions |

@@ -239,6 +239,7 @@ def adam_(params:list, grads:list, rule:Rule, memory:dict, lr): # memory: of one
     "One step of Adam, by torch.optim"
     parts = [[v for n,v in memory.items() if n.startswith(VELOCITY + kind)] for kind in ('square.', 'steps')]
     first = [v for n,v in memory.items() if not n.startswith((f'{VELOCITY}square.', f'{VELOCITY}steps'))]
+    grads = [g if g.stride() == p.stride() else torch.empty_like(p).copy_(g) for g,p in zip(grads, params)] # the fused step of a GPU wants one layout
     adam(params, grads, first, parts[0], [], list(parts[1][0].unbind()), fused=True, capturable=params[0].is_cuda, amsgrad=False, maximize=False,
          beta1=rule.momentum, beta2=.999, eps=1e-8, weight_decay=rule.weight_decay, lr=lr)
 

@@ -409,14 +409,14 @@ vit_study('vit_cifar10', 'Vision transformer on CIFAR-10: Adam, dropout, augment
     laptop=Preset("width 48, depth 2 on 2,000 pictures of 16x16, no RandAugment, the authors' rates", plrs=VIT_GRID, swa_k=(2, 5, 10), minutes=45,
                   settings=VIT_LAPTOP, **SMALL | dict(flrs=(1e-5, 1e-4))),
     paper=Preset("the authors' protocol, one seed for all rates", plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4), swa_k=(2, 5, 10), data_seeds=(), train_seeds=(1,),
-                 minutes=1000, mib=12_000),
+                 minutes=1700, mib=12_000),
     authors=Preset("the authors' protocol and seeds of pre-training, another one for each rate", plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4), swa_k=(2, 5, 10), data_seeds=(),
-                   train_seeds=(1,), minutes=1000, mib=12_000, seed_of={plr: 1 + i for i,plr in enumerate(VIT_GRID)})), lines=(1e-4, 1e-3, None))
+                   train_seeds=(1,), minutes=1700, mib=12_000, seed_of={plr: 1 + i for i,plr in enumerate(VIT_GRID)})), lines=(1e-4, 1e-3, None))
 
 vit_study('vit_cifar100', 'Vision transformer on CIFAR-100', dict(
     smoke=replace(SMOKE, plrs=(1e-3, 1e-2), flrs=(1e-4, 1e-3), settings=VIT_SMOKE),
     paper=Preset('the protocol of CIFAR-10 (assumed)', plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4), swa_k=(2, 5, 10), data_seeds=(), train_seeds=(1,),
-                 minutes=1000, mib=12_000)), chance=1., data='cifar100')
+                 minutes=1700, mib=12_000)), chance=1., data='cifar100')
 
 # %% ../nbs/16_picture_lives.ipynb #325d2ffc
 def _beside(id, title, laptop, paper, **settings): # a study that has the main study's network and pictures

@@ -324,7 +324,7 @@ def test_a_variant_that_was_not_run_is_a_partial_grid(monkeypatch):
     assert of({n: v[v.run != 'equal'] for n,v in t.items()}) == {PARTIAL}
 
 def test_folders_of_unknown_studies_are_left_alone():
-    assert set(verdicts({('nobody_knows', 'paper'): {}, ('vit_cifar10', 'paper'): {}}).verdict) == {MISSING}
+    assert set(verdicts({('nobody_knows', 'paper'): {}, ('vit_imagenet', 'paper'): {}}).verdict) == {MISSING}
 
 def test_lines_and_misses(study, monkeypatch):
     monkeypatch.setitem(STUDIES, STUDY.id, replace(STUDY, lines=(1e-4, 1e-3, 5e-2)))

@@ -432,6 +432,20 @@ def test_pages_of_readings_say_that_tables_are_missing(root, tmp_path, page, cap
     assert f"No tables of {space['study']}, preset laptop, yet. First: ulrs sweep" in capsys.readouterr().out
     assert not list(tmp_path.iterdir()) and space['view'] is None and set(space['judged'].verdict) == {'not yet run'}
 
+def test_the_transformers_figure_beside_the_paper(root):
+    "drawn where the paper has fine-tuned accuracies of the study: ours and theirs both end at their own best, 0; refused elsewhere"
+    from understanding_lrs.claims import published_tables
+    t = published_tables(root/'figures/data')['vit_cifar10', 'laptop']
+    v = plots.View(t, STUDIES['vit_cifar10'], plots.read_paper(root), 'laptop')
+    fig = plots.beside_paper(v)
+    left, right = fig.axes
+    lines = {l.get_label(): l for l in left.lines}
+    assert set(lines) == {f'{who}, FLR {f}' for who in ('here', 'the paper') for f in ('1e-5', '1e-4')}
+    assert all(np.nanmax(l.get_ydata()) == pytest.approx(0) for l in lines.values())
+    best = lambda l: l.get_xdata()[np.nanargmax(l.get_ydata())]
+    assert best(lines['here, FLR 1e-4']) == 1e-3 and best(lines['the paper, FLR 1e-5']) == 2e-4 and len(right.lines) == 5
+    with pytest.raises(InputError, match='no fine-tuned accuracies of the paper'): plots.beside_paper(plots.View(t, STUDIES['vit_cifar10'], None, 'laptop'))
+
 def test_a_page_of_older_tables_goes_on(root, tmp_path, capsys):
     run_page(root/'nbs/figures/images_bands.ipynb', data=str(published(tmp_path/'tables', tables())), out=str(tmp_path))
     assert 'not drawn: figure bands: no rows of bands' in capsys.readouterr().out and not list(tmp_path.glob('*.svg'))

@@ -1,4 +1,4 @@
-"""Everything that waits for a GPU, in one call: the checks, the benchmarks, then runs of a study until the time is over, and their tables.
+"""Everything that needs a GPU, in one call: checks, benchmarks, then runs of a study until the time is over, and their tables.
 
     make gpu                                          # in .venv, an hour, CIFAR-10 by torchvision
     python tools/gpu.py --minutes 25 --data pictures  # any Python that has torch and torchvision, pandas, pyarrow and safetensors

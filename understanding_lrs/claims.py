@@ -105,7 +105,7 @@ def c13(tables, study):
 def c14(tables, study):
     low = float(tables['metrics'].flr.min())
     stages = {f'fine-tuning at {low:g}': dict(stage='finetune', flr=low), 'SWA(5)': dict(stage='average', swa_k=5)}
-    return [resampled(_dominance(tables, **where), _share_gap, f'the same share gap after {name}', '>=', .15, floor=0.) for name,where in stages.items()]
+    return [resampled(_dominance(tables, **where), _share_gap, f'the share gap of C13 after {name}', '>=', .15, floor=0.) for name,where in stages.items()]
 
 # %% ../nbs/19_claims.ipynb #f4dc51af
 def dominant_features(
@@ -265,7 +265,7 @@ def c3(tables, study, others=('1', '2B', '3')): # regimes that 2A is compared wi
     tuned, first = g.tuned(), g.bounds['lr_12'].lo
     def margin(*others): return lambda m: (g.best(m, '2A') - g.best(m, *others)).min()
     def inside(m): # share of FLRs
-        if first is None: return np.nan
+        if first is None or g.bounds['lr_12'].hi is None: return np.nan # no line in this grid
         best = g.plrs[np.nan_to_num(m, nan=-1.).argmax(-1)]
         return ((best > first) & (best <= WINDOW*first*1.001)).mean()
     least = f'the smallest of {len(g.flrs)} FLRs, pp'
@@ -281,7 +281,7 @@ def c4(tables, study):
     found = ' (2A itself found from two FLRs)' if 'test accuracy' in how else ''
     what = f'range over FLRs of the fine-tuned accuracy, median over 2A{found}, pp'
     return [g.part(what, '<=', .6, spread(np.nanmedian, '2A'), g.tuned()),
-            g.part('the same range, largest in 2B, pp', '>=', 3., spread(np.nanmax, '2B'), g.tuned())]
+            g.part('range over FLRs of the fine-tuned accuracy, largest in 2B, pp', '>=', 3., spread(np.nanmax, '2B'), g.tuned())]
 
 # %% ../nbs/19_claims.ipynb #de88cc55
 def c5(tables, study):
@@ -457,10 +457,11 @@ def c15(tables, study):
     if not len(bands) or not g.flrs: return [lacking('accuracies on bands of frequencies')]
     acc = lambda band, how='band', **where: g.at(select(bands, metric=f'band_acc_{how}', band=band, **where))
     one, inner = g.bounds['lr_12'].lo, g.bounds['lr_2ab'].lo if 'lr_2ab' in g.bounds else None
+    if g.bounds['lr_12'].hi is None: one = None # no line in this grid
     window = (g.plrs >= .999*one) & (g.plrs <= 3.003*inner) if one and inner else np.zeros(len(g.plrs), bool)
     unknown = not window.any()
     def inside(m): return np.nan if unknown else float(window[np.nan_to_num(m, nan=-1.).argmax()])
-    def excess(m): return np.nanmax(m) - g.best(m, '1')
+    def excess(m): return np.nan if one is None else np.nanmax(m) - g.best(m, '1')
     def within(m): return np.nan if unknown else np.nanmax(m[window]) - g.best(m, '1')
     low, name = dict(stage='finetune', flr=g.flrs[0]), f'after FLR {rate(g.flrs[0])}'
     mid, high = acc('mid', **low), acc('high', **low)

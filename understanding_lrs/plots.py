@@ -1038,7 +1038,7 @@ def _own_mid(ax, view, flr, color, marker):
     theirs = view.paper[(view.paper.panel == _panel_of(columns, view, 'band_acc')) & (view.paper.series == BORDERS['mid'])]
     ax.plot(theirs.plr, theirs.value, **MARK | dict(ls=':', lw=.8), color=color, mec=color, label=f'the paper, FLR {rate(flr)}')
 
-@figure('bands')
+@figure('bands', into=())
 def beside_paper(view):
     "At which rate fine-tuning and the middle band are best, here and in the paper, whose networks are larger"
     if view.paper is None or not (view.paper.panel == 'finetune_test_acc').any() or not len(view.flrs): raise InputError(

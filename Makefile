@@ -21,7 +21,7 @@ SKIP = ^([_.]|experiments$$)
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
-	@echo 'make images      a small ConvNet on real pictures at laptop size (20 minutes); DATA=folder for your own'
+	@echo 'make images      a small ConvNet on real pictures at laptop size (20 minutes on two cores with AVX-512, longer without); DATA=folder for your own'
 	@echo 'make appendix    the studies around it: two-stage, basin, boundary, ordinary networks, a transformer, at laptop size (three hours at most); DATA as above'
 	@echo 'make gpu         on a machine with a GPU: checks, benchmarks, then runs of the main experiment at short size for MINUTES=60; DATA as above'
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'

@@ -91,8 +91,11 @@ def test_senseless_words_are_refused(tool, words, said, capsys):
     with pytest.raises(SystemExit): tool(*words)
     assert said in capsys.readouterr().err
 
-def test_unknown_names_are_one_line(tool, capsys):
-    with pytest.raises(SystemExit, match="did you mean 'short'"): tool('--preset', 'shrt', '--skip', 'checks', 'bench')
+@pytest.mark.parametrize('words, said', [(('--preset', 'shrt'), "did you mean 'short'"), (('--study', 'vit_cifar'), "did you mean 'vit_cifar10"),
+                                         ((*SMOKE[:4], '--data', 'nowhere/pictures'), 'no folder')])
+def test_what_is_wrong_is_said_before_any_work(tool, monkeypatch, words, said):
+    for work in ('checks', 'measure', 'runs'): monkeypatch.setattr(tool.module, work, lambda *a: pytest.fail('work was begun'))
+    with pytest.raises(SystemExit, match=said): tool(*words)
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_without_a_gpu_it_says_so(root):

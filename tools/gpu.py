@@ -6,12 +6,13 @@
 Ask again and it goes on: what is measured or finished is not done twice. Runs are lived without their notebooks, so neither papermill nor
 JupyterLab is needed; a later `ulrs sweep` on the same folder writes the notebooks of finished runs without training.
 """
-import argparse, importlib.util, json, multiprocessing, subprocess, sys, time
+import argparse, importlib.util, json, multiprocessing, os, subprocess, sys, time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault('OMP_NUM_THREADS', '1') # runs side by side would fight for cores
 sys.path.insert(0, str(ROOT))
 TESTS = [f'tests/test_{n}.py' for n in ('gpu', 'pictures', 'practical', 'vit')]
 
@@ -43,11 +44,14 @@ def one(protocol, root, seconds):
     except OutOfTime: return 'stopped at a checkpoint, the same call goes on'
     return 'is done'
 
-def runs(a, root, end):
-    "The runs of the preset that are not published yet, several at a time, in its order, the most telling rates first: (wanted, how many failed)"
-    from understanding_lrs.runs import published_protocols
+def asked(a):
+    "The runs of the preset; looks at the data, so that what is wrong is said before any work"
     from understanding_lrs.studies import protocols, settled
-    wanted = settled(protocols(a.study, a.preset, overrides=dict(data=a.data) if a.data else None))
+    return settled(protocols(a.study, a.preset, overrides=dict(data=a.data) if a.data else None))
+
+def runs(a, wanted, root, end):
+    "Those that are not published yet, several at a time, in the order of the preset, the most telling rates first: how many failed"
+    from understanding_lrs.runs import published_protocols
     there = {p.key for p in published_protocols(ROOT/a.out/a.study/a.preset)}
     if there: say(f'{len(there)} runs are published already')
     with ProcessPoolExecutor(a.together, multiprocessing.get_context('spawn'), max_tasks_per_child=1) as pool:
@@ -64,7 +68,7 @@ def runs(a, root, end):
                 failed += 1
                 say(f'{p.name}: {type(e).__name__}: {e}')
                 if isinstance(e, BrokenProcessPool): todo, going = [], {} # what stops a process, such as a lack of memory, may stop the next one
-    return wanted, failed
+    return failed
 
 def tables(a, root, out, wanted):
     "What is finished, as committed tables"
@@ -93,13 +97,14 @@ def main(words=None, needs_gpu=True):
     from understanding_lrs.runs import InputError
     root, out = ROOT/a.runs, ROOT/a.out
     try:
+        wanted = [] if 'runs' in a.skip else asked(a)
         if 'checks' not in a.skip: checks()
         if 'bench' not in a.skip:
             from understanding_lrs import bench
             measure('gpu', out, lambda: bench.gpu(on_row=say))
             measure('precision', out, lambda: bench.precision_effect(a.data or 'cifar10'))
         if 'runs' in a.skip: return
-        wanted, failed = runs(a, root, time.monotonic() + 60*a.minutes)
+        failed = runs(a, wanted, root, time.monotonic() + 60*a.minutes)
         tables(a, root, out, wanted)
     except InputError as e: sys.exit(str(e))
     if failed: sys.exit(f'{failed} runs failed, see above; the same call tries them again')

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'PRACTICAL', 'VIT', 'CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'STRICT', 'TELLING', 'PICTURE_K', 'DIGITS',
-           'SMOKE', 'LAPTOP', 'LAPTOP_GRID', 'SMALL', 'NEEDS', 'TINY', 'VIT_GRID', 'VIT_SMOKE', 'VIT_LAPTOP', 'GPU',
-           'pictures_of', 'prepared', 'spec_of', 'PictureLife', 'rule_of', 'make', 'table', 'pretrain', 'then',
-           'average', 'finetune', 'read', 'recall', 'read_later', 'picture_summary', 'picture_verdict', 'picture_study',
-           'practical_study', 'vit_study']
+           'SMOKE', 'LAPTOP', 'LAPTOP_GRID', 'SMALL', 'NEEDS', 'TINY', 'VIT_GRID', 'VIT_SMOKE', 'VIT_LAPTOP',
+           'VIT_PAPER', 'GPU', 'pictures_of', 'prepared', 'spec_of', 'PictureLife', 'rule_of', 'make', 'table',
+           'pretrain', 'then', 'average', 'finetune', 'read', 'recall', 'read_later', 'picture_summary',
+           'picture_verdict', 'picture_study', 'practical_study', 'vit_study']
 
 # %% ../nbs/16_picture_lives.ipynb #e6c7b19c
 import contextlib, warnings
@@ -402,21 +402,21 @@ VIT_GRID = tuple(float(f'{a}e{e}') for e in range(-5, -2) for a in (1, 2, 5)) + 
 VIT_SMOKE = {k: v for k,v in TINY.settings.items() if k != 'arch'} | dict(width=16, depth=1, heads=2, patch=4, ops=1, swa_every=1)
 VIT_LAPTOP = {k: v for k,v in LAPTOP.items() if k not in ('arch', 'rho')} | dict(width=48, depth=2, heads=4, pad=2, ops=0, level=0., epochs=100, ft_epochs=30, swa_every=2)
 
-def vit_study(id, title, presets, **kw): picture_study(id, title, presets, base=VIT, template='vit_plr', **kw)
+VIT_PAPER = Preset("the authors' protocol, one seed for all rates", plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4), swa_k=(2, 5, 10), data_seeds=(), train_seeds=(1,),
+                   minutes=1700, mib=12_000)
+
+def vit_study(id, title, presets, **kw):
+    smoke = replace(SMOKE, plrs=(1e-3, 1e-2), flrs=(1e-4, 1e-3), settings=VIT_SMOKE)
+    picture_study(id, title, dict(smoke=smoke) | presets, base=VIT, template='vit_plr', **kw)
 
 vit_study('vit_cifar10', 'Vision transformer on CIFAR-10: Adam, dropout, augmentation', dict(
-    smoke=replace(SMOKE, plrs=(1e-3, 1e-2), flrs=(1e-4, 1e-3), settings=VIT_SMOKE),
     laptop=Preset("width 48, depth 2 on 2,000 pictures of 16x16, no RandAugment, the authors' rates", plrs=VIT_GRID, swa_k=(2, 5, 10), minutes=45,
                   settings=VIT_LAPTOP, **SMALL | dict(flrs=(1e-5, 1e-4))),
-    paper=Preset("the authors' protocol, one seed for all rates", plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4), swa_k=(2, 5, 10), data_seeds=(), train_seeds=(1,),
-                 minutes=1700, mib=12_000),
-    authors=Preset("the authors' protocol and seeds of pre-training, another one for each rate", plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4), swa_k=(2, 5, 10), data_seeds=(),
-                   train_seeds=(1,), minutes=1700, mib=12_000, seed_of={plr: 1 + i for i,plr in enumerate(VIT_GRID)})), lines=(1e-4, 1e-3, None))
+    paper=VIT_PAPER,
+    authors=replace(VIT_PAPER, doc="the authors' protocol and seeds of pre-training, another one for each rate", seed_of={plr: 1 + i for i,plr in enumerate(VIT_GRID)}),
+), lines=(1e-4, 1e-3, None))
 
-vit_study('vit_cifar100', 'Vision transformer on CIFAR-100', dict(
-    smoke=replace(SMOKE, plrs=(1e-3, 1e-2), flrs=(1e-4, 1e-3), settings=VIT_SMOKE),
-    paper=Preset('the protocol of CIFAR-10 (assumed)', plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4), swa_k=(2, 5, 10), data_seeds=(), train_seeds=(1,),
-                 minutes=1700, mib=12_000)), chance=1., data='cifar100')
+vit_study('vit_cifar100', 'Vision transformer on CIFAR-100', dict(paper=replace(VIT_PAPER, doc='the protocol of CIFAR-10 (assumed)')), chance=1., data='cifar100')
 
 # %% ../nbs/16_picture_lives.ipynb #325d2ffc
 def _beside(id, title, laptop, paper, **settings): # a study that has the main study's network and pictures

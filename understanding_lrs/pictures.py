@@ -237,10 +237,9 @@ def at_rest(nets:Nets) -> Nets: # the same networks without what the optimiser r
 
 def adam_(params:list, grads:list, rule:Rule, memory:dict, lr): # memory: of one network
     "One step of Adam, by torch.optim"
-    parts = [[v for n,v in memory.items() if n.startswith(VELOCITY + kind)] for kind in ('square.', 'steps')]
-    first = [v for n,v in memory.items() if not n.startswith((f'{VELOCITY}square.', f'{VELOCITY}steps'))]
+    first, second, steps = (v := list(memory.values()))[:len(params)], v[len(params):-1], v[-1] # in the order of `fresh_memory`
     grads = [g if g.stride() == p.stride() else torch.empty_like(p).copy_(g) for g,p in zip(grads, params)] # the fused step of a GPU wants one layout
-    adam(params, grads, first, parts[0], [], list(parts[1][0].unbind()), fused=True, capturable=params[0].is_cuda, amsgrad=False, maximize=False,
+    adam(params, grads, first, second, [], list(steps.unbind()), fused=True, capturable=params[0].is_cuda, amsgrad=False, maximize=False,
          beta1=rule.momentum, beta2=.999, eps=1e-8, weight_decay=rule.weight_decay, lr=lr)
 
 # %% ../nbs/09_pictures.ipynb #fc60464b

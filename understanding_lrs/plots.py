@@ -1396,8 +1396,7 @@ def edges(view):
 
 # %% ../nbs/20_plots.ipynb #10fd028b
 SPECIAL = {('synthetic', 'factorial'): (factorial,), ('synthetic', 'edges'): (edges,), ('synthetic_utilities', 'wide'): (relevance,)} # (study, preset) -> its figures
-SPECIAL |= dict.fromkeys(PRACTICAL, (picture_overview, finetune_and_swa, geometry, bands, band_inputs))
-SPECIAL |= dict.fromkeys((s for s in PRACTICAL if s.startswith('vit')), (picture_overview, finetune_and_swa, geometry, bands, band_inputs, beside_paper))
+SPECIAL |= {s: (picture_overview, finetune_and_swa, geometry, bands, band_inputs) + (beside_paper,)*(s == 'vit_cifar10') for s in PRACTICAL}
 SPECIAL |= {f'resnet18si_cifar10_{k}': v for k,v in dict(boundary=(boundary,), two_stage=(two_stage,), scratch=(filters, scratch), basin=(edges,)).items()} # study -> its figures
 
 # %% ../nbs/20_plots.ipynb #f0b54347

@@ -39,6 +39,9 @@ RAW, RAW_TEST = pixels(10), pixels(6, seed=1)
 X, XT, Y, YT = [encode(a) for a in RAW], [encode(a) for a in RAW_TEST], [0, 1]*5, [0, 1]*3
 DATA = dict(x=X, y=Y, xt=XT, yt=YT)
 def chw(a): return torch.from_numpy(a.transpose(0, 3, 1, 2).copy())
+def in_order(x, y): # (n, C, H, W), labels -> both in canonical order
+    at = im.canonical_order(x, torch.as_tensor(y))
+    return x[at], torch.as_tensor(y)[at]
 
 @pytest.fixture
 def load(tmp_path):
@@ -61,8 +64,8 @@ def refused(call, *parts, kind=ValueError):
 def test_parquet(tmp_path, load, sub, form):
     parquet(tmp_path/'My Set'/sub, **DATA, **form)
     p = load(tmp_path/'My Set')
-    assert torch.equal(p.x_train, chw(RAW)) and torch.equal(p.x_test, chw(RAW_TEST))
-    assert p.y_train.tolist() == Y and p.y_test.tolist() == YT
+    for got, want in (((p.x_train, p.y_train), in_order(chw(RAW), Y)), ((p.x_test, p.y_test), in_order(chw(RAW_TEST), YT))):
+        assert all(torch.equal(a, b) for a, b in zip(got, want))
     assert (p.name, p.classes, p.class_names, p.channels, p.size, p.n_train, p.n_test) == ('my-set', 2, ('0', '1'), 3, 8, 10, 6)
     assert p.id == f'my-set@{p.sha256[:12]}' and load.said == ['decoding 10 + 6 pictures of my-set']
 
@@ -74,15 +77,14 @@ def test_parquet_in_pieces_with_named_classes(tmp_path, load):
         t = pa.table({'img': struct(X[s]), 'label': Y[s]}).replace_schema_metadata({'huggingface': json.dumps(info)})
         pq.write_table(t, tmp_path/'set'/f'train-{i:05}-of-00002.parquet', row_group_size=2)
     p = load(tmp_path/'set')
-    assert torch.equal(p.x_train, chw(RAW)) and p.class_names == ('ape', 'bee') == load(p.id).class_names
+    assert torch.equal(p.x_train, in_order(chw(RAW), Y)[0]) and p.class_names == ('ape', 'bee') == load(p.id).class_names
 
 def test_class_folders(tmp_path, load):
-    "Classes in alphabetical order, their pictures mixed, the same way each time; hidden files are no pictures"
+    "Classes in alphabetical order, their pictures spread over the set; hidden files are no pictures"
     folder = tree(tmp_path/'set', **DATA)
     (folder/'train'/'ape'/'.DS_Store').write_bytes(b'x')
     p = load(folder)
-    order = np.argsort(Y, kind='stable')[stream('split', 0).permutation(len(Y))]
-    assert torch.equal(p.x_train, chw(RAW[order])) and p.y_train.tolist() == [Y[i] for i in order] != sorted(Y) and p.class_names == ('ape', 'bee')
+    assert torch.equal(p.x_train, in_order(chw(RAW), Y)[0]) and p.y_train.tolist() == [0, 1]*5 and p.class_names == ('ape', 'bee')
     assert torch.equal(load(folder).x_train, p.x_train) # from the cache
 
 @pytest.mark.parametrize('mode', ['L', 'RGBA', 'P', '1', 'CMYK'])
@@ -90,9 +92,9 @@ def test_every_mode_becomes_rgb(tmp_path, load, mode):
     x = [encode(a, 'TIFF' if mode == 'CMYK' else 'PNG', mode) for a in RAW]
     p = load(parquet(tmp_path/'set', x, Y, XT, YT))
     want = [np.asarray(Image.open(io.BytesIO(b)).convert('RGB')) for b in x]
-    assert torch.equal(p.x_train, chw(np.stack(want)))
+    assert torch.equal(p.x_train, in_order(chw(np.stack(want)), Y)[0])
     if mode == 'L': assert torch.equal(p.x_train[:, 0], p.x_train[:, 2])
-    if mode == 'RGBA': assert torch.equal(p.x_train, chw(RAW))
+    if mode == 'RGBA': assert torch.equal(p.x_train, in_order(chw(RAW), Y)[0])
 
 def test_threads_do_not_change_the_result():
     blobs = [encode(a, 'JPEG') for a in pixels(600)]
@@ -184,7 +186,7 @@ def test_second_load_does_not_decode(tmp_path, load, decodes, monkeypatch):
 @pytest.mark.parametrize('make', [parquet, tree])
 def test_changed_source_is_noticed(tmp_path, load, make):
     p = load(make(tmp_path/'set', **DATA))
-    q = load(make(tmp_path/'set', X[::-1], Y[::-1], XT, YT))
+    q = load(make(tmp_path/'set', [encode(pixels(1, seed=2)[0]), *X[1:]], Y, XT, YT))
     assert q.id != p.id and torch.equal(q.x_test, p.x_test) and len(load.said) == 2
     assert load(p.id).sha256 == p.sha256, "the earlier set stays"
 
@@ -328,13 +330,18 @@ def test_bad_class_folders(tmp_path, load):
 
 # --- subsets and sizes
 
-def test_only_what_is_stored_class_after_class_is_mixed():
-    p = made()
-    assert torch.equal(im.mixed(p).x_train, p.x_train), 'pictures in any other order stay where they are'
-    order = p.y_train.argsort(stable=True)
-    q = im.mixed(replace(p, x_train=p.x_train[order], y_train=p.y_train[order]))
-    assert (q.y_train.diff() < 0).any() and sorted(q.y_train.tolist()) == sorted(p.y_train.tolist())
-    for x,y in zip(q.x_train[:5], q.y_train[:5]): assert y == p.y_train[[torch.equal(x, v) for v in p.x_train].index(True)]
+def test_the_order_of_the_rows_does_not_matter():
+    p = made(n=42, classes=3)
+    for order in (p.y_train.argsort(stable=True), torch.randperm(42, generator=torch.Generator().manual_seed(1))):
+        q = im.ordered(replace(p, x_train=p.x_train[order], y_train=p.y_train[order]))
+        assert q.sha256 == im.ordered(p).sha256 and im.subset(q, 6).sha256 == im.subset(im.ordered(p), 6).sha256
+    assert q.y_train.tolist() == [0, 1, 2]*14 and im.ordered(q).sha256 == q.sha256
+    for x, y in zip(q.x_train, q.y_train): assert y == p.y_train[[torch.equal(x, v) for v in p.x_train].index(True)]
+
+def test_a_rare_class_is_spread_over_the_set():
+    y = torch.tensor([0]*30 + [1]*10 + [2]*2)
+    got = y[im.canonical_order(torch.arange(42, dtype=torch.uint8).view(42, 1, 1, 1), y)]
+    assert all((got[i:i + 12] == 1).sum() in (2, 3, 4) for i in range(0, 31)) and (got == 2).nonzero().flatten().diff() > 15
 
 @pytest.mark.parametrize('side, size, framed', [(28, 32, 32), (28, 16, 32), (8, 8, 8), (8, 4, 8), (28, 14, 28), (30, 16, 32), (8, 24, 24)])
 def test_another_size(side, size, framed):

@@ -122,6 +122,7 @@ def test_wrong_pairs(nets, sets):
 
 MY_NETS = """from torch import nn
 def small(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+def plain(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
 def large(): return nn.Sequential(nn.Flatten(), nn.Linear(768, 10))
 def short(): return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
 def broken(): raise RuntimeError('no\\nway')
@@ -149,6 +150,26 @@ def test_path_of_two_files(ulrs, nets, sets, tmp_path):
     assert (tmp_path/'path.svg').read_text().startswith('<?xml') and got['pictures'] == 200
     code, out, err = ulrs('path a.safetensors b.safetensors --data digits --points 3 --pictures 200 --great-circle --out p.png')
     assert code == 0 and out.startswith('angle: ') and 'barrier, pp' in out and out.endswith('p.png\n')
+
+def test_networks_of_ones_own_are_on_no_sphere_unless_one_says_so(ulrs):
+    "norms that agree by chance do not bend the path: the middle of a straight line is the mean of the two networks"
+    mine = {}
+    exec(MY_NETS, mine)
+    torch.manual_seed(0)
+    one, two, middle = (mine['plain']() for _ in range(3))
+    with torch.no_grad():
+        for p, q in zip(one.parameters(), two.parameters()):
+            if p.norm() > 0: q.mul_(p.norm()/q.norm())
+        for m, p, q in zip(middle.parameters(), one.parameters(), two.parameters()): m.copy_((p + q)/2)
+    for name, net in dict(one=one, two=two, middle=middle).items(): save_file(net.state_dict(), f'{name}.safetensors')
+    words = 'path {} --data digits --net my_nets_of_test:plain --points 3 --pictures 50 --json'
+    along = {sphere: json.loads(ulrs(words.format(f'one.safetensors two.safetensors{sphere}'))[1]) for sphere in ('', ' --no-sphere', ' --sphere')}
+    alone = json.loads(ulrs(words.format('middle.safetensors middle.safetensors'))[1])
+    assert [v['sphere'] for v in along.values()] == [False, False, True]
+    assert along['']['test_loss'] == along[' --no-sphere']['test_loss'] and along['']['test_loss'][1] == pytest.approx(alone['test_loss'][0], rel=1e-4)
+    assert along[' --sphere']['test_loss'][1] != pytest.approx(alone['test_loss'][0], rel=1e-4)
+    code, out, _ = ulrs('path one.safetensors two.safetensors --data digits --net my_nets_of_test:plain --points 2 --pictures 50')
+    assert code == 0 and 'a straight line' in out
 
 def test_modules_of_ones_own(ulrs):
     "each on pictures of the size it is made for"
@@ -202,6 +223,7 @@ def test_norm_in_numbers(ulrs):
     assert own == one == each and own['test_loss'] != cifar['test_loss']
 
 WRONG = [
+    ('path a.safetensors b.safetensors --data digits --no-sphere --great-circle', '--great-circle: these networks are on no sphere'),
     ('path a.safetensors c.safetensors --data digits', 'c.safetensors: there is no such file'),
     ('path a.safetensors text.safetensors --data digits', 'text.safetensors is not a safetensors file'),
     ('path a.safetensors b.safetensors', '--data: say on which pictures'),

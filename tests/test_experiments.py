@@ -1,4 +1,4 @@
-"""Every experiment notebook declares exactly its study's parameters, lives at smoke size, and its verdict there is 'too small to tell'."""
+"""Every experiment notebook declares exactly its study's parameters, lives at smoke size, and its verdict there is 'reduced, so not comparable'."""
 import inspect, json, shutil
 import nbformat, papermill as pm, pytest, torch
 from understanding_lrs.runs import Protocol, Run, find_runs, networks
@@ -29,7 +29,7 @@ def test_a_smoke_run(swept, root):
     assert run.state().kind == 'done' and not result.failed
     page = nbformat.read(run.folder/'notebook.ipynb', 4)
     texts = [o.get('data', {}).get('text/plain', '') for c in page.cells for o in c.get('outputs', [])]
-    assert 'too small to tell' in texts[-1]
+    assert 'reduced, so not comparable' in texts[-1]
     made = json.loads((run/'provenance.json').read_bytes())
     for value in (run.protocol.key, run.protocol.precision, *(made[k] for k in ('package', 'torch', 'device', 'peak_mib'))):
         assert str(value) in texts[-2] # it says by itself where it came from

@@ -344,6 +344,32 @@ def test_a_spectrum_as_a_picture(channels):
     said = words(plots.spectrum_picture(x, dict(background=(0, 0), low=(1, 4)), rows, few=1))
     assert 'background 0, low 1-4' in said and '40' in said and 'low=1-1' not in said
 
+def test_bars_of_bands_are_those_of_the_figures():
+    "what is drawn is the input of the published figures, beside chance; raw bands leave batch-norm networks near it"
+    x = (torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))*255).byte()
+    rows = [dict(band=b, metric=m, accuracy=a) for m, *values in (('band_acc_raw', 25., 12.), ('band_acc_std', 31., 13.), ('band_acc_band', 57., 14.), ('without_acc', 40., 80.))
+            for b, a in zip(('low', 'high'), values)]
+    fig = plots.spectrum_picture(x, dict(low=(0, 4), high=(5, 8)), rows, few=1, chance=10.)
+    ax = fig.axes[-1] if lines(fig.axes[-1], 'chance') else next(a for a in fig.axes if lines(a, 'chance'))
+    assert [round(p.get_width()) for p in ax.patches] == [57, 14, 40, 80] and lines(ax, 'chance')[0].get_xdata()[0] == 10.
+    assert 'own std' in words(fig) and 'chance' in words(fig)
+
+def test_pictures_of_ones_own_are_not_called_cifar():
+    "neither figures nor stories say CIFAR of other data"
+    for f in (plots.pretraining, plots.finetune_and_swa, plots.regimes):
+        said = words(f(plots.View(tables(data='my-photos'), STUDY, None, 'laptop')))
+        assert 'my-photos' in said and 'CIFAR' not in said, f.__name__
+    assert not [s.title for s in STUDIES.values() if 'CIFAR' in s.title]
+
+def test_only_rates_that_were_run_are_tinted():
+    some = tables()
+    one = {n: t[t.plr == PLRS[4]] if 'plr' in t else t for n, t in some.items()}
+    v = plots.View(one, STUDY, None, 'laptop')
+    (regime, left, right), = plots.tints(v, PLRS[0]/1.2, PLRS[-1]*1.2)
+    assert PLRS[3] < left < PLRS[4] < right < PLRS[5]
+    whole = plots.tints(view(), PLRS[0]/1.2, PLRS[-1]*1.2)
+    assert whole[0][1] == PLRS[0]/1.2 and whole[-1][2] == PLRS[-1]*1.2 and all(a[2] == b[1] for a, b in zip(whole, whole[1:]))
+
 def theirs(preset):
     "The main setup of the paper as a study, with one preset"
     made_up = Preset('made up', PLRS, FLRS, (2, 5), (), (1, 2, 3), 1)

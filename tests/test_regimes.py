@@ -1,10 +1,12 @@
 """One rule from tables to regimes: constructed tables give known labels and lines; intervals come from data seeds."""
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.regimes import LAST_EPOCHS, NETWORK, Boundary, boundaries, bootstrap, network_regimes, rate, regime_of
+from understanding_lrs.regimes import (LAST_EPOCHS, NETWORK, SLOW, TAIL_LOOKS, UNKNOWN, Boundary, boundaries, bootstrap, network_regimes, rate, regime_of,
+                                       regime_words, tail_std, unconverged)
 from understanding_lrs.seeds import stream
 
 GRID = np.geomspace(1e-4, 1, 9)
-KINDS = {'1': (1e-4, 80, .1), 'slow': (.4, 60, .2), '2': (.4, 70, 5), '3': (.7, 50.5, 2), 'nan': (np.nan,)*3}
+KINDS = {'1': (1e-4, 80, .1), 'slow': (.4, 60, .2), '2': (.4, 70, 5), '3': (.7, 50.5, 2), 'nan': (np.nan,)*3,
+         'short': (.7, 70, np.nan), 'short at chance': (.7, 50.2, np.nan)}
 
 def pretraining(labels, seeds=(1, 2, 3, 4)): # labels: one a PLR, or {seed: labels}
     of = labels if isinstance(labels, dict) else dict.fromkeys(seeds, labels)
@@ -20,7 +22,32 @@ LABELS = ['slow', '1', '1', '2', '2', '2', '3', '3', 'nan']
 
 def test_labels():
     got = network_regimes(pretraining(LABELS, seeds=(1,)), 50.)
-    assert got.regime.tolist() == ['1', '1', '1', '2', '2', '2', '3', '3', '3']
+    assert got.regime.tolist() == [SLOW, '1', '1', '2', '2', '2', '3', '3', '3']
+
+def test_quiet_is_not_converged():
+    "quiet, and far from converged: on the convergent side of the line, and said to need longer training"
+    table = pretraining(['slow']*3 + ['2']*3 + ['3']*3)
+    b = boundaries(table, 50.)
+    assert {*network_regimes(table, 50.).regime} == {SLOW, '2', '3'} and b['lr_12'].line == GRID[2]
+    assert unconverged(table, b) == [*GRID[:3]]
+    assert regime_words(GRID[0], b, unconverged(table, b)) == '1, not converged yet' and regime_words(GRID[3], b, []) == '2'
+
+def test_left_of_what_converges_nothing_is_noisy_or_lost():
+    "an accuracy that climbs has a spread, one that has not begun to climb is at chance; neither is regime 2 or 3"
+    table = pretraining(['3', '2', '1', '2', '1', '3', '3', '3', 'nan'])
+    assert network_regimes(table, 50.).regime.tolist()[::4] == [SLOW, SLOW, '1', '2', '1', '3', '3', '3', '3']
+    assert boundaries(table, 50.)['lr_12'].line == GRID[2] and unconverged(table, boundaries(table, 50.)) == [*GRID[:2]]
+    lost = pretraining(['nan', '1', '1', '2', '2', '2', '3', '3', '3'])
+    assert network_regimes(lost, 50.).regime[0] == '3', 'weights that are no numbers any more do not converge later'
+
+def test_a_tail_of_too_few_looks_is_unknown():
+    looks = np.arange(8.)
+    assert [np.isnan(tail_std(looks[:n])) for n in (1, TAIL_LOOKS - 1, TAIL_LOOKS)] == [True, True, False]
+    table = pretraining(['short']*6 + ['short at chance']*3)
+    b = boundaries(table, 50.)
+    assert {*network_regimes(table, 50.).regime} == {UNKNOWN} and {*b} == {'lr_12', 'lr_23'}
+    assert [regime_of(p, b) for p in GRID] == [UNKNOWN]*9 and 'train longer' in b['lr_12'].words() and b['lr_12'].line is None
+    assert network_regimes(pretraining(['1', 'nan']).assign(value=lambda d: d.value.mask(d.metric == 'test_acc_tail_std')), 50.).regime.tolist()[::4] == ['1', '3']
 
 def test_learned_by_heart_is_converged():
     "no training loss, chance on the test set: the rate converged"

@@ -99,7 +99,7 @@ def studies():
     Example: `ulrs studies`
     """
     for s in _part('studies').STUDIES.values():
-        print(f"{s.id}: {s.title}; needs {s.needs or 'no data to fetch'}")
+        print(f"{s.id}: {s.title}; data {s.data}; needs {s.needs or 'no data to fetch'}")
         print_rows([{'preset': k, 'runs': len(_part('studies').protocols(s.id, k)), 'minutes': p.minutes, 'MiB a run': p.mib or None, 'about': p.doc}
                     for k, p in s.presets.items()])
 
@@ -599,7 +599,9 @@ def path_(
     b:Annotated[str, typer.Argument(help="the other end")],
     data:Data=None, net:Net=None, size:Side=None, pictures:Part=None, norm:Norm=None, batch:Batch=None,
     points:Annotated[int, typer.Option(help="of the path, both ends included")]=21,
-    great_circle:Annotated[bool, typer.Option('--great-circle', help="along the sphere at constant speed, not along the chord")]=False,
+    sphere:Annotated[bool, typer.Option('--sphere/--no-sphere', help="put every point back on the sphere of the first network; default: on for this "
+        "project's scale-invariant networks, off for others, whose path is a straight line")]=None,
+    great_circle:Annotated[bool, typer.Option('--great-circle', help="along the sphere at constant speed, not along the chord; needs --sphere")]=False,
     out:Annotated[Path, typer.Option(help="picture to write: .svg, .png or .pdf")]=Path('path.svg'),
     as_json:Json=False,
 ):
@@ -624,14 +626,15 @@ def path_(
         ends = [_network(text, s, net, p, settings or others) for text, s in ((a, sa), (b, sb))]
         device = _part('picture_lives').PictureLife.device()
         sets = [t.to(device) for t in (normalise(p.x_train, mean, std), p.y_train, normalise(p.x_test, mean, std), p.y_test)]
-        sphere = not ends[0].spec.practical if net is None else 'auto'
+        if sphere is None: sphere = net is None and not ends[0].spec.practical
+        if great_circle and not sphere: raise InputError("--great-circle: these networks are on no sphere; add --sphere if they are scale-invariant")
         weights = (lambda n, p: True) if net is None and ends[0].spec.arch == 'vit' else None # as in its runs
         way = geometry.between(*ends, *sets, points=points, batch=batch, great_circle=great_circle, sphere=sphere, weights=weights)
         _part('plots').path_picture(way).save(out)
     halves = {h: {w: getattr(way, f'{h}_{w}') for w in ('acc', 'loss', 'barrier', 'loss_barrier')} for h in ('train', 'test')}
-    if as_json: return print(_json(dict(a=a, b=b, data=p.id, pictures=p.n_train, points=points, picture=str(out), **way.summary,
+    if as_json: return print(_json(dict(a=a, b=b, data=p.id, pictures=p.n_train, points=points, sphere=sphere, picture=str(out), **way.summary,
                                         **{k: getattr(way, k) for k in ('alphas', 'train_acc', 'test_acc', 'train_loss', 'test_loss')})))
-    print(f"angle: {way.angle:.4f} rad ({p.n_train:,} + {p.n_test:,} pictures of {p.name}, {points} points)")
+    print(f"angle: {way.angle:.4f} rad ({p.n_train:,} + {p.n_test:,} pictures of {p.name}, {points} points, {'on the sphere' if sphere else 'a straight line'})")
     print_rows([{'': h, 'first, %': v['acc'][0].item(), 'second, %': v['acc'][-1].item(), 'barrier, pp': v['barrier'],
                  'first, nats': v['loss'][0].item(), 'second, nats': v['loss'][-1].item(), 'barrier, nats': v['loss_barrier']} for h, v in halves.items()])
     print(out)
@@ -679,7 +682,7 @@ def bands(
         module, (x, y, x_train) = _network(file, state, net, p, settings).to(device), (t.to(device) for t in (p.x_test, p.y_test, p.x_train))
         loss, whole = _part('geometry').look(module, images.normalise(x, mean, std), y, batch)
         rows = features.band_accuracy(module, x, y, mean, std, ends, x_train=x_train, batch=batch)
-        _part('plots').spectrum_picture(p.x_test, ends, rows).save(out)
+        _part('plots').spectrum_picture(p.x_test, ends, rows, chance=100/p.classes).save(out)
     if as_json: return print(_json(dict(net=file, data=p.id, test_acc=whole, test_loss=loss, limits=ends, bands=rows, picture=str(out))))
     print(f"whole pictures: {whole:.2f} % ({p.n_test:,} test pictures of {p.name}; chance {100/p.classes:.3g} %)")
     metrics = dict(band_acc_raw='only, raw, %', band_acc_std='only, std, %', band_acc_band='only, own std, %', without_acc='without, %')

@@ -31,7 +31,7 @@ from matplotlib.collections import LineCollection
 from .features import DOMINANT, band_limits, effective_number, single_feature_accuracy
 from .models import MLP, MLPSpec
 from .plots import BANDS, BLUE, DECADES, FAINT, GREEN, HUES, INK, ORANGE, PAIRS, RED, TINTS
-from .plots import Picture, View, apart, by_network, house, of_pictures, rate, shades, spans, sparse
+from .plots import Picture, View, apart, by_network, house, of_pictures, rate, shades, spans, sparse, tints
 from .regimes import CONVERGED, boundaries, regime_of
 from .runs import InputError, Run, collect, pick, read_published
 from .seeds import stream
@@ -834,7 +834,7 @@ def run_frame(
         rows = _rows(view, 'bands', metric='band_acc_band', plr=plr, **columns)
         if len(rows): bands[name] = _wide(rows, 'band').reindex(columns=list(BANDS)).to_numpy(float)
     geometry = lambda metric, of: {p: _mean(view, 'geometry', of, metric=metric, pair=p) for p in PAIRS}
-    return RunFrame(plr, flr, spans(view.bounds, view.plrs[0]/1.2, view.plrs[-1]*1.2), view.plrs,
+    return RunFrame(plr, flr, tints(view, view.plrs[0]/1.2, view.plrs[-1]*1.2), view.plrs,
                     {k: _mean(view, 'metrics', metric='test_acc', **c) for k,c in stages.items()}, geometry('angle', 'mean'),
                     geometry('train_barrier', 'median'), loss, ranks, bands, view.left_out)
 

@@ -246,20 +246,19 @@ def between(
     points:int=21,            # both ends included
     batch:int=128,            # of re-estimation and of batch statistics
     great_circle:bool=False,  # on the sphere: constant angular speed
-    sphere='auto',            # whether the weights go back to the sphere: True, False or 'auto'
+    sphere:bool=False,        # whether the weights go back to the sphere of the first network
     train_mode:str='batch',   # training accuracy with statistics of each batch, as the authors, or 'reestimated'
     weights=None,             # on the sphere and in the angle; as in `direction_names`
 ) -> Between:                 # NaN where the networks give NaN
     "Angle, path and barriers between two networks [paper, section 4; protocols 2.8]"
     if train_mode not in ('batch', 'reestimated'): raise ValueError(f"train_mode must be 'batch' or 'reestimated', got {train_mode!r}")
-    if sphere not in (True, False, 'auto'): raise ValueError(f"sphere must be True, False or 'auto', got {sphere!r}")
+    if great_circle and not sphere: raise ValueError("a great circle lies on the sphere: sphere=True, or leave great_circle out")
     names, net = direction_names(a, weights), copy.deepcopy(a).to(x_train.device)
     sa, sb = ({k: v.detach().to(x_train.device) for k,v in m.state_dict().items()} for m in (a, b))
     check_pair(sa, sb, finite=False)
     wa, wb = (torch.cat([s[n].flatten() for n in names])[None] for s in (sa, sb))
     rho, other = (w.double().norm().item() for w in (wa, wb))
     if not rho*other: raise ValueError(f"{', '.join(names[:3])}: the joint norm of a network is zero, so it has no direction")
-    sphere = abs(other/rho - 1) <= .01 if sphere == 'auto' else sphere
     if sphere: wb = (wb.double()*(rho/other)).to(wb.dtype)
     phi, alphas, rows = angle(wa, wb), torch.linspace(0, 1, points, dtype=torch.float64), []
     for alpha,(s, t) in zip(alphas.tolist(), path_shares(phi.cpu(), points, great_circle)[:, :, 0].tolist()):

@@ -7,7 +7,7 @@ __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'SW
            'Preset', 'Study', 'on_its_data', 'study_of', 'protocols', 'settled', 'Life', 'live', 'close', 'protocol_of',
            'now', 'provenance', 'synthetic_config', 'SyntheticLife', 'tidy', 'pretrain', 'average', 'fine_tunings',
            'finetune', 'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read', 'by_plr', 'select',
-           'by_setting', 'with_interval', 'summary', 'Verdict', 'verdict']
+           'by_setting', 'with_interval', 'summary', 'Verdict', 'seen_regime', 'compared', 'paper_regime', 'verdict']
 
 # %% ../nbs/14_lives.ipynb #a9bbb45c
 import contextlib, hashlib, json, tempfile, time, warnings
@@ -22,7 +22,7 @@ from . import native
 from .features import DOMINANT, dominance, effective_number, ranked, single_feature_accuracy
 from .geometry import angle, barrier, barriers, path
 from .models import MLPSpec
-from .regimes import bootstrap, boundaries, clusters, network_regimes, plain, regime_of
+from .regimes import SLOW, TAIL_LOOKS, UNKNOWN, bootstrap, boundaries, clusters, network_regimes, plain, regime_words, unconverged
 from .runs import InputError, OutOfTime, Protocol, Run, canonical, check_settings, keep_states, networks, pick, positive, stop_asked
 from .stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_sets
 from .synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets
@@ -356,10 +356,12 @@ def pretrain(self):
                      evals=eval_steps(s['steps'], every=s['eval_every']))
     self.points['pretrain'] = st.stack.w
     tail = torch.stack([c for t,c in zip(st.curve_steps, st.curves) if t > .9*s['steps']])  # (looks, 4, K)
+    noise = tail.std(0, correction=0)                                                       # (4, K)
+    if len(tail) < TAIL_LOOKS: noise = torch.full_like(noise, torch.nan)                    # too few to tell
     for i,m in enumerate(METRICS):
         self._rows(st.curves[-1][i], m, stage='pretrain')
         self._rows(tail[:, i].mean(0), f'{m}_tail', stage='pretrain')
-        self._rows(tail[:, i].std(0, correction=0), f'{m}_tail_std', stage='pretrain')
+        self._rows(noise[i], f'{m}_tail_std', stage='pretrain')
     return self
 
 def average(self):
@@ -538,6 +540,7 @@ def summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame
 def _summary(tables, study): # tables of one setting
     m, f = tables['metrics'], tables['features']
     bounds = boundaries(pd.concat([m, tables['geometry']], ignore_index=True), study.chance)
+    slow = unconverged(m, bounds)
     flrs = sorted(x for x in m.flr.dropna().unique())
     acc = select(m, metric='test_acc')
     columns = {'pre-trained, %': by_plr(select(acc, stage='pretrain'))}
@@ -545,7 +548,7 @@ def _summary(tables, study): # tables of one setting
     for name,flr in zip(('low', 'high'), (flrs[0], flrs[-1]) if flrs else ()): columns[f'FT {name} ({flr:g}), %'] = by_plr(select(acc, flr=flr))
     share = lambda v: 100*(v >= DOMINANT)
     columns['dominant feature, % of runs'] = by_plr(select(f, stage='pretrain', metric='dominance'), change=share)
-    return [{'PLR': f'{plr:.3e}', 'regime': regime_of(plr, bounds), **{c: with_interval(t.loc[plr]) for c,t in columns.items()},
+    return [{'PLR': f'{plr:.3e}', 'regime': regime_words(plr, bounds, slow), **{c: with_interval(t.loc[plr]) for c,t in columns.items()},
              'n': str(int(columns['pre-trained, %'].loc[plr].n))} for plr in columns['pre-trained, %'].index]
 
 # %% ../nbs/14_lives.ipynb #7562126b
@@ -555,19 +558,46 @@ class Verdict:
     claim:str # what is asked
     seen:str  # what this run shows
     paper:str # what the authors say
-    holds:str # 'agrees', 'differs', 'no line to compare' or 'too small to tell'
+    holds:str # as `compared` says it
+
+def seen_regime(
+    labels:pd.Series, # of the networks of one rate, as `network_regimes` gives them
+) -> str:
+    "The most frequent label in a sentence: 'regime 1 in 9 of 10 networks'"
+    mine = labels.mode()[0]
+    words = {SLOW: f'{SLOW} (train longer)', UNKNOWN: 'regime unknown (too short to tell)'}.get(mine, f'regime {mine}')
+    return f'{words} in {(labels == mine).sum()} of {len(labels)} networks'
+
+def compared(
+    mine:str,        # the most frequent label
+    theirs:str|None, # '1', '2' or '3' by the authors' lines; None: they draw none
+    reduced:bool,    # is the protocol smaller than the paper's?
+) -> str:
+    "How a label stands beside the paper"
+    if mine == UNKNOWN: return 'too short to tell'
+    if theirs is None: return 'no line to compare'
+    if reduced: return 'reduced, so not comparable'
+    side = '1' if mine == SLOW else mine # a small rate that is slow is on the convergent side, theirs too
+    return 'agrees' if side == theirs else 'differs'
+
+def paper_regime(
+    plr:float,
+    lines:tuple, # the authors' lines 1|2, 2A|2B, 2|3; None where they draw none
+) -> str|None:   # '1', '2', '3', or None without a first line
+    "The regime of a rate by the authors' lines"
+    one, _, three = lines
+    if one is None: return None
+    if plr <= one: return '1'
+    return '3' if three is not None and plr >= three else '2'
 
 def verdict(life:Life) -> Verdict:
     "The regime of one rate beside the authors' lines, from the run's tables"
     study, plr, labels = life.study, life.protocol.plr, network_regimes(life.tables['metrics'], life.study.chance).regime
-    one, inner, three = study.lines
-    theirs = 'no line' if one is None else '1' if plr <= one else '3' if three is not None and plr >= three else '2'
-    mine, n = labels.mode()[0], len(labels)
+    theirs = paper_regime(plr, study.lines)
     dom = select(life.tables['features'], stage='pretrain', metric='dominance').value >= DOMINANT
-    small = life.protocol.settings['steps'] < study.settings['steps']
-    seen = f'regime {mine} in {(labels == mine).sum()} of {n} networks, a dominant feature in {dom.sum()} of {n}'
-    holds = 'too small to tell' if small else 'no line to compare' if one is None else 'agrees' if mine == theirs else 'differs'
-    return Verdict(f'regime at PLR {plr:g}', seen, f'regime {theirs}' if one else 'not in the paper', holds)
+    seen = f'{seen_regime(labels)}, a dominant feature in {dom.sum()} of {len(labels)}'
+    holds = compared(labels.mode()[0], theirs, life.protocol.settings['steps'] < study.settings['steps'])
+    return Verdict(f'regime at PLR {plr:g}', seen, f'regime {theirs}' if theirs else 'not in the paper', holds)
 
 # %% ../nbs/14_lives.ipynb #84ad5d1d
 SWA_K = (2, 5, 10, 20, 50)

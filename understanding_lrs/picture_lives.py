@@ -21,10 +21,10 @@ from .images import CIFAR_MEAN, CIFAR_STD, Pictures, channel_stats, load_picture
 from .models import ConvSpec, VitSpec, default_radius
 from .picture_readings import columns_of, measured, picture_readings, practical, transformer
 from .pictures import LOOKS, VELOCITY, PictureStage, Rule, at_rest, by_native, evaluate_nets, free_bytes, looks, make_nets, numerics, resident, unflat, what_fits
-from .regimes import CONVERGED, boundaries, network_regimes, plain, regime_of
+from .regimes import CONVERGED, boundaries, network_regimes, plain, regime_words, tail_std, unconverged
 from .runs import InputError, keep_states, networks
 from .sphere import elr_to_lr
-from .lives import STUDIES, Life, Preset, Study, Verdict, by_plr, by_setting, fine_tunings, on_its_data, select, tidy, with_interval
+from .lives import STUDIES, Life, Preset, Study, Verdict, by_plr, by_setting, compared, fine_tunings, on_its_data, paper_regime, seen_regime, select, tidy, with_interval
 from .training import ORDERS
 
 # %% ../nbs/16_picture_lives.ipynb #13ffb51b
@@ -185,7 +185,7 @@ def _pretrained(self, name, point, nets, plr, epochs, **kw):
         for i,m in enumerate(LOOKS):
             self._row(st.last[i], m, stage=point)
             self._row(np.nanmean(tail[:, i], 0), f'{m}_tail', stage=point)
-            self._row(np.nanstd(tail[:, i], 0), f'{m}_tail_std', stage=point)
+            self._row(tail_std(tail[:, i]), f'{m}_tail_std', stage=point)
     there = st.first_below(CONVERGED)
     self._row(np.where(there < 0, np.nan, there), 'convergence_epoch', stage=point)
     self._row(np.where(there < 0, np.nan, st.curves[there.clip(min=0), 3, range(len(there))]), 'test_acc_converged', stage=point)
@@ -303,12 +303,12 @@ def _summary(tables, study): # tables of one setting
     m = plain(tables['metrics']) # what carries a band is of other networks: at an equal loss, of another batch order
     both = pd.concat([m, tables['geometry']], ignore_index=True) if 'geometry' in tables else m
     bounds, flrs, ks = boundaries(both, study.chance), sorted(m.flr.dropna().unique()), sorted(m.swa_k.dropna().unique())
-    acc = select(m, metric='test_acc')
+    acc, slow = select(m, metric='test_acc'), unconverged(m, bounds)
     columns = {'pre-trained, %': by_plr(select(m, metric='test_acc_tail', stage='pretrain'))}
     for k in ks[-1:]: columns[f'SWA({k:.0f}), %'] = by_plr(select(acc, stage='average', swa_k=k))
     for flr in dict.fromkeys((*flrs[:1], *flrs[-1:])): columns[f'FT {flr:g}, %'] = by_plr(select(acc, flr=flr))
     if 'geometry' in tables and (low_high := select(both, metric='train_barrier', pair='low_high')).size: columns['barrier, pp'] = by_plr(low_high)
-    return [{'PLR': f'{plr:.1e}', 'regime': regime_of(plr, bounds), **{c: with_interval(t.loc[plr]) for c,t in columns.items()},
+    return [{'PLR': f'{plr:.1e}', 'regime': regime_words(plr, bounds, slow), **{c: with_interval(t.loc[plr]) for c,t in columns.items()},
              'n': str(int(columns['pre-trained, %'].loc[plr].n))} for plr in columns['pre-trained, %'].index]
 
 def picture_verdict(life:PictureLife) -> Verdict:
@@ -316,16 +316,14 @@ def picture_verdict(life:PictureLife) -> Verdict:
     study, metrics = on_its_data(life.study, life.tables), plain(life.tables['metrics'])
     plr, labels = life.protocol.plr, network_regimes(metrics, study.chance).regime
     lost = int(select(metrics, stage='pretrain', metric='train_loss').value.isna().sum())
-    one, _, three = study.lines
-    theirs = 'not in the paper' if one is None else f"regime {'1' if plr <= one else '3' if three is not None and plr >= three else '2'}"
-    mine, n = labels.mode()[0], len(labels)
+    theirs = paper_regime(plr, study.lines)
     same = all(life.protocol.settings[k] == v for k,v in study.settings.items() if k not in ('data', 'look_every', 'path_points'))
-    holds = 'no line to compare' if one is None else 'reduced, so not comparable' if not same else 'agrees' if theirs.endswith(mine) else 'differs'
     tuned = select(metrics, stage='finetune', metric='test_acc').groupby('flr').value.mean()
     ends = ', '.join(f'{v:.1f} % at {flr:g}' for flr,v in tuned.items())
-    gone = f"; {lost} of {n} networks were lost (their weights are no numbers any more)" if lost else ''
-    seen = f"regime {mine} in {(labels == mine).sum()} of {n} networks{gone}; fine-tuned {ends or 'not at all'}"
-    return Verdict(f'regime at PLR {plr:g}', seen, theirs, holds)
+    gone = f"; {lost} of {len(labels)} networks were lost (their weights are no numbers any more)" if lost else ''
+    seen = f"{seen_regime(labels)}{gone}; fine-tuned {ends or 'not at all'}"
+    holds = compared(labels.mode()[0], theirs, not same)
+    return Verdict(f'regime at PLR {plr:g}', seen, f'regime {theirs}' if theirs else 'not in the paper', holds)
 
 # %% ../nbs/16_picture_lives.ipynb #20153e2a
 CIFAR_GRID = tuple(float(f'{a}e{e}') for e in range(-5, -1) for a in ('1', '1.4', '2', '3', '5', '7')) + (1e-1,) # the figures' 25 PLRs [code]
@@ -351,7 +349,7 @@ def picture_study(id, title, presets, lines=(None, None, None), chance=10., base
                         data=settings.get('data', 'cifar10'), needs=NEEDS, lines=lines, per_gpu=2) # two on a GPU: [choice], not measured
 
 # %% ../nbs/16_picture_lives.ipynb #f9797b11
-picture_study('resnet18si_cifar10', 'Scale-invariant ResNet-18 on CIFAR-10: the main experiment', dict(
+picture_study('resnet18si_cifar10', 'Scale-invariant ResNet-18: the main experiment', dict(
     smoke=SMOKE,
     short=Preset('the most telling rates, 60 + 40 epochs; an hour of a large GPU', plrs=TELLING, flrs=(1e-5, 3e-4), swa_k=(2, 5, 10), data_seeds=(),
                  train_seeds=(1,), minutes=60, mib=6000, precision='tf32', settings=dict(epochs=60, ft_epochs=40, path_points=7)),
@@ -362,13 +360,13 @@ picture_study('resnet18si_cifar10', 'Scale-invariant ResNet-18 on CIFAR-10: the 
                    settings=dict(order='replay'), seed_of={plr: 2003 + i for i,plr in enumerate(CIFAR_GRID)}),
 ), lines=(3e-4, 1.4e-3, 2e-2))
 
-picture_study('resnet18si_cifar100', 'Scale-invariant ResNet-18 on CIFAR-100', dict(
+picture_study('resnet18si_cifar100', 'Scale-invariant ResNet-18', dict(
     smoke=SMOKE,
     paper=Preset('the main protocol (assumed); FLRs ours', plrs=DECADES, flrs=(2e-5, 1e-4, 2e-4, 5e-4), swa_k=PICTURE_K, data_seeds=(), train_seeds=(1,),
                  minutes=200, mib=6000, precision='tf32', settings=dict(order='replay')),
 ), chance=1., data='cifar100')
 
-picture_study('convnetsi32_cifar10', 'Scale-invariant ConvNet on CIFAR-10', dict(
+picture_study('convnetsi32_cifar10', 'Scale-invariant ConvNet', dict(
     smoke=SMOKE,
     laptop=Preset('width 8 on 2,000 pictures of 16x16, batch 50, 160 + 40 epochs', plrs=LAPTOP_GRID, swa_k=(2, 5, 10), minutes=20,
                   settings=LAPTOP, **SMALL),
@@ -376,7 +374,7 @@ picture_study('convnetsi32_cifar10', 'Scale-invariant ConvNet on CIFAR-10', dict
                  minutes=100, mib=3000, precision='tf32', settings=dict(order='replay')),
 ), arch='convnet', rho=12.)
 
-picture_study('convnetsi128_cifar100', 'Scale-invariant ConvNet, width 128, on CIFAR-100', dict(
+picture_study('convnetsi128_cifar100', 'Scale-invariant ConvNet, width 128', dict(
     smoke=SMOKE,
     paper=Preset('the main protocol (assumed); FLRs ours', plrs=DECADES, flrs=(1e-5, 1e-4, 2e-4, 5e-4), swa_k=PICTURE_K, data_seeds=(), train_seeds=(1,),
                  minutes=400, mib=6000, precision='tf32', settings=dict(order='replay')),
@@ -387,13 +385,13 @@ TINY = replace(SMOKE, plrs=(1e-3, 1e-1), flrs=(1e-4, 1e-3), settings={k: v for k
 
 def practical_study(id, title, presets, **kw): picture_study(id, title, dict(smoke=TINY) | presets, base=PRACTICAL, template='practical_plr', width=64, **kw)
 
-practical_study('resnet18_practical_cifar10', 'Ordinary ResNet-18 on CIFAR-10: momentum, weight decay, augmentation', dict(
+practical_study('resnet18_practical_cifar10', 'Ordinary ResNet-18: momentum, weight decay, augmentation', dict(
     laptop=Preset("an ordinary ConvNet of width 8 on 2,000 pictures of 16x16, the authors' rates", plrs=DECADES[3:], swa_k=(2, 5, 10), minutes=40,
                   settings={k: v for k,v in LAPTOP.items() if k != 'rho'} | dict(level=0., pad=2), **SMALL | dict(flrs=(1e-4, 2e-3))),
     paper=Preset("the authors' rates; momentum, weight decay, augmentation and higher FLRs ours", plrs=DECADES[3:], flrs=(1e-4, 1e-3, 1e-2), swa_k=(2, 5, 10),
                  data_seeds=(), train_seeds=(1,), minutes=400, mib=12_000, precision='tf32')))
 
-practical_study('resnet18_practical_cifar100', 'Ordinary ResNet-18 on CIFAR-100', dict(
+practical_study('resnet18_practical_cifar100', 'Ordinary ResNet-18', dict(
     paper=Preset("the authors' rates; momentum, weight decay, augmentation and FLRs ours", plrs=DECADES[3:-1], flrs=(1e-4, 1e-3, 1e-2), swa_k=(2, 5, 10),
                  data_seeds=(), train_seeds=(1,), minutes=400, mib=12_000, precision='tf32')), chance=1., data='cifar100')
 
@@ -409,14 +407,14 @@ def vit_study(id, title, presets, **kw):
     smoke = replace(SMOKE, plrs=(1e-3, 1e-2), flrs=(1e-4, 1e-3), settings=VIT_SMOKE)
     picture_study(id, title, dict(smoke=smoke) | presets, base=VIT, template='vit_plr', **kw)
 
-vit_study('vit_cifar10', 'Vision transformer on CIFAR-10: Adam, dropout, augmentation', dict(
+vit_study('vit_cifar10', 'Vision transformer: Adam, dropout, augmentation', dict(
     laptop=Preset("width 48, depth 2 on 2,000 pictures of 16x16, no RandAugment, the authors' rates", plrs=VIT_GRID, swa_k=(2, 5, 10), minutes=45,
                   settings=VIT_LAPTOP, **SMALL | dict(flrs=(1e-5, 1e-4))),
     paper=VIT_PAPER,
     authors=replace(VIT_PAPER, doc="the authors' protocol and seeds of pre-training, another one for each rate", seed_of={plr: 1 + i for i,plr in enumerate(VIT_GRID)}),
 ), lines=(1e-4, 1e-3, None))
 
-vit_study('vit_cifar100', 'Vision transformer on CIFAR-100', dict(paper=replace(VIT_PAPER, doc='the protocol of CIFAR-10 (assumed)')), chance=1., data='cifar100')
+vit_study('vit_cifar100', 'Vision transformer', dict(paper=replace(VIT_PAPER, doc='the protocol of CIFAR-10 (assumed)')), chance=1., data='cifar100')
 
 # %% ../nbs/16_picture_lives.ipynb #325d2ffc
 def _beside(id, title, laptop, paper, **settings): # a study that has the main study's network and pictures

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'SEEDED', 'INK', 'FAINT', 'BLUE', 'ORANGE', 'GREEN', 'RED', 'TINTS', 'DECADES',
-           'MARKERS', 'MARK', 'AUTHORS', 'REGIMES', 'FIGURES', 'PICTURE_FIGURES', 'LINES', 'DATA', 'PAPER', 'PAIRS',
-           'MANY', 'BIN', 'DOT', 'STAGE_LOOKS', 'HUES', 'BANDS', 'BORDERS', 'INPUT_NAMES', 'BINS', 'SHARPNESS', 'ROLES',
-           'PARTS', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture', 'canvas', 'preset_of', 'read_paper', 'View',
-           'by_network', 'over_plr', 'spans', 'rate', 'apart', 'plr_axis', 'regimes_on', 'shades', 'curve', 'authors',
-           'flr_name', 'key', 'print_below', 'small_print', 'of_pictures', 'figure', 'synthetic_data', 'shown',
-           'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup', 'picture_print', 'pretraining',
-           'finetune_and_swa', 'stages', 'single_features', 'geometry', 'swarm', 'gaps_on', 'near_threshold',
-           'shares_on', 'dominance', 'sparse', 'regimes', 'overview', 'bands_on', 'measured', 'bands', 'shared_key',
-           'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview', 'beside_paper', 'boundary',
-           'two_stage', 'scratch', 'path_picture', 'spectrum_picture', 'one_plr', 'crossed', 'factorial', 'relevance',
-           'edges', 'write', 'draw', 'on_page']
+           'MARKERS', 'MARK', 'AUTHORS', 'REGIMES', 'NOT_CONVERGED', 'FIGURES', 'PICTURE_FIGURES', 'LINES', 'DATA',
+           'PAPER', 'PAIRS', 'MANY', 'BIN', 'DOT', 'STAGE_LOOKS', 'HUES', 'BANDS', 'BORDERS', 'INPUT_NAMES', 'BINS',
+           'SHARPNESS', 'ROLES', 'PARTS', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture', 'canvas', 'preset_of',
+           'read_paper', 'View', 'by_network', 'over_plr', 'spans', 'stretches', 'tints', 'rate', 'apart', 'plr_axis',
+           'regimes_on', 'shades', 'curve', 'authors', 'flr_name', 'key', 'print_below', 'small_print', 'of_pictures',
+           'figure', 'synthetic_data', 'shown', 'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup',
+           'data_names', 'picture_print', 'pretraining', 'finetune_and_swa', 'stages', 'single_features', 'geometry',
+           'swarm', 'gaps_on', 'near_threshold', 'shares_on', 'dominance', 'sparse', 'regimes', 'overview', 'bands_on',
+           'measured', 'bands', 'shared_key', 'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview',
+           'beside_paper', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture', 'one_plr', 'crossed',
+           'factorial', 'relevance', 'edges', 'write', 'draw', 'on_page']
 
 # %% ../nbs/20_plots.ipynb #cc2c18a8
 import io, json, re, textwrap, warnings
@@ -36,7 +36,7 @@ from matplotlib.transforms import offset_copy
 from .claims import PRACTICAL, SMALL, dominant_features
 from .features import DOMINANT, band_limits, band_pictures, effective_number, spectrum, variance_shares
 from .picture_readings import practical
-from .regimes import NETWORK, TAIL, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers
+from .regimes import NETWORK, TAIL, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
 from .runs import InputError, atomic_write, networks, pick, read_published
 from .studies import CAPTION, STUDIES, Study, SyntheticLife, on_its_data, protocols, select, study_of, synthetic_config
 from .sweep import project_root
@@ -147,6 +147,9 @@ class View:
         both = [self.tables[t] for t in ('metrics', 'geometry') if len(self.tables.get(t, ()))]
         return boundaries(pd.concat(both, ignore_index=True), self.study.chance)
 
+    @cached_property
+    def slow(self): return unconverged(self.metrics, self.bounds) # rates of regime 1 that would need longer training
+
     def __call__(self, table='metrics', **columns): return select(self.tables[table], **columns)
 
 # %% ../nbs/20_plots.ipynb #2d36a957
@@ -183,12 +186,36 @@ TINTS = {'1': '#e6eff8', '2': '#fdf0cf', '2A': '#fdf0cf', '2B': '#f8e2da', '3': 
 def spans(
     bounds:dict, # as `boundaries` gives them
     lo:float, hi:float, # ends of the axis
-) -> list:       # (regime, left, right) from left to right; empty regimes are left out
+) -> list:       # (regime, left, right) from left to right; empty and unknown regimes are left out
     "Which part of the axis belongs to which regime"
+    if not bounds['lr_12'].known: return []
     at = {name: hi if b.hi is None else b.line for name,b in bounds.items()} # a line beyond the grid: to the end
     a, d = lo if at['lr_12'] is None else at['lr_12'], at['lr_23']
     middle = [('2', a, d)] if 'lr_2ab' not in at else [('2A', a, at['lr_2ab'] or a), ('2B', at['lr_2ab'] or a, d)]
     return [s for s in [('1', lo, a), *middle, ('3', d, hi)] if s[1] < s[2]]
+
+# %% ../nbs/20_plots.ipynb #5789e624
+def stretches(
+    plrs,    # the whole grid, ascending
+    wanted,  # some of its PLRs
+    lo:float, hi:float, # ends of the axis
+) -> list:   # (left, right), ascending, neighbours joined
+    "The parts of the axis that belong to some rates"
+    edges, found = [lo, *np.sqrt(np.multiply(plrs[1:], plrs[:-1])), hi], []
+    for plr,left,right in zip(plrs, edges, edges[1:]):
+        if plr not in wanted: continue
+        if found and found[-1][1] == left: left = found.pop()[0]
+        found.append((left, right))
+    return found
+
+def tints(
+    view,               # `View`
+    lo:float, hi:float, # ends of the axis
+) -> list:              # (regime, left, right) from left to right
+    "What is known of the axis: `spans` where rates were run"
+    pieces = [(regime, max(left, a), min(right, b)) for regime,left,right in spans(view.bounds, lo, hi)
+              for a,b in stretches(view.plrs, view.found, lo, hi)]
+    return [piece for piece in pieces if piece[1] < piece[2]]
 
 # %% ../nbs/20_plots.ipynb #fd3fe067
 def rate(v): return exactly(v, 2) # 0.007499 -> '7.5e-3'
@@ -216,9 +243,14 @@ def regimes_on(ax, view, names=True):
     def above(points): # places over the top edge
         return dict(transform=offset_copy(ax.get_xaxis_transform(), ax.figure, y=points, units='points'), clip_on=False)
     name_of = dict(ha='center', va='bottom', color=FAINT, fontweight='bold')
-    for regime,left,right in spans(view.bounds, *ax.get_xlim()):
+    widest = {}
+    for regime,left,right in tints(view, *ax.get_xlim()):
         ax.axvspan(left, right, color=TINTS[regime], lw=0, zorder=-3)
-        if names: ax.text(np.sqrt(left*right), 1, regime, **name_of, **above(8))
+        if right/left > np.divide(*widest.get(regime, (1, 1))): widest[regime] = right, left
+    for left,right in stretches(view.plrs, view.slow, *ax.get_xlim()):
+        ax.axvspan(left, right, fc='none', ec='#b9cfe4', hatch='////', lw=0, zorder=-2.9)
+    for regime,(right,left) in widest.items() if names else ():
+        ax.text(np.sqrt(left*right), 1, regime, **name_of, **above(8))
     for name,b in view.bounds.items():
         if b.line is None or b.hi is None: continue
         ax.axvline(b.line, color='white', lw=1.2, zorder=-2, label=f'_{name}')
@@ -268,6 +300,8 @@ def key(ax, view, extra=(), theirs=AUTHORS, **kw): # extra: more handles
 REGIMES = ("Tints: regimes found by rule in these tables; above them the lines with their 95 % intervals. "
            "Thin dashed and dotted: the authors' lines.")
 
+NOT_CONVERGED = "Hatched: rates of regime 1 that have not converged yet."
+
 def print_below(fig, words, density=19): # characters an inch
     text = '\n'.join(textwrap.wrap(words, int(fig.get_figwidth()*density)))
     fig.supxlabel(text, x=.012, ha='left', fontsize=7, color='#505050', linespacing=1.25)
@@ -281,7 +315,9 @@ def small_print(fig, view, *sentences):
     some, k = count[0] if len(count) == 1 else f'{count[0]} to {count[-1]}', len(view.found)
     each = 'a PLR and setting' if view.kinds > 1 else 'a PLR'
     n = f"n = {some} networks {each} ({seeds}), {k} PLR{'s'*(k > 1)}"
-    words = ' '.join(filter(None, [f"{n}{f', preset {view.preset}' if view.preset else ''}.", *sentences]))
+    slow = NOT_CONVERGED if view.slow and REGIMES[:6] in ' '.join(sentences) else ''
+    unknown = '' if view.bounds['lr_12'].known else f"Regimes: {view.bounds['lr_12'].words()}."
+    words = ' '.join(filter(None, [f"{n}{f', preset {view.preset}' if view.preset else ''}.", *sentences, slow, unknown]))
     print_below(fig, words, 17) # capitals are wide
     if view.missing:
         which = ', '.join(map(rate, view.missing[:5])) + (' …' if len(view.missing) > 5 else '')
@@ -406,9 +442,13 @@ def own_setup(view): # -> View
     bare.paper, bare.study = None, replace(view.study, lines=())
     return bare
 
+def data_names(view): # -> str, 'CIFAR-10 (JPEG)'
+    "What the runs were trained on, for people"
+    return ', '.join(DATA.get(d, d) for d in sorted(view.metrics.data.dropna().unique()))
+
 def picture_print(fig, view, *sentences, bands='Bands', tints=True): # bands: what they are called, False: none; tints: does it show regimes?
     "The small print of a figure on pictures"
-    data = ', '.join(DATA.get(d, d) for d in sorted(view.metrics.data.dropna().unique()))
+    data = data_names(view)
     marks = any(line.get_label().startswith('_authors ') for ax in fig.axes for line in ax.lines)
     known = view.paper is not None and len(view.paper) > 0
     inner = tints and 'lr_2ab' in view.bounds and 'test' in view.bounds['lr_2ab'].how
@@ -1176,10 +1216,11 @@ def _shade(p): # (C, s, s), zero mean -> (s, s, C) in 0..1
     p = np.moveaxis(np.asarray(p, float), 0, -1)
     return np.clip(.5 + p/(2*max(np.quantile(abs(p), .99), 1e-9)), 0, 1)
 
-def _accuracy_bars(ax, rows): # as `features.band_accuracy` gives them, or a DataFrame of them
-    "Accuracy on each band alone, and without it"
+def _accuracy_bars(ax, rows, chance): # as `features.band_accuracy` gives them, or a DataFrame of them; chance: %, or None
+    "Accuracy on each band alone, as the figures show it, and without it"
     acc = pd.DataFrame(rows).groupby(['metric', 'band'], sort=False).accuracy.mean()
-    for i,(metric,label,fill) in enumerate((('band_acc_raw', 'only this band', True), ('without_acc', 'all but this band', False))):
+    alone = next(m for m in ('band_acc_band', 'band_acc_std', 'band_acc_raw') if m in acc.index)
+    for i,(metric,fill) in enumerate(((alone, True), ('without_acc', False))):
         if metric not in acc.index: continue
         mine = acc[metric]
         mine = mine[[b for b in mine.index if '=' not in b]]
@@ -1188,8 +1229,11 @@ def _accuracy_bars(ax, rows): # as `features.band_accuracy` gives them, or a Dat
         for y,v in enumerate(mine): ax.annotate(f'{v:.0f}', (np.nan_to_num(v), y + .38*i), (2, 0), textcoords='offset points', va='center')
         ax.set_yticks(np.arange(len(mine)) + .19, mine.index)
     ax.invert_yaxis()
-    ax.set(title='accuracy, %', xlim=(0, 1.15*max(np.nanmax(acc), 1)))
-    ax.set_xlabel('filled: only this band\nopen: all but this band')
+    if chance is not None: ax.axvline(chance, color=INK, lw=.9, ls=':', label='chance')
+    shown = acc[[m for m in (alone, 'without_acc') if m in acc.index]]
+    ax.set(title='accuracy, %', xlim=(0, 1.15*max(np.nanmax(shown), 1)))
+    divided = {'band': ",\ndivided by its own std", 'std': ",\ndivided by the usual std"}.get(alone.removeprefix('band_acc_'), ', raw')
+    ax.set_xlabel(f"filled: only this band{divided}\nopen: all but this band" + '\ndotted: chance'*(chance is not None))
     ax.grid(axis='x'); ax.grid(axis='y', visible=False)
 
 def spectrum_picture(
@@ -1197,6 +1241,7 @@ def spectrum_picture(
     limits:dict|None=None, # band -> (first, last distance); None: as `features.band_limits`
     rows=None,   # accuracies of a network, as `features.band_accuracy` gives them
     few:int=3,   # pictures that are shown
+    chance:float|None=None, # accuracy of guessing (%), drawn beside the network's
 ) -> Picture:
     "A few pictures, their frequency bands, and the mean spectrum of all [paper, figures 6 and 9]"
     limits, side, few = limits or band_limits(x.shape[-1]), x.shape[-1], min(few, len(x))
@@ -1213,7 +1258,7 @@ def spectrum_picture(
                 cells[i, j].grid(False)
                 if not i: cells[i, j].set_title(name.replace('background', 'backgr.'), fontsize=7, loc='center', pad=3)
         _spectrum_on(fig, fig.add_subplot(grid[1]), spectrum(x), limits)
-        if rows is not None: _accuracy_bars(fig.add_subplot(grid[2]), rows)
+        if rows is not None: _accuracy_bars(fig.add_subplot(grid[2]), rows, chance)
         borders = ', '.join(f'{b} {lo}' + f'-{hi}'*(hi > lo) for b,(lo,hi) in limits.items())
         print_below(fig, f"Bands by |fx| + |fy|: {borders}. Spectrum: mean over {len(x)} pictures and their channels; white: borders of the bands.", 18)
     return fig
@@ -1286,7 +1331,7 @@ def one_plr(view):
     red = '' if pictures else f'; red: a feature at least {DOMINANT:g} pp ahead of the second after pre-training'
     words = (f"PLR {', '.join(map(rate, view.plrs))}; one {'colour' if pictures else 'line or dot'} a network{red}. "
              "PT: pre-training, SWA: average, FT: fine-tuning.")
-    data = f"Data: {', '.join(DATA.get(d, d) for d in sorted(view.metrics.data.dropna().unique()))}." if pictures else ''
+    data = f"Data: {data_names(view)}." if pictures else ''
     return small_print(fig, view, data, words, rates)
 
 # %% ../nbs/20_plots.ipynb #651d6173

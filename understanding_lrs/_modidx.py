@@ -960,6 +960,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'understanding_lrs.plots.geometry': ('plots.html#geometry', 'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.house': ('plots.html#house', 'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.key': ('plots.html#key', 'understanding_lrs/plots.py'),
+                                         'understanding_lrs.plots.limits_of_regimes': ( 'plots.html#limits_of_regimes',
+                                                                                        'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.measured': ('plots.html#measured', 'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.near_threshold': ( 'plots.html#near_threshold',
                                                                                      'understanding_lrs/plots.py'),

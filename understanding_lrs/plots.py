@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'SEEDED', 'INK', 'FAINT', 'BLUE', 'ORANGE', 'GREEN', 'RED', 'TINTS', 'DECADES',
-           'MARKERS', 'MARK', 'AUTHORS', 'REGIMES', 'NOT_CONVERGED', 'FIGURES', 'PICTURE_FIGURES', 'LINES', 'DATA',
-           'PAPER', 'PAIRS', 'MANY', 'BIN', 'DOT', 'STAGE_LOOKS', 'HUES', 'BANDS', 'BORDERS', 'INPUT_NAMES', 'BINS',
-           'SHARPNESS', 'ROLES', 'PARTS', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture', 'canvas', 'preset_of',
+           'MARKERS', 'MARK', 'AUTHORS', 'REGIMES', 'FIGURES', 'PICTURE_FIGURES', 'LINES', 'DATA', 'PAPER', 'PAIRS',
+           'MANY', 'BIN', 'DOT', 'STAGE_LOOKS', 'HUES', 'BANDS', 'BORDERS', 'INPUT_NAMES', 'BINS', 'SHARPNESS',
+           'REGIME_DOTS', 'ROLES', 'PARTS', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture', 'canvas', 'preset_of',
            'read_paper', 'View', 'by_network', 'over_plr', 'spans', 'stretches', 'tints', 'rate', 'apart', 'plr_axis',
-           'regimes_on', 'shades', 'curve', 'authors', 'flr_name', 'key', 'print_below', 'small_print', 'of_pictures',
-           'figure', 'synthetic_data', 'shown', 'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup',
-           'data_names', 'picture_print', 'pretraining', 'finetune_and_swa', 'stages', 'single_features', 'geometry',
-           'swarm', 'gaps_on', 'near_threshold', 'shares_on', 'dominance', 'sparse', 'regimes', 'overview', 'bands_on',
-           'measured', 'bands', 'shared_key', 'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview',
-           'beside_paper', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture', 'one_plr', 'crossed',
-           'factorial', 'relevance', 'edges', 'write', 'draw', 'on_page']
+           'regimes_on', 'shades', 'curve', 'authors', 'flr_name', 'key', 'limits_of_regimes', 'print_below',
+           'small_print', 'of_pictures', 'figure', 'synthetic_data', 'shown', 'accuracy_axis', 'finetune_accuracy',
+           'swa_accuracy', 'own_setup', 'data_names', 'picture_print', 'pretraining', 'finetune_and_swa', 'stages',
+           'single_features', 'geometry', 'swarm', 'gaps_on', 'near_threshold', 'shares_on', 'dominance', 'sparse',
+           'regimes', 'overview', 'bands_on', 'measured', 'bands', 'shared_key', 'few_bands', 'band_inputs', 'filters',
+           'sharpness', 'picture_overview', 'beside_paper', 'boundary', 'two_stage', 'scratch', 'path_picture',
+           'spectrum_picture', 'one_plr', 'crossed', 'factorial', 'relevance', 'edges', 'write', 'draw', 'on_page']
 
 # %% ../nbs/20_plots.ipynb #cc2c18a8
 import io, json, re, textwrap, warnings
@@ -36,7 +36,7 @@ from matplotlib.transforms import offset_copy
 from .claims import PRACTICAL, SMALL, dominant_features
 from .features import DOMINANT, band_limits, band_pictures, effective_number, spectrum, variance_shares
 from .picture_readings import practical
-from .regimes import NETWORK, TAIL, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
+from .regimes import NETWORK, TAIL, UNKNOWN, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
 from .runs import InputError, atomic_write, networks, pick, read_published
 from .studies import CAPTION, STUDIES, Study, SyntheticLife, on_its_data, protocols, select, study_of, synthetic_config
 from .sweep import project_root
@@ -300,7 +300,10 @@ def key(ax, view, extra=(), theirs=AUTHORS, **kw): # extra: more handles
 REGIMES = ("Tints: regimes found by rule in these tables; above them the lines with their 95 % intervals. "
            "Thin dashed and dotted: the authors' lines.")
 
-NOT_CONVERGED = "Hatched: rates of regime 1 that have not converged yet."
+def limits_of_regimes(view): # -> str
+    "What the tints do not tell"
+    if not view.bounds['lr_12'].known: return f"Regimes: {view.bounds['lr_12'].words()}."
+    return "Hatched: rates of regime 1 that have not converged yet." if view.slow else ''
 
 def print_below(fig, words, density=19): # characters an inch
     text = '\n'.join(textwrap.wrap(words, int(fig.get_figwidth()*density)))
@@ -315,9 +318,9 @@ def small_print(fig, view, *sentences):
     some, k = count[0] if len(count) == 1 else f'{count[0]} to {count[-1]}', len(view.found)
     each = 'a PLR and setting' if view.kinds > 1 else 'a PLR'
     n = f"n = {some} networks {each} ({seeds}), {k} PLR{'s'*(k > 1)}"
-    slow = NOT_CONVERGED if view.slow and REGIMES[:6] in ' '.join(sentences) else ''
-    unknown = '' if view.bounds['lr_12'].known else f"Regimes: {view.bounds['lr_12'].words()}."
-    words = ' '.join(filter(None, [f"{n}{f', preset {view.preset}' if view.preset else ''}.", *sentences, slow, unknown]))
+    tinted = any(s.startswith(REGIMES[:6]) for s in sentences)
+    limits = limits_of_regimes(view) if tinted else ''
+    words = ' '.join(filter(None, [f"{n}{f', preset {view.preset}' if view.preset else ''}.", *sentences, limits]))
     print_below(fig, words, 17) # capitals are wide
     if view.missing:
         which = ', '.join(map(rate, view.missing[:5])) + (' …' if len(view.missing) > 5 else '')
@@ -734,7 +737,7 @@ def dominance(view):
                        "Below, left: bands are 95 % bootstrap over data seeds.", REGIMES)
 
 # %% ../nbs/20_plots.ipynb #d2817b43
-HUES = {'1': BLUE, '2': ORANGE, '2A': ORANGE, '2B': RED, '3': '#6e6e6e'}
+HUES = {'1': BLUE, '2': ORANGE, '2A': ORANGE, '2B': RED, '3': '#6e6e6e', UNKNOWN: INK}
 
 def _tones(view): # PLR -> (colour, regime): the hue of its regime, lighter for smaller rates
     regime = {p: regime_of(p, view.bounds) for p in view.plrs}
@@ -989,11 +992,14 @@ def _log_ticks(axis, values):
     powers = range(int(np.floor(np.log10(lo))), int(np.ceil(np.log10(hi))) + 1)
     if hi < 100*lo: axis.set_ticks([m*10.**p for p in powers for m in (1, 2, 5) if lo <= m*10.**p <= hi])
 
+REGIME_DOTS = {'1': dict(marker='x', color=INK), '2': dict(marker='o', color=mpl.colormaps['viridis'](.5)),
+               '3': dict(marker='v', color='#b5b5b5'), UNKNOWN: dict(marker='.', color=FAINT)}
+
 def _cloud(ax, dots, norm):
     "One dot a network"
-    for regime,look in (('3', dict(marker='v', color='#b5b5b5')), ('1', dict(marker='x', color=INK, lw=.9))):
+    for regime in ('3', UNKNOWN, '1'):
         d = dots[dots.regime == regime]
-        ax.scatter(d.x, d.error, 14, **look, label=f'regime {regime}')
+        ax.scatter(d.x, d.error, 14, **REGIME_DOTS[regime], lw=.9 if regime == '1' else None, label=f'regime {regime}')
     d = dots[dots.regime.str.startswith('2')]
     shown = ax.scatter(d.x, d.error, 13, c=d.plr, norm=norm, cmap='viridis', label='regime 2')
     ax.set_xscale('log')
@@ -1024,9 +1030,8 @@ def sharpness(view):
         bar = fig.colorbar(image, ax=axes, format=DECADES, label='PLR in regime 2', aspect=14*len(ms), fraction=.05)
         bar.ax.yaxis.set_minor_locator(NullLocator())
         bar.set_ticks(apart(np.unique(two)))
-    regimes_seen = {r for d in found.values() for r in d.regime.str[:1]}
-    looks = {'1': dict(marker='x', color=INK), '2': dict(marker='o', color=mpl.colormaps['viridis'](.5)), '3': dict(marker='v', color='#b5b5b5')}
-    fig.legend(handles=[Line2D([], [], ls='', ms=4, label=f'regime {r}', **looks[r]) for r in sorted(regimes_seen)], loc='outside upper left', ncols=3)
+    regimes_seen = {r for d in found.values() for r in d.regime.replace({'2A': '2', '2B': '2'})}
+    fig.legend(handles=[Line2D([], [], ls='', ms=4, label=f'regime {r}', **REGIME_DOTS[r]) for r in sorted(regimes_seen)], loc='outside upper left', ncols=3)
     lost = sum((d.x <= 0).sum() for d in found.values())
     below = f"{lost} values of zero or less are not shown." if lost else ''
     what = "Largest eigenvalue: of the Hessian of the training loss along the sphere of radius 1; mean curvature: over random directions along it."

@@ -4,6 +4,8 @@ from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1') # before torch is imported; child processes inherit it
 import pytest
 
+TINY = Path(__file__).resolve().parent.parent/'nbs/experiments/tiny_plr.ipynb' # the stand-in for an experiment
+
 @pytest.fixture(scope='session')
 def root(): return Path(__file__).resolve().parent.parent
 

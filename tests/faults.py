@@ -12,7 +12,7 @@ import argparse, collections, contextlib, csv, ctypes, dataclasses, datetime, js
 import subprocess, sys, tempfile, time, traceback
 from pathlib import Path
 import nbformat, psutil
-from conftest import patience
+from conftest import TINY, patience
 import pandas, papermill # noqa: imported once for all forks
 from understanding_lrs.runs import Protocol, find_runs
 from understanding_lrs.sweep import sweep
@@ -87,7 +87,7 @@ class Forked:
 
 def journal_notebook(folder):
     "The tiny notebook with a journal outside the runs: which claim did which step when"
-    nb = nbformat.read(HERE/'tiny_plr.ipynb', 4)
+    nb = nbformat.read(TINY, 4)
     old = "            run.save_checkpoint(state, dict(step=i + 1))\n"
     new = old + "            open(os.environ['FAULTS_JOURNAL'], 'a').write(f'{run.folder} {run._token} {i} {time.time()}\\n')\n"
     for c in nb.cells: c.source = c.source.replace(old, new).replace('import tempfile, time\n', 'import os, tempfile, time\n')

@@ -2,13 +2,11 @@
 import contextlib, dataclasses, os, re, signal, socket, subprocess, sys, threading, time
 from pathlib import Path
 import psutil, pytest
-from conftest import patience, until
+from conftest import TINY, patience, until
 from understanding_lrs import sweep as module
 from understanding_lrs.runs import InputError, Protocol, Run, find_runs
 from understanding_lrs.sweep import Local, slots, sweep
 
-HERE = Path(__file__).resolve().parent
-TINY = HERE/'tiny_plr.ipynb'
 P = Protocol('tiny', .1, flrs=[.01], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3, pause=0.))
 SLOW = [dataclasses.replace(P, plr=plr, settings=dict(steps=30, pause=.1)) for plr in (.1, .2, .3, .4)]
 

@@ -2,13 +2,11 @@
 import dataclasses, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import nbformat, psutil, pytest
-from conftest import patience, until
+from conftest import TINY, patience, until
 from understanding_lrs import sweep as module
 from understanding_lrs.runs import InputError, Protocol, Run, find_runs
 from understanding_lrs.sweep import Kernels, Job, check_params, execute, plan, sweep
 
-HERE = Path(__file__).resolve().parent
-TINY = HERE/'tiny_plr.ipynb'
 P = Protocol('tiny', .1, flrs=[.01], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3, pause=0.))
 GRID = [dataclasses.replace(P, plr=plr) for plr in (.1, .2, .3)]
 SLOW = [dataclasses.replace(p, settings=dict(steps=6, pause=.15)) for p in GRID]

@@ -1,8 +1,24 @@
-"""What every test file may rely on: one thread (as the small-net runs have), and the project's root."""
-import os
+"""What every test file may rely on: one thread (as the small-net runs have), the project's root, and waits that know how busy the machine is."""
+import os, time
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1') # before torch is imported; child processes inherit it
 import pytest
 
+TINY = Path(__file__).resolve().parent.parent/'nbs/experiments/tiny_plr.ipynb' # the stand-in for an experiment
+
 @pytest.fixture(scope='session')
 def root(): return Path(__file__).resolve().parent.parent
+
+def patience(seconds, most=20.):
+    "A time limit for what takes `seconds` at most on an idle machine: longer by the number of processes that wait for each core"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.
+    return seconds*min(most, 1. + load/cores)
+
+def until(ready, seconds=40., why=lambda: ''):
+    "Wait until `ready()` is true and return what it said; the load is asked again and again, since it grows while we wait"
+    start = time.monotonic()
+    while not (found := ready()):
+        if time.monotonic() - start > patience(seconds): raise AssertionError(f'waited longer than {patience(seconds):.0f} s: {why()}')
+        time.sleep(.02)
+    return found

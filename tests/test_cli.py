@@ -15,7 +15,7 @@ def fake_studies():
     untold = SimpleNamespace(**vars(preset) | dict(mib=0., data_seeds=()))
     means = lambda tables: tables['metrics'].groupby('plr').value.mean()
     rows = lambda tables, study: [dict(PLR=plr, test=f'{v:.1f}') for plr, v in means(tables).items()]
-    tiny = SimpleNamespace(id='tiny', title='A tiny study', template='tests/tiny_plr.ipynb', needs='', per_gpu=0,
+    tiny = SimpleNamespace(id='tiny', title='A tiny study', template='nbs/experiments/tiny_plr.ipynb', needs='', per_gpu=0,
                            presets=dict(smoke=preset, laptop=preset, untold=untold), summary=rows)
     known = dict(tiny=tiny)
     def study_of(id): return known[pick(id, known, 'study')]

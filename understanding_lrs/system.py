@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_numbers', 'control_groups', 'cpu_quota', 'cpus', 'memory_limit', 'can_write', 'spare_folder', 'cache_folder',
-           'is_ours', 'only_ours', 'open_plain', 'read_plain', 'lock_file']
+           'ensure_home', 'is_ours', 'only_ours', 'open_plain', 'read_plain', 'lock_file']
 
 # %% ../nbs/00_system.ipynb #cb2092b6
 import contextlib, errno, hashlib, math, os, stat, tempfile
@@ -96,6 +96,12 @@ def cache_folder(
         if named: raise ValueError(f"ULRS_CACHE is {named}, and there is no home directory; write the full path") from None
         return spare_folder()
     return folder if named or can_write(folder) else spare_folder()
+
+# %% ../nbs/00_system.ipynb #15fc77e3
+def ensure_home():
+    "Give this process and its children a home where there is none"
+    try: Path.home()
+    except RuntimeError: os.environ['HOME'] = str(spare_folder())
 
 # %% ../nbs/00_system.ipynb #1fb027c2
 def is_ours(

@@ -9,7 +9,7 @@ __all__ = ['app', 'Study', 'Preset', 'Runs', 'Seeds', 'Set', 'STATES', 'WRAPPERS
            'claims']
 
 # %% ../nbs/22_cli.ipynb #5702d7b5
-import contextlib, json, math, os, re, sys, traceback
+import contextlib, json, math, os, re, signal, sys, threading, traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ from rich.table import Table
 from . import runs as memory
 from .runs import InputError, collect, cover, find_runs, int_list, missing, networks, pick
 from .runs import positive, publish, published_protocols
-from .sweep import duration, plan, project_root, sweep as run_sweep
+from .sweep import duration, plan, project_root, stop_signals, sweep as run_sweep
 
 # %% ../nbs/22_cli.ipynb #622ad96e
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown',
@@ -29,14 +29,23 @@ def main(
     args:list=None, # words of the command; None for those of the process
 ) -> int:           # exit code: 0, 1 failed runs, 2 wrong input, 130 stopped
     "Entry point of `ulrs`"
-    try: app(args, prog_name='ulrs')
+    try:
+        with _ending(): app(args, prog_name='ulrs')
     except SystemExit as e: return e.code or 0
     except KeyboardInterrupt: return print('ulrs: stopped', file=sys.stderr) or 130
     except InputError as e: print(f'ulrs: {e}', file=sys.stderr)
-    except OSError as e:
-        if not e.filename: raise
-        print(f'ulrs: {e.filename}: {e.strerror}', file=sys.stderr)
+    except OSError as e: print('ulrs:', *([f'{e.filename}:'] if e.filename else []), e.strerror or e, file=sys.stderr)
     return 2
+
+@contextlib.contextmanager
+def _ending():
+    "Turn the signals that end a process into an exception, so that temporary files go"
+    def end(number, frame): raise SystemExit(128 + number)
+    main = threading.current_thread() is threading.main_thread()
+    old = {s: signal.signal(s, end) for s in stop_signals() if s != signal.SIGINT} if main else {}
+    try: yield
+    finally:
+        for s, before in old.items(): signal.signal(s, before)
 
 # %% ../nbs/22_cli.ipynb #79c4eacd
 def lr_list(
@@ -118,7 +127,11 @@ def _runs(ctx:typer.Context, incomplete:str):
 
 Study = Annotated[str, typer.Argument(help="id of a study; see `ulrs studies`", autocompletion=_studies)]
 Preset = Annotated[str, typer.Option(help="which set of runs; see `ulrs studies`", autocompletion=_presets)]
-Runs = Annotated[Path, typer.Option('--runs', help="folder of all runs")]
+def _expanded(path:Path): # a shell leaves the ~ of `--runs=~/x` alone
+    try: return path and Path(path).expanduser()
+    except RuntimeError as e: raise InputError(f"{path}: {e}; write the full path") from None
+
+Runs = Annotated[Path, typer.Option('--runs', help="folder of all runs", callback=_expanded)]
 Seeds = Annotated[str, typer.Option(help="1,2,3 or 1..10: data seeds; where a study has none, train seeds")]
 Set = Annotated[list[str], typer.Option('--set', help="name=value: another value for a setting of the study")]
 
@@ -397,7 +410,7 @@ def _found(runs, study, preset, overrides=None, **roles):
 @app.command()
 def tables(
     study:Study,
-    out:Annotated[Path, typer.Option(help="folder to write; e.g. figures/data/synthetic/laptop")],
+    out:Annotated[Path, typer.Option(help="folder to write; e.g. figures/data/synthetic/laptop", callback=_expanded)],
     preset:Annotated[str, typer.Option(help="only the runs of this preset; default: all finished runs")]=None,
     seeds:Seeds=None,
     leave_out:Annotated[list[str], typer.Option(help="a table not to write, e.g. curves; may be given again")]=(),
@@ -436,7 +449,7 @@ def figures(
     seeds:Seeds=None,
     set_:Set=None,
     runs:Runs='runs',
-    out:Annotated[Path, typer.Option(help="folder for the pictures; default: beside the runs")]=None,
+    out:Annotated[Path, typer.Option(help="folder for the pictures; default: beside the runs", callback=_expanded)]=None,
     published:Annotated[bool, typer.Option('--published', help="draw the committed tables instead of the runs")]=False,
 ):
     """Draw the figures of a study from its tables; no training.
@@ -652,7 +665,7 @@ def path_(
     sphere:Annotated[bool, typer.Option('--sphere/--no-sphere', help="put every point back on the sphere of the first network; default: on for this "
         "project's scale-invariant networks, off for others, whose path is a straight line")]=None,
     great_circle:Annotated[bool, typer.Option('--great-circle', help="along the sphere at constant speed, not along the chord; needs --sphere")]=False,
-    out:Annotated[Path, typer.Option(help="picture to write: .svg, .png or .pdf")]=Path('path.svg'),
+    out:Annotated[Path, typer.Option(help="picture to write: .svg, .png or .pdf", callback=_expanded)]=Path('path.svg'),
     as_json:Json=False,
 ):
     """Measure angle and barriers between two networks, and draw the path.
@@ -708,7 +721,7 @@ def bands(
     file:Annotated[str, typer.Argument(metavar='NET', help="FILE.safetensors, or states.safetensors of a run with ::POINT")],
     data:Data=None, net:Net=None, size:Side=None, pictures:Part=None, norm:Norm=None, batch:Batch=None,
     limits:Annotated[str, typer.Option(help="first and last L1 frequency of each band; default: the four of the paper, scaled to the pictures")]=None,
-    out:Annotated[Path, typer.Option(help="picture to write: .svg, .png or .pdf")]=Path('spectrum.svg'),
+    out:Annotated[Path, typer.Option(help="picture to write: .svg, .png or .pdf", callback=_expanded)]=Path('spectrum.svg'),
     as_json:Json=False,
 ):
     """Measure which frequency bands a network uses, and draw the spectrum of its pictures.

@@ -68,7 +68,7 @@ class PictureLife(Life):
 
     @classmethod
     def settle(cls, settings):
-        try: p = load_pictures(settings['data'])
+        try: p = load_pictures(settings['data'], keep=True)
         except (ValueError, FileNotFoundError) as e: raise InputError(str(e)) from None
         prepared(p, settings)
         return settings | dict(data=p.id)

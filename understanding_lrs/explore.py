@@ -11,8 +11,8 @@ __all__ = ['NETWORKS', 'CHOICES', 'RANGES', 'LOOKS', 'WORDS', 'MARKS', 'WINDOW',
            'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip', 'Stop',
            'reading', 'offered', 'slide', 'controls', 'turn', 'said', 'style_sheet', 'PictureBox', 'asked', 'row',
            'folded', 'Explorer', 'locked', 'approximated', 'plainest', 'sound', 'open_source', 'found_below', 'named',
-           'sources', 'RunFrame', 'contents', 'run_frame', 'Paths', 'Over', 'Profile', 'limits', 'RunPage', 'say_run',
-           'RunExplorer']
+           'sources', 'RunFrame', 'contents', 'caption_of', 'run_frame', 'Paths', 'Over', 'Profile', 'limits',
+           'RunPage', 'say_run', 'RunExplorer']
 
 # %% ../nbs/21_explore.ipynb #a6b1bb45
 import asyncio, base64, html, io, json, os, threading, time
@@ -29,13 +29,13 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PolyCollection
 
 from .features import DOMINANT, band_limits, effective_number, single_feature_accuracy
 from .models import MLP, MLPSpec
 from .plots import BANDS, BLUE, DECADES, FAINT, GREEN, HUES, INK, ORANGE, PAIRS, RED, TINTS
-from .plots import Picture, View, apart, by_network, house, of_pictures, preset_of, rate, shades, spans, sparse, tints
-from .regimes import CONVERGED, boundaries, regime_of
+from .plots import Picture, View, apart, by_network, house, of_pictures, preset_of, rate, shades, spans, sparse, stretches, tints
+from .regimes import CONVERGED, SLOW, boundaries, regime_of, regime_words, tail_std, unconverged
 from .runs import InputError, Run, canonical, collect, networks, patch_to, pick, read_protocol, read_published, read_table
 from .seeds import stream
 from .stacked import Stage, evaluate, make_stack, stack_sets
@@ -172,6 +172,7 @@ class Readings:
     mark:int     # steps of pre-training
     flr:float    # fine-tuning rate
     bounds:dict  # regime lines, as `regimes.boundaries` gives them
+    slow:list    # rates of regime 1 that have not converged yet
     nets:dict    # network -> Stack of all rates
     acc:dict     # network -> (K,) test accuracy (%)
     single:dict  # network -> (K, F) single-feature accuracy (%)
@@ -193,12 +194,15 @@ def lines(
     steps:list,    # (T,) looks
     curves:list,   # (T) of (4, K), in the order of `stacked.METRICS`
     seed:int,
-) -> dict:         # name -> Boundary
+) -> tuple:        # name -> Boundary; rates of regime 1 that have not converged yet
     "The regime lines of one seed, from its curves"
     tail = torch.stack([c[3] for t,c in zip(steps, curves) if .9*mark < t <= mark])
-    values = dict(train_loss=curves[steps.index(mark)][0], test_acc_tail=tail.mean(0), test_acc_tail_std=tail.std(0, correction=0))
+    values = dict(train_loss=curves[steps.index(mark)][0], test_acc_tail=tail.mean(0), test_acc_tail_std=torch.tensor(tail_std(tail.numpy())))
     rows = [pd.DataFrame(dict(plr=GRID, metric=m, value=v.numpy())) for m,v in values.items()]
-    return boundaries(pd.concat(rows).assign(stage='pretrain', pair=None, data_seed=seed, train_seed=seed, readout_seed=seed), 50.)
+    seeds = dict(data_seed=seed, train_seed=seed, readout_seed=seed)
+    table = pd.concat(rows).assign(stage='pretrain', pair=None, **seeds)
+    bounds = boundaries(table, 50.)
+    return bounds, unconverged(table, bounds)
 
 @lru_cache(maxsize=4)
 def exam(config:SyntheticConfig): # utility and noise play no role: see `Lesson`
@@ -248,8 +252,8 @@ def _tune(self, flr):
     nets = dict(zip(NETWORKS, (base.stack, base.stack.at(base.averages()[AVERAGED]), fine.stack)))
     acc = {k: evaluate(n, self.sets.x_test, self.sets.y_test, threads=self.threads)[1].numpy() for k,n in nets.items()}
     single = {k: single_feature_accuracy(n, *self.exam.result(), threads=self.threads).numpy() for k,n in nets.items()}
-    bounds = lines(base.steps, self.stage.curve_steps, self.stage.curves, self.settings.seed)
-    self.readings = Readings(base.steps, flr, bounds, nets, acc, single)
+    bounds, slow = lines(base.steps, self.stage.curve_steps, self.stage.curves, self.settings.seed)
+    self.readings = Readings(base.steps, flr, bounds, slow, nets, acc, single)
     yield self._now('read', half)
 
 def follow(self, flr:float) -> Iterator[Snapshot]: # fine-tuning rate
@@ -305,6 +309,7 @@ class Frame:
     loss:np.ndarray      # (T, K) training loss, nats
     regimes:tuple        # (K,) regime of every rate
     spans:list           # (regime, from, to)
+    slow:list            # rates of regime 1 that have not converged yet
     acc:dict             # network -> (K,) test accuracy (%)
     ranks:np.ndarray     # (K, F) sorted single-feature accuracies of the chosen network (%)
     order:np.ndarray     # (F,) features from 1, best first, at the chosen rate
@@ -312,6 +317,10 @@ class Frame:
 
     @property
     def lr(self): return self.settings.lr
+    @property
+    def regime(self): # of the rate that is looked at, in words
+        name = self.regimes[GRID.index(self.lr)]
+        return f'{name}, {SLOW}' if self.lr in self.slow else name
     @property
     def shown(self): return replace(self.settings, flr=self.flr) # what the picture is really of
 
@@ -330,7 +339,7 @@ def look(
     points, labels = lesson.data.x_train[:240, first:first + 2].numpy(), lesson.data.y_train[:240].numpy()
     return Frame(s, feature, shot.step, r.mark, shot.done, r.flr, points, labels,
                  lesson.border, SHAPES[s.shape].boundary(), answers(network_of(r.nets[s.network], i), lesson.others, first),
-                 steps[keep], shot.loss[keep], regimes, spans(r.bounds, GRID[0]/1.2, GRID[-1]*1.2), r.acc,
+                 steps[keep], shot.loss[keep], regimes, spans(r.bounds, GRID[0]/1.2, GRID[-1]*1.2), r.slow, r.acc,
                  -np.sort(-r.single[s.network], axis=1), best + 1, {k: v[i][best] for k,v in r.single.items()})
 
 def snapshot(
@@ -356,14 +365,15 @@ def describe(f:Frame) -> str: # plain text
     second = f", the next, {f.order[1]}, with {own[1]:.0f} %" if len(own) > 1 else ''
     best = f"Best single feature of the {s.network} network: {f.order[0]} with {own[0]:.0f} %{second}"
     used = f"; effective number of features {n:.1f} of {len(own)}." if n == n else '.'
-    return f"PLR {rate(s.lr)}, seed {s.seed}, regime {f.regimes[i]} after {f.mark:,} steps. Test accuracy: {acc}. {best}{used}"
+    return f"PLR {rate(s.lr)}, seed {s.seed}, regime {f.regime} after {f.mark:,} steps. Test accuracy: {acc}. {best}{used}"
 
 def how_far(f:Frame) -> str: # plain text
     "How far the training is, and what that means"
     low = int((f.loss[-1] < CONVERGED).sum())
     end = f.settings.steps
     state = f"All {end:,} steps done" if f.done >= 1 else f"{f.step:,} of {end:,} steps; accuracies and features read at {f.mark:,}"
-    return f"{state}. {low} of {len(GRID)} rates have converged (training loss below {CONVERGED:g})."
+    slow = f" At {f.mark:,} steps {len(f.slow)} small rates had not converged yet." if f.slow else ''
+    return f"{state}. {low} of {len(GRID)} rates have converged (training loss below {CONVERGED:g}).{slow}"
 
 # %% ../nbs/21_explore.ipynb #5e1a0b05
 def origin(f:Frame) -> str: # two lines
@@ -371,7 +381,8 @@ def origin(f:Frame) -> str: # two lines
     s = f.shown
     data = listed(s, ['shape', 'n_features', 'utility', 'margin', 'noise', 'n_train', 'width', 'depth', 'seed'], 9)
     look = listed(s, ['lr', 'flr', 'network', 'feature'])
-    return f"{data}\n{look}. Losses to step {f.step:,}, everything else after {f.mark:,}, of {s.steps:,} steps."
+    slow = f" Hatched, dashed: {SLOW}." if f.slow else ''
+    return f"{data}\n{look}. Losses to step {f.step:,}, everything else after {f.mark:,}, of {s.steps:,} steps.{slow}"
 
 # %% ../nbs/21_explore.ipynb #99de73c7
 SIDES = mpl.colors.LinearSegmentedColormap.from_list('sides', ['#8ec1e3', '#ffffff', '#f2b58c']) # class 0, undecided, class 1
@@ -445,6 +456,7 @@ class Losses:
     def __init__(self, ax):
         self.lines = [ax.plot([], [], lw=1)[0] for _ in GRID]
         self.names = [ax.plot([], [], lw=2, color=HUES[r], label=f'regime {r}')[0] for r in '123']
+        ax.plot([], [], lw=1.2, ls='--', color=HUES['1'], label=f'regime 1, {SLOW}')
         self.ax, self.title = ax, titled(ax)
         self.moving = [*self.lines, self.title]
         ax.set(xscale='log', yscale='log', ylim=(3e-5, 30), xlabel='step + 1', ylabel='training loss, nats')
@@ -456,30 +468,35 @@ class Losses:
             mine = GRID[i] == f.settings.lr
             line.set_data(f.steps + 1, np.maximum(f.loss[:, i], 1e-6))
             line.set(color=INK if mine else color, linewidth=2.4 if mine else 1, zorder=5 if mine else 2)
+            line.set_linestyle('--' if GRID[i] in f.slow else '-')
         self.ax.set_xlim(1, 1.15*f.settings.steps)
         self.title.set_text(f"training loss of all {len(GRID)} rates\nblack: PLR {rate(f.settings.lr)}")
 
 # %% ../nbs/21_explore.ipynb #7e706359
 class OverRates:
-    "A logarithmic axis over the grid, regimes as bands, the chosen rate as a line"
+    "A logarithmic axis over the grid, regimes as bands, hatched where not converged yet, the chosen rate as a line"
     def __init__(self, ax, plrs=GRID):
-        self.bands = {r: ax.axvspan(1e-3, 1e-2, color=TINTS[r], alpha=.8, lw=0, zorder=-3) for r in TINTS}
+        self.plrs, self.ends = np.array(plrs), (plrs[0]/1.2, plrs[-1]*1.2)
+        def area(**look): # parts of the axis from bottom to top
+            return ax.add_collection(PolyCollection([], transform=ax.get_xaxis_transform(), linewidths=0, **look), autolim=False)
+        self.bands = {r: area(facecolors=TINTS[r], alpha=.8, zorder=-3) for r in TINTS}
+        self.slow = area(facecolors='none', edgecolors='#9fbfdc', hatch='////', zorder=-2.9)
         look = dict(transform=ax.get_xaxis_transform(), ha='center', va='top', color=FAINT, fontweight='bold')
         self.names = {r: ax.text(1e-3, .985, r, **look) for r in TINTS}
         self.here, self.title = ax.axvline(1e-2, color=INK, lw=1.2, zorder=1), titled(ax)
-        self.moving = [*self.bands.values(), *self.names.values(), self.here, self.title]
-        ax.set(xscale='log', xlim=(plrs[0]/1.2, plrs[-1]*1.2), xlabel='PLR (learning rate of pre-training)')
+        self.moving = [*self.bands.values(), self.slow, *self.names.values(), self.here, self.title]
+        ax.set(xscale='log', xlim=self.ends, xlabel='PLR (learning rate of pre-training)')
         ax.xaxis.set_major_formatter(DECADES); ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
 
     def show(self, f):
-        at = {r: (lo, hi) for r,lo,hi in f.spans}
+        def box(lo, hi): return [(lo, 0), (lo, 1), (hi, 1), (hi, 0)]
         for r in TINTS:
-            for artist in (self.bands[r], self.names[r]): artist.set_visible(r in at)
-            if r in at:
-                lo, hi = at[r]
-                self.bands[r].set_x(lo); self.bands[r].set_width(hi - lo)
-                self.names[r].set_x(np.sqrt(lo*hi))
-                self.names[r].set_visible(hi/lo > 1.5) # room for it
+            parts = [(lo, hi) for regime,lo,hi in f.spans if regime == r]
+            self.bands[r].set_verts([box(*part) for part in parts])
+            lo, hi = max(parts, key=lambda part: part[1]/part[0], default=(1, 1))
+            self.names[r].set_x(np.sqrt(lo*hi))
+            self.names[r].set_visible(hi/lo > 1.5) # room for it
+        self.slow.set_verts([box(*part) for part in stretches(self.plrs, f.slow, *self.ends)])
         self.here.set_xdata([f.lr]*2)
 
 class Accuracies(OverRates):
@@ -571,7 +588,7 @@ def strip(
             for panel in (plane, ranked): panel.show(f)
             plane.image.set_interpolation('none') # 40 x 40 numbers instead of their enlargement
             for extra in (*ranked.lines.values(), *ranked.names[1:], ax[1].get_legend()): extra.set_visible(False)
-            plane.title.set_text(f"PLR {rate(column)}, regime {f.regimes[GRID.index(column)]}\nfeature {f.feature}")
+            plane.title.set_text(f"PLR {rate(column)}, regime {f.regime}\nfeature {f.feature}")
             ranked.title.set_text(f"test accuracy {f.acc[s.network][GRID.index(column)]:.0f} %")
             if column != rates[0]: ax[1].set_ylabel('')
         note = f"One seed, {f.mark:,} steps of pre-training. Colours: what the network answers when only this feature is informative."
@@ -1131,7 +1148,9 @@ class RunFrame:
     "What finished runs say of one PLR and one FLR"
     lr:float         # the PLR
     flr:float|None   # the FLR; None where there is none
+    regime:str       # of the PLR, in words
     spans:list       # (regime, from, to)
+    slow:list        # PLRs of regime 1 that have not converged yet
     plrs:np.ndarray  # (P,)
     acc:dict         # network -> (P,) mean test accuracy (%)
     angle:dict       # pair -> (P,) mean angle, radians
@@ -1163,6 +1182,10 @@ def _wide(rows, column): # rows of one PLR -> a row a network, a column a value 
     return by_network(rows, column).dropna(how='all')
 
 # %% ../nbs/21_explore.ipynb #17b23ece
+def caption_of(f:RunFrame) -> str:
+    "What a picture of finished runs was computed from"
+    return f"{f.source} Hatched: regime 1, {SLOW}." if f.slow else f.source
+
 def run_frame(
     view:View,        # of a source
     plr:float,        # one of its PLRs
@@ -1184,7 +1207,8 @@ def run_frame(
         rows = _rows(view, 'bands', metric='band_acc_band', plr=plr, **columns)
         if len(rows): bands[name] = _wide(rows, 'band').reindex(columns=list(BANDS)).to_numpy(float)
     geometry = lambda metric, of: {p: _mean(view, 'geometry', of, metric=metric, pair=p) for p in PAIRS}
-    return RunFrame(plr, flr, tints(view, view.plrs[0]/1.2, view.plrs[-1]*1.2), view.plrs,
+    regime, ends = regime_words(plr, view.bounds, view.slow), (view.plrs[0]/1.2, view.plrs[-1]*1.2)
+    return RunFrame(plr, flr, regime, tints(view, *ends), view.slow, view.plrs,
                     {k: _mean(view, 'metrics', metric='test_acc', **c) for k,c in stages.items()}, geometry('angle', 'mean'),
                     geometry('train_barrier', 'median'), loss, ranks, bands, contents(view))
 
@@ -1291,15 +1315,14 @@ class RunPage(Board):
                     over(ax[3], 'acc', looks, 'mean test accuracy', 'test accuracy, %'),
                     over(ax[4], 'barrier', pairs, 'median training error barrier', 'barrier, pp'), last]
         super().__init__(make, (WIDE, HIGH), [(x, y, .255, .33) for y in (.594, .136) for x in (.06, .39, .725)])
-    def show(self, f:RunFrame, still=None): return super().show(f, still, f.source)
+    def show(self, f:RunFrame, still=None): return super().show(f, still, caption_of(f))
 
 def say_run(f:RunFrame) -> str: # plain text
     "What a frame of finished runs shows, in words"
     i, mid = list(f.plrs).index(f.lr), list(BANDS).index('mid')
     each = lambda values: ', '.join(f"{k} {v:.1f} %" for k,v in values.items() if v == v)
-    part = next((r for r,lo,hi in f.spans if lo < f.lr <= hi), f.spans[-1][0] if f.spans else '?')
     ahead = [row[0] - row[1] for row in f.ranks.get(NETWORKS[0], ()) if len(row) > 1]
-    words = [f"PLR {rate(f.lr)}, regime {part}. Mean test accuracy: {each({k: v[i] for k,v in f.acc.items()})}."]
+    words = [f"PLR {rate(f.lr)}, regime {f.regime}. Mean test accuracy: {each({k: v[i] for k,v in f.acc.items()})}."]
     if ahead: words += [f"A dominant feature in {sum(a >= DOMINANT for a in ahead)} of {len(ahead)} pre-trained networks."]
     if f.bands: words += [f"On pictures that keep the mid band only: {each({k: v[:, mid].mean() for k,v in f.bands.items()})}."]
     return ' '.join([*words, f'Shown: {f.source}'])
@@ -1378,6 +1401,6 @@ def draw(self):
     "The picture of the source and the two rates"
     if self.quiet or self.view is None: return
     f = self.frame = run_frame(self.view, self.plr.value, self.flr.value or None)
-    self.board.show(self.page.show(f, None).png(), f.source)
+    self.board.show(self.page.show(f, None).png(), caption_of(f))
     self.error.value, self.words.value = said(''), said(say_run(f))
     self.board.pale('')

@@ -372,7 +372,8 @@ def how_far(f:Frame) -> str: # plain text
     low = int((f.loss[-1] < CONVERGED).sum())
     end = f.settings.steps
     state = f"All {end:,} steps done" if f.done >= 1 else f"{f.step:,} of {end:,} steps; accuracies and features read at {f.mark:,}"
-    slow = f" At {f.mark:,} steps {len(f.slow)} small rates had not converged yet." if f.slow else ''
+    count = f"{len(f.slow)} small rate{'s' if len(f.slow) > 1 else ''}"
+    slow = f" At {f.mark:,} steps {count} had not converged yet." if f.slow else ''
     return f"{state}. {low} of {len(GRID)} rates have converged (training loss below {CONVERGED:g}).{slow}"
 
 # %% ../nbs/21_explore.ipynb #5e1a0b05
@@ -606,6 +607,9 @@ class Stop:
     free:tuple = ('feature',) # settings that may be changed meanwhile
     mark:int = MARKS[2]      # steps
 
+    @property
+    def heading(self): return self.title if self.title.endswith('?') else f'{self.title}.'
+
 TOUR = (
     Stop('A small rate', "The rate is 1e-3 and training converges. How many of the sixteen features does the network use?",
          "Many, each a little. No single feature takes it more than a few points above chance (50 %), all together about 70 %. "
@@ -723,11 +727,11 @@ def asked(
 ) -> tuple:         # (HTML of question and answer, a remark in plain words)
     "What a step of the tour says beside a picture"
     if stop is None: return '', ''
-    question = f"<div class='ulrs-step'><b>{stop.title}:</b> {stop.question}</div>"
+    question = f"<div class='ulrs-step'><b>{stop.heading}</b> {stop.question}</div>"
     moved = [name for name in differences(stop.settings, s) if name not in stop.free]
     if moved:
         return question, f"You have moved on, to {listed(s, moved)}; this step is about {listed(stop.settings, moved)}. Its button leads back."
-    if differences(f.shown, s): return question, 'The answer comes with the picture.'
+    if [name for name in differences(f.shown, s) if name not in stop.free]: return question, 'The answer comes with the picture.'
     answer = f"<details class='ulrs-step'><summary>Answer</summary>{stop.answer}</details>"
     early = f"The answer is about {stop.mark:,} steps and more; this picture is of {f.mark:,}."
     return question + answer, early if f.mark < stop.mark else ''
@@ -913,7 +917,9 @@ def _act(self, s, note=''):
     if self.aim != _aim(s) or not (self._fits() or self._busy()): self._train()
     elif not self._fits(): self._tell()
     elif not _loop(): self._try(self._draw)
-    else: self._draw_soon()
+    else:
+        self._tell_tour()
+        self._draw_soon()
 
 @patch_to(Explorer)
 def _draw_soon(self):
@@ -927,6 +933,7 @@ def _train(self):
     "Leave what is running and start a lesson; without an event loop follow it to its first mark"
     if self._busy(): self.task.get_loop().call_soon_threadsafe(self.task.cancel)
     first, loop, self.aim = self.frame is None, _loop(), _aim(self.settings)
+    self.bar.value, self.far.value = 0, said('training ...')
     self._tell()
     if first: self._train_here(self.start) # a mistake here has nothing to keep: it is raised
     elif loop is None: self._try(self._train_here, 0)
@@ -949,7 +956,7 @@ def _lesson(self, taught):
 @patch_to(Explorer)
 def _failed(self, e):
     "Say that it does not go on; the next move tries again"
-    self.aim = None
+    self.aim, self.far.value = None, said('')
     self.error.value = said(f"stopped: {type(e).__name__}: {e}", 'alert')
     self._tell()
 
@@ -1012,7 +1019,12 @@ def _tell(self):
     doing = 'Training for' if self.aim else 'Training stopped for'
     self.board.pale(f"{doing} {listed(s, names)}. The picture still shows {listed(f.shown, names)}." if names else '')
     self.words.value = said('' if names else describe(f))
-    self.stop.value, remark = asked(self.at, s, f)
+    self._tell_tour()
+
+@patch_to(Explorer)
+def _tell_tour(self):
+    "What the tour says beside this picture"
+    self.stop.value, remark = asked(self.at, self.settings, self.frame)
     self.aside.value = said(remark) if remark else ''
 
 # %% ../nbs/21_explore.ipynb #faaa7b01
@@ -1092,12 +1104,13 @@ def named(
     span = f"PLR {rate(rates[0])}" if len(rates) == 1 else f"{len(rates)} PLRs {rate(rates[0])} to {rate(rates[-1])}"
     count = f"{networks:,} network{'s' if networks > 1 else ''}"
     if study not in STUDIES: return f'{study} (unknown here): {span}, {count}'
-    own, preset = STUDIES[study].settings, preset_of(ledger, STUDIES[study])
-    usual = own | (STUDIES[study].presets[preset].settings if preset else {})
     known = [json.loads(text) for text in ledger.settings.unique()]
-    other = {k: v for k,v in known[0].items() if len(known) == 1 and k != 'data' and v != usual.get(k)}
-    size = [preset, *(f'{k}={v}' for k,v in list(other.items())[:3])]
-    return f"{', '.join(filter(None, [study, *size]))}: {span}, {count}"
+    def unlike(preset): # where the runs differ from a preset; runs of several settings are not told apart
+        usual = STUDIES[study].settings | STUDIES[study].presets[preset].settings
+        return {k: v for k,v in known[0].items() if len(known) == 1 and k != 'data' and v != usual.get(k)}
+    preset = preset_of(ledger, STUDIES[study]) or min(STUDIES[study].presets, key=lambda name: len(unlike(name)))
+    other = ', '.join(f'{k}={v}' for k,v in unlike(preset).items())
+    return f"{study}, {preset}{f' with {other}' if other else ''}: {span}, {count}"
 
 def _protocol_rows(protocols): # -> as rows of a ledger
     return pd.DataFrame([dict(study=p.study, plr=p.plr, settings=canonical(p.settings), flrs=p.flrs,

@@ -132,13 +132,14 @@ def opened(
     where:str, # its place, for errors
 ):             # a Pillow picture
     "A picture of which only the header has been read; whatever goes wrong is one line that says where"
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
     if blob is None: raise ValueError(f"{where}: there is no picture (its bytes are missing); store the encoded picture itself")
     try:
         file = io.BytesIO(blob) if isinstance(blob, bytes) else open_plain(blob)
         with file, Image.open(file, formats=FORMATS) as im:
             if max(im.size) > SIDE_LIMIT: raise ValueError(f"it is {im.width}x{im.height}, at most {SIDE_LIMIT} pixels a side are read")
             yield im
+    except UnidentifiedImageError: raise ValueError(f"{where}: cannot decode the picture (none of {', '.join(FORMATS)}); repair or remove it") from None
     except Exception as e: raise ValueError(f"{where}: cannot decode the picture ({one_line(e)}); repair or remove it") from None
 
 def decode_one(
@@ -712,7 +713,7 @@ def first_of_each(
     if n < classes: raise ValueError(f"{what} pictures must be at least one of each of the {classes} classes, got {n}")
     most, few = each + bool(rest), counts.index(min(counts))
     if most > counts[few]: raise ValueError(
-        f"{n} {what} pictures are {most} of each class, but {class_words(few, class_names or tuple(map(str, range(classes))))} "
+        f"{what}: {n} pictures are {most} of each class, but {class_words(few, class_names or tuple(map(str, range(classes))))} "
         f"has only {counts[few]}; ask for at most {counts[few]*classes}")
     return torch.cat([(y == c).nonzero().flatten()[:each + (c < rest)] for c in range(classes)]).sort().values
 

@@ -409,7 +409,8 @@ def check_shards(
             if total != n: raise ValueError(f"{f} is one of {total} shards, {first.name} one of {n}; keep the files of one version")
             if i in seen: raise ValueError(f"{f} is the same shard as {seen[i].name}; delete one of the two files")
             seen[i] = f
-        lack = sorted(set(range(n)) - set(seen)) if 0 in seen else sorted(set(range(1, n + 1)) - set(seen))
+        one = int(n in seen and 0 not in seen) # some count from 1
+        lack = sorted(set(range(one, n + one)) - set(seen))
         if lack: raise ValueError(f"{first.parent} lacks {start}-{lack[0]:05}-of-{n:05}.parquet: {len(lack)} of {n} shards are missing; fetch them")
 
 # %% ../nbs/04_images.ipynb #406f0809

@@ -246,7 +246,7 @@ def hub_names(schema, label): # pyarrow schema, name of the label column
     "Names of the classes, where the schema carries the hub's description"
     try: names = json.loads(schema.metadata[b'huggingface'])['info']['features'][label]['names']
     except (KeyError, TypeError, ValueError, RecursionError): return None
-    return tuple(map(str, names)) if isinstance(names, list) and names else None
+    return tuple(str(n).encode(errors='replace').decode() for n in names) if isinstance(names, list) and names else None
 
 # %% ../nbs/04_images.ipynb #3633540d
 class Part(NamedTuple):

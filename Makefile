@@ -16,7 +16,7 @@ READY = .venv/.ready
 SKIP = ^([_.]|experiments$$)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce images appendix gpu paper-synthetic test faults lab app readme publish clean
+.PHONY: help setup reproduce images appendix gpu paper-synthetic test faults fuzz lab app readme publish clean
 
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
+	@echo 'make fuzz        the long fuzz campaign: 6,000 files changed at random, read by every loader (about five minutes)'
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make app         the explorer as a page of its own, without code'
 	@echo 'make readme      run nbs/index.ipynb and write README.md from it'
@@ -73,6 +74,9 @@ test: $(READY)
 
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --kills 200
+
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --files 6000
 
 lab: $(READY)
 	$(BIN)/jupyter lab nbs

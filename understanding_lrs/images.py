@@ -132,13 +132,14 @@ def opened(
     where:str, # its place, for errors
 ):             # a Pillow picture
     "A picture of which only the header has been read; whatever goes wrong is one line that says where"
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
     if blob is None: raise ValueError(f"{where}: there is no picture (its bytes are missing); store the encoded picture itself")
     try:
         file = io.BytesIO(blob) if isinstance(blob, bytes) else open_plain(blob)
         with file, Image.open(file, formats=FORMATS) as im:
             if max(im.size) > SIDE_LIMIT: raise ValueError(f"it is {im.width}x{im.height}, at most {SIDE_LIMIT} pixels a side are read")
             yield im
+    except UnidentifiedImageError: raise ValueError(f"{where}: cannot decode the picture (none of {', '.join(FORMATS)}); repair or remove it") from None
     except Exception as e: raise ValueError(f"{where}: cannot decode the picture ({one_line(e)}); repair or remove it") from None
 
 def decode_one(
@@ -245,7 +246,7 @@ def hub_names(schema, label): # pyarrow schema, name of the label column
     "Names of the classes, where the schema carries the hub's description"
     try: names = json.loads(schema.metadata[b'huggingface'])['info']['features'][label]['names']
     except (KeyError, TypeError, ValueError, RecursionError): return None
-    return tuple(map(str, names)) if isinstance(names, list) and names else None
+    return tuple(str(n).encode(errors='replace').decode() for n in names) if isinstance(names, list) and names else None
 
 # %% ../nbs/04_images.ipynb #3633540d
 class Part(NamedTuple):
@@ -408,7 +409,8 @@ def check_shards(
             if total != n: raise ValueError(f"{f} is one of {total} shards, {first.name} one of {n}; keep the files of one version")
             if i in seen: raise ValueError(f"{f} is the same shard as {seen[i].name}; delete one of the two files")
             seen[i] = f
-        lack = sorted(set(range(n)) - set(seen)) if 0 in seen else sorted(set(range(1, n + 1)) - set(seen))
+        one = int(n in seen and 0 not in seen) # some count from 1
+        lack = sorted(set(range(one, n + one)) - set(seen))
         if lack: raise ValueError(f"{first.parent} lacks {start}-{lack[0]:05}-of-{n:05}.parquet: {len(lack)} of {n} shards are missing; fetch them")
 
 # %% ../nbs/04_images.ipynb #406f0809
@@ -712,7 +714,7 @@ def first_of_each(
     if n < classes: raise ValueError(f"{what} pictures must be at least one of each of the {classes} classes, got {n}")
     most, few = each + bool(rest), counts.index(min(counts))
     if most > counts[few]: raise ValueError(
-        f"{n} {what} pictures are {most} of each class, but {class_words(few, class_names or tuple(map(str, range(classes))))} "
+        f"{what}: {n} pictures are {most} of each class, but {class_words(few, class_names or tuple(map(str, range(classes))))} "
         f"has only {counts[few]}; ask for at most {counts[few]*classes}")
     return torch.cat([(y == c).nonzero().flatten()[:each + (c < rest)] for c in range(classes)]).sort().values
 

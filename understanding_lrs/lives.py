@@ -96,7 +96,7 @@ def protocols(
     data, made, rates = p.data_seeds if data_seeds is None else data_seeds, [], [positive('plr', v) for v in (p.plrs if plrs is None else plrs)]
     train = lambda plr: train_seeds if train_seeds is not None else (p.seed_of[plr],) if plr in p.seed_of else p.train_seeds
     for plr,variant in ((r, v) for r in rates for v in p.variants_of(r)):
-        values = check_settings(given, fields | study.settings | p.settings | variant)
+        values = study.life.adapt(check_settings(given, fields | study.settings | p.settings | variant), given)
         if 'readout_seeds' not in given: values['readout_seeds'] = list(p.readout_seeds)
         settings = {k: values[k] for k in study.settings}
         own = {} if 'precision' in given else p.precision_of
@@ -149,6 +149,10 @@ class Life:
     def check(cls, protocol:Protocol): "Refuse a protocol that this life cannot live, before any work"
     @classmethod
     def able(cls, protocol:Protocol): "Refuse a protocol that this machine cannot live"
+    @classmethod
+    def adapt(cls, settings:dict, given:dict) -> dict: # all settings, those that the user gave -> all settings
+        "Change what a preset says where something given makes it meaningless"
+        return settings
     @classmethod
     def settle(cls, settings:dict) -> dict: # settings as given -> as they are remembered
         "Turn what depends on this machine, such as the folder of the data, into what does not"

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['PRECISIONS', 'SEEDS', 'MOST_NETWORKS', 'TEMP', 'COLUMNS', 'SMALL', 'CLAIM', 'SCHEMA', 'AGAIN', 'UPDATE', 'ODD',
            'BEAT', 'STALE', 'RUNNING', 'DEADLINE', 'STOP_FILE', 'KEEP_STATES', 'SCRATCH', 'LARGE', 'PUBLISH_AGAIN',
-           'PACK_MEMBERS', 'PACK_RATIO', 'PACK_MANIFEST', 'UNPACKING', 'InputError', 'RunBusy', 'RunLost', 'RunDamaged',
-           'patch_to', 'int_list', 'coerce', 'pick', 'check_settings', 'positive', 'Protocol', 'canonical', 'networks',
-           'missing', 'atomic_write', 'table_bytes', 'read_table', 'RunState', 'Run', 'read_protocol', 'held',
-           'needs_posix', 'OutOfTime', 'stop_asked', 'keep_states', 'peak_mib', 'environment', 'find_runs', 'cover',
-           'load', 'ledger', 'collect', 'joined', 'publish', 'read_published', 'published_protocols', 'pack', 'unpack']
+           'PACK_MEMBERS', 'PACK_RATIO', 'PACK_MANIFEST', 'UNPACKING', 'PACK_AGAIN', 'InputError', 'RunBusy', 'RunLost',
+           'RunDamaged', 'patch_to', 'int_list', 'coerce', 'pick', 'check_settings', 'positive', 'Protocol',
+           'canonical', 'networks', 'missing', 'atomic_write', 'table_bytes', 'read_table', 'RunState', 'Run',
+           'read_protocol', 'held', 'needs_posix', 'OutOfTime', 'stop_asked', 'keep_states', 'peak_mib', 'environment',
+           'find_runs', 'cover', 'load', 'ledger', 'collect', 'joined', 'publish', 'read_published',
+           'published_protocols', 'pack', 'unpack']
 
 # %% ../nbs/13_runs.ipynb #2442e172
 import contextlib, dataclasses, datetime, difflib, hashlib, json, math, os, platform, re, struct, sys, threading, time
@@ -120,7 +121,7 @@ def _whole(name, value, least):
 
 def _set(name, values, check):
     "Ascending tuple of distinct checked values"
-    if isinstance(values, (str, int, float)): raise InputError(f"{name}: expected a list, got {values!r}")
+    if isinstance(values, (str, bytes, dict)) or not hasattr(values, '__iter__'): raise InputError(f"{name}: expected a list, got {values!r}")
     out = sorted(check(name, v) for v in values)
     if len(set(out)) < len(out): raise InputError(f"{name} must be distinct, got {list(values)!r}")
     return tuple(out)
@@ -164,6 +165,7 @@ class Protocol:
         put('swa_k', _set('swa_k', self.swa_k, lambda n, v: _whole(n, v, 1)))
         for k in SEEDS: put(k, _set(k, getattr(self, k), lambda n, v: _whole(n, v, 0)))
         put('numerics_version', _whole('numerics_version', self.numerics_version, 0))
+        if not isinstance(self.settings, dict): raise InputError(f"settings: expected names with values, got {self.settings!r}")
         put('settings', {k: _plain(k, self.settings[k]) for k in sorted(self.settings)})
         n = math.prod(max(1, len(getattr(self, k))) for k in SEEDS)
         if n > MOST_NETWORKS: raise InputError(f"{n:,} networks are more than one run can hold ({MOST_NETWORKS:,}); ask for fewer seeds")
@@ -354,8 +356,9 @@ def read_table(
 
 def _read(path):
     "A table from its file; `RunDamaged` where it is none"
-    try: return read_table(read_plain(path))
-    except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as e: # pandas and pyarrow raise ValueErrors
+    data = read_plain(path)
+    try: return read_table(data)
+    except (ValueError, TypeError, KeyError, OverflowError, MemoryError, OSError) as e: # as pandas and pyarrow have them
         raise RunDamaged(f"{path}: is no table ({type(e).__name__}: {' '.join(str(e).split())}); make it again") from None
 
 # %% ../nbs/13_runs.ipynb #8b7417d7
@@ -411,25 +414,25 @@ UPDATE = 'update the package'
 # what reading a record that is not ours may raise
 ODD = ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError, struct.error
 
-def _json(path):
-    "A JSON object with its schema checked, or `RunDamaged`"
+def _json(path, again=AGAIN):
+    "A JSON object with its schema checked, or `RunDamaged`, which ends with what to do"
     try: d = json.loads(read_plain(path))
-    except (OSError, ValueError, RecursionError) as e: raise RunDamaged(f"{path}: unreadable ({type(e).__name__}); {AGAIN}") from None
-    return _object(d, path)
+    except (OSError, ValueError, RecursionError) as e: raise RunDamaged(f"{path}: unreadable ({type(e).__name__}); {again}") from None
+    return _object(d, path, again)
 
-def _object(d, path):
-    "A JSON value that should be an object of a schema that this version knows; `path` is for errors"
-    if not isinstance(d, dict): raise RunDamaged(f"{path}: expected an object, got {type(d).__name__}; {AGAIN}")
-    if type(d.get('schema', SCHEMA)) is not int: raise RunDamaged(f"{path}: its layout is no number; {AGAIN}")
+def _object(d, path, again):
+    "A JSON value that should be an object of a schema that this version knows; path and remedy are for errors"
+    if not isinstance(d, dict): raise RunDamaged(f"{path}: expected an object, got {type(d).__name__}; {again}")
+    if type(d.get('schema', SCHEMA)) is not int: raise RunDamaged(f"{path}: its layout is no number; {again}")
     if d.get('schema', SCHEMA) > SCHEMA:
         raise InputError(f"{path}: has layout {d['schema']}, this version reads up to {SCHEMA}; {UPDATE}")
     return d
 
-def _entries(files, path):
-    "What a record says of the files beside it: plain names, each with its checksum and size; `path` is for errors"
+def _entries(files, path, again=AGAIN):
+    "What a record says of the files beside it: plain names, each with its checksum and size; path and remedy are for errors"
     whole = lambda e: isinstance(e, dict) and isinstance(e.get('sha256'), str) and type(e.get('size')) is int and e['size'] >= 0
     odd = [name for name, e in files.items() if not _plain_name(name) or not whole(e)]
-    if odd: raise RunDamaged(f"{path}: {odd[0]!r} does not belong there; {AGAIN}")
+    if odd: raise RunDamaged(f"{path}: {odd[0]!r} does not belong there; {again}")
     return files
 
 def _plain_name(name):
@@ -1024,9 +1027,9 @@ def read_published(
     out = Path(out_dir)
     if not (out/'tables.json').exists(): raise InputError(f"{out}: no published tables here (tables.json is missing)")
     tables = {}
-    files = _json(out/'tables.json').get('files')
+    files = _json(out/'tables.json', PUBLISH_AGAIN).get('files')
     if not isinstance(files, dict): raise RunDamaged(f"{out/'tables.json'}: lists no files; {PUBLISH_AGAIN}")
-    for name, entry in _entries(files, out/'tables.json').items():
+    for name, entry in _entries(files, out/'tables.json', PUBLISH_AGAIN).items():
         if wrong := _same(out/name, {k: entry[k] for k in ('sha256', 'size')}, True):
             raise RunDamaged(f"{out}: {wrong}; {PUBLISH_AGAIN}")
         tables[Path(name).stem] = _read(out/name)
@@ -1082,7 +1085,7 @@ def _packed(run):
 
 # %% ../nbs/13_runs.ipynb #671f644c
 PACK_MEMBERS, PACK_RATIO, PACK_MANIFEST = 100_000, 200, 32 << 20 # files; unpacked over packed bytes; bytes
-UNPACKING = f'{TEMP}unpack-'
+UNPACKING, PACK_AGAIN = f'{TEMP}unpack-', 'pack them again'
 
 def unpack(
     file, # made by `pack`
@@ -1137,7 +1140,7 @@ def _arrive(file, here):
     except InputError: raise
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, *ODD) as e:
         first = f'{type(e).__name__}: {e}'.splitlines()[0]
-        raise RunDamaged(f"{file}: not a whole pack of runs ({first}); pack them again") from None
+        raise RunDamaged(f"{file}: not a whole pack of runs ({first}); {PACK_AGAIN}") from None
     return {name: run['state'] for name, run in runs.items()}
 
 # %% ../nbs/13_runs.ipynb #66d1c61e
@@ -1145,11 +1148,13 @@ def _manifest(tar, file):
     "What a pack says it holds, checked: name -> dict(state, files)"
     first = tar.next()
     if not first or first.name != 'manifest.json' or not first.isfile(): raise ValueError('it has no manifest')
-    runs = _object(json.loads(tar.extractfile(first).read()), file).get('runs')
+    runs = _object(json.loads(tar.extractfile(first).read()), file, PACK_AGAIN).get('runs')
+    if not isinstance(runs, dict): raise ValueError('its manifest lists no runs')
     for name, run in runs.items():
         if not re.fullmatch(r'[a-z][a-z0-9_]*/[a-z0-9=+_][a-z0-9=+_.-]*', name): raise ValueError(f'{name!r} does not belong there')
-        if run['state'] not in ('done', 'partial'): raise ValueError(f"{name} is {run['state']!r}")
-        _entries(run['files'], file)
+        if not isinstance(run, dict) or run.get('state') not in ('done', 'partial') or not isinstance(run.get('files'), dict):
+            raise ValueError(f'{name} has no state or no files')
+        _entries(run['files'], file, PACK_AGAIN)
     return runs
 
 def _check_bulk(sizes, file, here):

@@ -4,8 +4,7 @@ import numpy as np, pytest, torch
 from sklearn.neighbors import KNeighborsClassifier
 from understanding_lrs import interventions, training
 from understanding_lrs.features import dominance, single_feature_accuracy
-from understanding_lrs.interventions import HOW, LOOKS, REMOVE, InterventionLife, check_intervention, hidden_pattern, hide, look_steps, without
-from understanding_lrs.lives import SYNTHETIC, TINY
+from understanding_lrs.interventions import HOW, LOOKS, InterventionLife, hidden_pattern, hide, look_steps, without
 from understanding_lrs.models import mlp
 from understanding_lrs.runs import InputError, OutOfTime, Run
 from understanding_lrs.seeds import batch_order, stream

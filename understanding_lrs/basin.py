@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from .features import DOMINANT
+from .runs import InputError
 from .seeds import stream
 from .studies import select
 
@@ -32,6 +33,7 @@ def network_table(
     "What each network uses and what its basin is worth; what was not measured is NaN"
     m, f = tables['metrics'], tables['features']
     flrs = sorted(m.flr.dropna().unique())
+    if not flrs: raise InputError("a basin is judged by fine-tuning; these runs have no fine-tuning rate")
     acc = m[m.metric == 'test_acc']
     rows = dict(dominance=select(f, stage='pretrain', metric='dominance'), loss=select(m, stage='pretrain', metric='train_loss'),
                 low=select(acc, flr=flrs[0]), high=select(acc, flr=flrs[-1]), swa5=select(acc, stage='average', swa_k=5))
@@ -41,8 +43,9 @@ def network_table(
     net = pd.DataFrame({k: r.set_index(KEYS).value.astype(float) for k,r in rows.items()})
     best = select(f, stage='pretrain', metric='single_feature_acc', rank=1).set_index(KEYS).band
     net = net.assign(feature=best.str.removeprefix('feature=').astype(int), dominant=net.dominance >= DOMINANT).reset_index()
+    if not settings: return net
     known = tables['runs'].set_index('run').settings.map(json.loads)
-    return net.assign(**{s: [known[r][s] for r in net.run] for s in settings}).reindex(columns=[*net.columns, *settings])
+    return net.assign(**{s: [known[r][s] for r in net.run] for s in settings})
 
 # %% ../nbs/25_basin.ipynb #ba2d9fc8
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def two_stage(
     z = np.stack([centred(drawn == i, cell) for i in range(len(labels) - 1)], axis=1)
     frame = pd.DataFrame(dict(y=y, x=x)).join(pd.DataFrame(z, columns=[f'z{i}' for i in range(z.shape[1])]))
     found = IV2SLS(frame.y, None, frame[['x']], frame.filter(like='z')).fit(cov_type='unadjusted')
-    strength = float(found.first_stage.diagnostics['f.stat'].iloc[0])/z.shape[1] # the library's statistic is a chi2
+    strength = float(found.first_stage.diagnostics['f.stat'].iloc[0])
     overid = float(found.sargan.pval) if z.shape[1] > 1 else np.nan
     return TwoStage(float(x@y/(x@x)), float(found.params['x']), strength, overid, len(y))
 
@@ -263,7 +266,7 @@ def c22(tables):
     def gap(c): return advantage(c, rates['near'], rates['low'])
     def best(c, on): # of networks that are not sparse; a rate counts where there are three
         mine = [c['low'][(c['on'] == on) & (c['plr'] == p) & (c['dominant'] == 0)] for p in np.unique(c['plr'])]
-        return max(v.mean() for v in mine if len(v) >= 3)
+        return max((v.mean() for v in mine if len(v) >= 3), default=np.nan)
     return {'C22.share': estimate(between(both, NEAR), share), 'C22.window': estimate(changed, gap),
             'C22.control': estimate(arm['samples', .25], gap), 'C22.needed': estimate(both, lambda c: best(c, True) - best(c, False)),
             'C22.fixed': estimate(arm['fixed', .25], gap)}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HOW', 'VERSIONS', 'INTERVENTION', 'REMOVE', 'LOOKS', 'TUNED', 'RATES', 'SEEDS', 'TEMPLATE', 'hide', 'hidden_pattern',
            'versions', 'without', 'check_intervention', 'look_steps', 'InterventionLife', 'read_looks', 'rates',
-           'intervention_presets', 'intervention_study', 'one_easier', 'hidden', 'removal', 'implanted']
+           'intervention_presets', 'intervention_study', 'one_easier', 'hidden', 'removal', 'implanted', 'arm_name']
 
 # %% ../nbs/24_interventions.ipynb #d322d4d9
 from dataclasses import replace
@@ -295,3 +295,15 @@ intervention_study('synthetic_implanted', 'A dominant feature is there before pr
 # %% ../nbs/24_interventions.ipynb #c78b0367
 intervention_study('synthetic_swapped', 'The data of fine-tuning lack the dominant feature', intervention_presets(
     [removal('none', 40_000), removal('best', 40_000), removal('last', 40_000)], tiny=[removal(which, 200) for which in REMOVE]))
+
+# %% ../nbs/24_interventions.ipynb #258fdc10
+def arm_name(
+    s:dict, # settings of a run
+) -> str:
+    "The intervention of a run, in words"
+    if s['utility'][-1] < 1: return f"others of utility {s['utility'][-1]:g}"
+    if s['hide_share']: return f"{100*s['hide_share']:g} % hidden: {dict(features='other features each step', fixed='always the same features', samples='all of some samples')[s['hide']]}"
+    if s['implant_steps'] and s['implant_features'] > 1: return 'trained longer, no implant'
+    if s['implant_steps']: return f"{'strong' if s['implant_versions'] > 1 else 'weak'} implant"
+    if s['remove_at'] and s['remove'] != 'none': return f"{s['remove']} feature removed"
+    return 'plain'

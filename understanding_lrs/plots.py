@@ -15,7 +15,7 @@ __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'SEEDED', 'INK', 'FAINT', 'BLUE', '
            'shares_on', 'dominance', 'kinds_on', 'kinds', 'sparse', 'regimes', 'overview', 'bands_on', 'measured',
            'bands', 'shared_key', 'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview',
            'beside_paper', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture', 'one_plr', 'crossed',
-           'factorial', 'relevance', 'edges', 'arms', 'removal', 'write', 'draw', 'on_page']
+           'factorial', 'relevance', 'edges', 'arms', 'removal', 'causes', 'write', 'draw', 'on_page']
 
 # %% ../nbs/20_plots.ipynb #cc2c18a8
 import io, json, re, textwrap, warnings
@@ -1533,6 +1533,26 @@ def removal(view):
     n = looks.drop_duplicates(['data_seed', 'plr'])
     return small_print(fig, view, f"Shown: the {len(n)} networks ({n.data_seed.nunique()} data seeds) at PLR {rate(n.plr.min())} to {rate(n.plr.max())} that had a dominant feature when one was "
                        "removed. Bands: 95 % bootstrap over data seeds.")
+
+# %% ../nbs/20_plots.ipynb #078fa2ab
+def causes(
+    table:pd.DataFrame, # as `basin.effects` gives it
+) -> Picture:
+    "What a dominant feature does to the accuracy after fine-tuning, as found, by lot, and where it was changed"
+    colors = {'found': FAINT, 'by lot': ORANGE, 'changed': BLUE}
+    with house():
+        fig, ax = canvas(size=(TWO, .75 + .23*len(table)))
+        for y,row in enumerate(table.itertuples()):
+            ax.plot([row.lo, row.hi], [y, y], color=colors[row.kind], lw=1.6, solid_capstyle='round')
+            ax.plot(row.value, y, 'o', color=colors[row.kind], ms=4.5)
+        ax.axvline(0, color=INK, lw=.7, zorder=0)
+        ax.set_yticks(range(len(table)), table.what)
+        ax.set(ylim=(len(table) - .4, -.6), xlabel='change of test accuracy after fine-tuning at the low rate, pp')
+        for kind,color in colors.items(): ax.plot([], [], 'o-', color=color, label=kind)
+        ax.legend(loc='lower right')
+        networks = f'{table.n.min()} to {table.n.max()} networks of {table.seeds.min()} to {table.seeds.max()} data (by lot: readout) seeds'
+        print_below(fig, f'Synthetic example. Lines: 95 % bootstrap over seeds; {networks}.', 17)
+    return fig
 
 # %% ../nbs/20_plots.ipynb #10fd028b
 SPECIAL = {('synthetic', 'factorial'): (factorial,), ('synthetic', 'edges'): (edges,), ('synthetic_utilities', 'wide'): (relevance,)} # (study, preset) -> its figures

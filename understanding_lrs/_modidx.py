@@ -1124,6 +1124,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'understanding_lrs.plots.preset_of': ('plots.html#preset_of', 'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.pretraining': ('plots.html#pretraining', 'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.print_below': ('plots.html#print_below', 'understanding_lrs/plots.py'),
+                                         'understanding_lrs.plots.publish_causes': ( 'plots.html#publish_causes',
+                                                                                     'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.rate': ('plots.html#rate', 'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.read_paper': ('plots.html#read_paper', 'understanding_lrs/plots.py'),
                                          'understanding_lrs.plots.regimes': ('plots.html#regimes', 'understanding_lrs/plots.py'),

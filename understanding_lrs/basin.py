@@ -62,12 +62,12 @@ class Estimate:
 
 def estimate(
     net:pd.DataFrame, # rows as `network_table` gives them
-    statistic,        # dict of columns, (n,) arrays -> number
+    statistic,        # dict of its columns of numbers and truth values, (n,) arrays -> number
     n:int=1000,       # resamples
 ) -> Estimate:
     "A statistic with its percentile bootstrap over data seeds; NaN where there is no network, no interval for one seed"
     if not len(net): return Estimate(np.nan, np.nan, np.nan, 0, 0)
-    columns = {c: net[c].to_numpy() for c in net}
+    columns = {c: v.to_numpy() for c,v in net.select_dtypes(['number', 'bool']).items()}
     groups = [np.flatnonzero(net.data_seed == s) for s in sorted(net.data_seed.unique())]
     rng, k = stream('bootstrap', 0), len(groups)
     def of(picked):

@@ -15,7 +15,7 @@ __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'SEEDED', 'INK', 'FAINT', 'BLUE', '
            'shares_on', 'dominance', 'kinds_on', 'kinds', 'sparse', 'regimes', 'overview', 'bands_on', 'measured',
            'bands', 'shared_key', 'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview',
            'beside_paper', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture', 'one_plr', 'crossed',
-           'factorial', 'relevance', 'edges', 'arms', 'removal', 'causes', 'write', 'draw', 'on_page']
+           'factorial', 'relevance', 'edges', 'arms', 'removal', 'causes', 'publish_causes', 'write', 'draw', 'on_page']
 
 # %% ../nbs/20_plots.ipynb #cc2c18a8
 import io, json, re, textwrap, warnings
@@ -34,8 +34,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from .basin import between, look_table, network_table, NEAR
-from .claims import INTERVENED, PRACTICAL, SMALL, dominant_features
+from .basin import NEAR, between, effects, look_table, network_table
+from .claims import INTERVENED, PRACTICAL, SMALL, dominant_features, published_tables
 from .features import DOMINANT, band_limits, band_pictures, effective_number, spectrum, variance_shares
 from .interventions import arm_name
 from .picture_readings import practical
@@ -1553,6 +1553,17 @@ def causes(
         networks = f'{table.n.min()} to {table.n.max()} networks of {table.seeds.min()} to {table.seeds.max()} data (by lot: readout) seeds'
         print_below(fig, f'Synthetic example. Lines: 95 % bootstrap over seeds; {networks}.', 17)
     return fig
+
+# %% ../nbs/20_plots.ipynb #19344973
+def publish_causes(
+    figures, # the folder `figures` of a checkout
+) -> pd.DataFrame: # the table
+    "Write `data/basin/effects.csv` and `features_and_basin.svg` from the published tables"
+    figures = Path(figures)
+    table = effects(published_tables(figures/'data'), {claim: study for claim,(study, _) in INTERVENED.items()})
+    atomic_write(figures/'data/basin/effects.csv', table.to_csv(index=False, float_format='%.6g', lineterminator='\n').encode())
+    write(causes(table), figures/'features_and_basin')
+    return table
 
 # %% ../nbs/20_plots.ipynb #10fd028b
 SPECIAL = {('synthetic', 'factorial'): (factorial,), ('synthetic', 'edges'): (edges,), ('synthetic_utilities', 'wide'): (relevance,)} # (study, preset) -> its figures

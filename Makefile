@@ -7,7 +7,8 @@ SEEDS =
 SET =
 MINUTES = 60
 # The synthetic part of figures/data: study/preset; the pictures in figures/ are of the last one of a study. The other part is made by images and appendix.
-EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper synthetic/wide synthetic_utilities/wide
+INTERVENTIONS = synthetic_implanted/wide synthetic_removed/wide synthetic_swapped/wide synthetic_hidden/wide synthetic_easier/wide
+EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper synthetic/wide synthetic_utilities/wide $(INTERVENTIONS)
 
 BIN = .venv/bin
 CHANGES = $(if $(DATA),--set data=$(DATA)) $(SET:%=--set %)
@@ -94,9 +95,10 @@ readme: $(READY)
 
 publish: $(READY)
 	@set -e; for sp in $(EVIDENCE); do \
-	  $(BIN)/ulrs tables $${sp%/*} --preset $${sp#*/} --out figures/data/$$sp; \
+	  $(BIN)/ulrs tables $${sp%/*} --preset $${sp#*/} --out figures/data/$$sp $$(case $$sp in synthetic/laptop|synthetic/wide) ;; *) echo --leave-out curves;; esac); \
 	  $(BIN)/ulrs figures $${sp%/*} --preset $${sp#*/} --published --out figures; done
 	$(BIN)/python -c "from understanding_lrs.explore import strip; strip().save('figures/explorer.svg')"
+	$(BIN)/python -c "from understanding_lrs.plots import publish_causes; publish_causes('figures')"
 	$(BIN)/python tools/readme.py
 
 clean:

@@ -298,7 +298,7 @@ COLUMNS = {
     'data_seed': ('int', 'seed of training and test data'),
     'train_seed': ('int', 'seed of initialisation and batch order'),
     'readout_seed': ('int', 'seed of the last layer'),
-    'stage': ('str', 'pretrain, average or finetune; init: the initial point; first: the end of the first of two rates'),
+    'stage': ('str', 'pretrain, average or finetune; init: the initial point; first: the end of the first of two rates; implant: what was trained before pre-training; before: pre-training up to where a feature is removed; look: a point of pre-training after that'),
     'pair': ('str', 'the two networks compared: low_high, swa5_high, swa5_low; edges: FLR and batch order of both, as low0-high2'),
     'band': ('str', 'frequency band (low=1-4: with these limits); or what else tells rows apart: feature=NN, level= (training loss), order= (batch order), layer=, bin= (of log10 of filter norms), input= (convention that n_eff and dominance come from; pictures: raw where it is empty)'),
     'rank': ('int', 'position after sorting within one network, 1 is the largest'),

@@ -1594,6 +1594,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'understanding_lrs.sweep._show': ('sweep.html#_show', 'understanding_lrs/sweep.py'),
                                          'understanding_lrs.sweep._sweep_up': ('sweep.html#_sweep_up', 'understanding_lrs/sweep.py'),
                                          'understanding_lrs.sweep.check_kernel': ('sweep.html#check_kernel', 'understanding_lrs/sweep.py'),
+                                         'understanding_lrs.sweep.check_links': ('sweep.html#check_links', 'understanding_lrs/sweep.py'),
                                          'understanding_lrs.sweep.check_params': ('sweep.html#check_params', 'understanding_lrs/sweep.py'),
                                          'understanding_lrs.sweep.check_root': ('sweep.html#check_root', 'understanding_lrs/sweep.py'),
                                          'understanding_lrs.sweep.duration': ('sweep.html#duration', 'understanding_lrs/sweep.py'),

@@ -956,7 +956,7 @@ def collect(self):
     for k,lane in enumerate(self.lanes):
         if lane.cuda: torch.cuda.current_stream().wait_stream(lane.stream)
         lane.store(self.nets, k)
-    self.curves, self.crossed = self.seen.cpu(), self.fell.cpu()
+    self.lanes, self.curves, self.crossed = [], self.seen.cpu(), self.fell.cpu()
     self.sums = {k: v for k,v in self.snaps.items() if self.windows[k][0] <= self.step}
     for k in [k for k in self.sums if self.windows[k][-1] <= self.step]: self.averages[k] = (self.sums.pop(k)/k).float()
     return self
@@ -967,6 +967,7 @@ def run(self, until:int|None=None, on_window=None): # as `PictureStage.run`
     with numerics(self.how['precision'], self.data.device):
         self.enter()
         try: self.queue(until, on_window)
+        except torch.OutOfMemoryError: self.lanes = []; raise
         finally: self.collect()
     return self
 
@@ -1013,7 +1014,12 @@ def evaluate_lanes(
     nets:Nets, x:Tensor, y:Tensor, data:Resident, # as in `evaluate_nets`
     batch:int, own:bool,
 ) -> tuple[Tensor, Tensor]: # (K,) float64: loss (nats), accuracy (%)
-    "Loss and accuracy of K networks, some at a time, each pass over the set recorded once"
+    "Loss and accuracy of K networks, some at a time, each pass over the set recorded once; one by one where memory is short"
+    try: return _evaluate_lanes(nets, x, y, data, batch, own)
+    except torch.OutOfMemoryError: _RESIDENT.clear()
+    return evaluate_torch_nets(nets, x, y, data, batch, own)
+
+def _evaluate_lanes(nets, x, y, data, batch, own):
     out, lanes = torch.zeros(len(nets), 2, dtype=torch.float64, device=x.device), resident_lanes(min(len(nets), AT_A_TIME), nets.spec, data)
     passes = [lane.evaluation(x, batch, own) for lane in lanes]
     for first in range(0, len(nets), len(lanes)):

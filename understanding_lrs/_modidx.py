@@ -565,6 +565,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'understanding_lrs.lease.published_preset': ( 'lease.html#published_preset',
                                                                                        'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.read_journal': ('lease.html#read_journal', 'understanding_lrs/lease.py'),
+                                         'understanding_lrs.lease.rehearse': ('lease.html#rehearse', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.remarks': ('lease.html#remarks', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.sample': ('lease.html#sample', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.seal': ('lease.html#seal', 'understanding_lrs/lease.py'),

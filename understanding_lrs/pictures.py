@@ -682,14 +682,16 @@ class Recorded:
     def __init__(self,
         work,        # function of no arguments; reads and writes tensors that stay where they are
         stream=None, # CUDA stream of its lane
-    ): self.work, self.stream, self.graph = work, stream, None
+        reset=None,  # function of no arguments, called before each warm-up; default: nothing
+    ): self.work, self.stream, self.reset, self.graph = work, stream, reset or (lambda: None), None
 
     def record(self):
         "Capture the work after a warm-up, which really does it `WARM_UP` times; raises what CUDA raises"
         graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         self.stream.wait_stream(here)
         with torch.cuda.stream(self.stream):
-            for _ in range(WARM_UP): self.work()
+            for _ in range(WARM_UP): self.reset(); self.work()
+            self.reset()
         here.wait_stream(self.stream)
         with torch.cuda.graph(graph, stream=self.stream): self.work()
         self.graph = graph
@@ -784,7 +786,7 @@ class ResidentLane:
         self.lr = torch.zeros((), device=device)
         self.out = torch.zeros(2, dtype=torch.float64, device=device) # summed loss, hits
         self.forward, self.trouble, self.evaluations = _through, [], {}
-        self.full, self.rest = Recorded(self._full, self.stream), Recorded(self._rest, self.stream)
+        self.full, self.rest = Recorded(self._full, self.stream, self.at.zero_), Recorded(self._rest, self.stream)
 
     def on(self): return torch.cuda.stream(self.stream) if self.cuda else contextlib.nullcontext()
 
@@ -814,7 +816,7 @@ def prepare(self, batch:int, rho:float, way:Way): # as in `LaneStage`
     if self.asked == (batch, rho, way): return
     self.asked, self.batch, self.rho, self.way, self.forward = (batch, rho, way), batch, rho, way, _through
     self.within = torch.arange(batch, device=self.at.device)
-    self.full, self.rest = Recorded(self._full, self.stream), Recorded(self._rest, self.stream)
+    self.full, self.rest = Recorded(self._full, self.stream, self.at.zero_), Recorded(self._rest, self.stream)
     def compile():
         forward = compiled_forward()
         torch.autograd.grad(forward(self.net, self.data.floats(self.data.x_train[:self.batch])).sum(), self.params)
@@ -826,10 +828,8 @@ def _record(self, works):
     "Capture all of these or none; cuDNN looks for its fastest ways meanwhile, unless it is to be deterministic"
     cudnn = torch.backends.cudnn
     kept, cudnn.benchmark = cudnn.benchmark, not (cudnn.deterministic or torch.are_deterministic_algorithms_enabled())
-    def all_of_them():
-        for w in works: self.at.zero_(); w.record()
     try:
-        if self._attempt('CUDA graph', all_of_them): return
+        if self._attempt('CUDA graph', lambda: [w.record() for w in works]): return
         for w in works: w.graph = None
         self.stream = torch.cuda.Stream() # the old one may still be recording
     finally: cudnn.benchmark = kept

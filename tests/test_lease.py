@@ -248,3 +248,60 @@ def test_home_is_tables_and_figures_that_say_what_is_missing(whole, tmp_path):
     assert len(View(tables, STUDIES['resnet18si_cifar10'], preset='short').missing) == 8
     kept, = json.loads((tmp_path/'tables/bench/lease.json').read_text())['leases']
     assert kept['speed'][0]['share_of_memory_floor'] > 0 and kept['end'][0]['lives'] == 8
+
+def test_killed_at_any_moment_it_leaves_readable_files(root):
+    "20 random moments; at most eight files, each below 16 MiB, every run in them complete"
+    out = subprocess.run([sys.executable, str(root/'tests/lease_kills.py'), '20'], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr[-2000:]
+    found = json.loads(out.stdout.splitlines()[-1])
+    assert len(found) == 20 and sum(f['killed'] for f in found) >= 10 and any(f['runs'] for f in found) and any(not f['runs'] for f in found)
+
+# what travels
+
+def test_the_payload_fits(root):
+    "all that git does not ignore, with one part of the pictures, below 60 MiB"
+    if not (root/'.git').exists(): pytest.skip('not a checkout')
+    assert lease.payload(root) + lease.PART < 60*2**20
+
+def test_parts_are_joined_by_their_hash(parts, tmp_path):
+    joined = lease.join_parts(parts, 'best', tmp_path/'joined')
+    assert {f.name: f.read_bytes() for f in joined.iterdir()} == {f.name: f.read_bytes() for f in (tmp_path/'best').iterdir()}
+    assert all(f.stat().st_size <= 20_000 for f in parts.glob('*/part'))
+    with pytest.raises(InputError, match='no part of third'): lease.join_parts(parts, 'third', tmp_path)
+    (parts/'best-2of2'/'part').unlink()
+    with pytest.raises(InputError, match='carry part 2 of 2'): lease.join_parts(parts, 'best', tmp_path)
+
+BLOCKED = ['papermill', 'pydantic', 'fastcore', 'dask', 'distributed', 'nbdev', 'typer', 'rich', 'matplotlib', 'IPython', 'torchvision', 'PIL', 'sklearn',
+           'scipy', 'pytest', 'ipywidgets', 'nbformat', 'nbconvert', 'jupyter_client', 'joblib', 'tqdm', 'requests']
+
+def bare(root, code, *words):
+    "Python with nothing but what a bare image has"
+    block = ("import sys\nclass Blocked:\n    def find_spec(self, name, path=None, target=None):\n"
+             f"        if name.split('.')[0] in {BLOCKED}: raise ModuleNotFoundError(f'{{name}} is blocked', name=name)\nsys.meta_path.insert(0, Blocked())\n")
+    env = {**os.environ, 'PYTHONPATH': str(root), 'CUDA_VISIBLE_DEVICES': ''}
+    return subprocess.run([sys.executable, '-c', block + code, *words], capture_output=True, text=True, env=env, cwd=root)
+
+def test_a_bare_image_is_enough(root, tmp_path):
+    "the plan, a measurement and a wave of pre-training with nothing but torch, numpy, pandas, pyarrow, safetensors"
+    code = """
+from dataclasses import replace
+from pathlib import Path
+from understanding_lrs import lease
+from understanding_lrs.images import Pictures, save_cached, image_cache
+import torch
+lease.timed_steps = lambda *a: (.5, 'graph')
+x = torch.randint(0, 255, (260, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+p = Pictures('made-up', tuple('0123456789'), x[:200], torch.arange(200)%10, x[200:], torch.arange(60)%10)
+save_cached(p, image_cache())
+there = Path(sys.argv[1])
+places = lease.Places(there/'home', there/'runs', there/'work', there/'tables', (p.id,))
+aim = lease.Aim(settings=lease.REHEARSAL, precisions=('fp32',), lanes=(2,), cpu=(), seeds=(1,))
+one = lease.Lease(aim, places, lease.FakedWatch(51, dict(epoch=.5, probes=1., measure=20., pictures=5., check=5.)))
+one.hold()
+assert one.lived == 2, one.lived
+"""
+    os.environ['ULRS_CACHE'], kept = str(tmp_path/'cache'), os.environ.get('ULRS_CACHE')
+    try: out = bare(root, code, str(tmp_path/'lease'))
+    finally: os.environ.pop('ULRS_CACHE') if kept is None else os.environ.update(ULRS_CACHE=kept)
+    assert out.returncode == 0, out.stderr[-3000:] + out.stdout[-3000:]
+    assert len(brought(tmp_path/'lease/home', tmp_path/'there')) == 2

@@ -9,6 +9,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'understanding_lrs.bench._Listed.__len__': ( 'bench.html#_listed.__len__',
                                                                                       'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench._process': ('bench.html#_process', 'understanding_lrs/bench.py'),
+                                         'understanding_lrs.bench.as_asked': ('bench.html#as_asked', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.barriers_of': ('bench.html#barriers_of', 'understanding_lrs/bench.py'),
                                          'understanding_lrs.bench.compile_seconds': ( 'bench.html#compile_seconds',
                                                                                       'understanding_lrs/bench.py'),

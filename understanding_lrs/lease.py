@@ -191,11 +191,12 @@ class Outbox:
         self.place(JOURNAL, ('\n'.join(self.lines) + '\n').encode())
         print(line, flush=True)
 
-# %% ../nbs/24_lease.ipynb #91440721
+# %% ../nbs/24_lease.ipynb #49e8d655
 def read_journal(
     folder, # that was carried home
 ) -> list:  # of dicts
     "The journal of a lease"
+    if not (Path(folder)/JOURNAL).exists(): raise InputError(f"{folder} holds no journal of a lease ({JOURNAL} is missing); name the folder that it was told as --out")
     return [json.loads(line) for line in (Path(folder)/JOURNAL).read_text().splitlines()]
 
 def archives(
@@ -219,7 +220,7 @@ def bring(self, runs:list): # finished ones
 
 Outbox.bring = bring
 
-# %% ../nbs/24_lease.ipynb #28b8553a
+# %% ../nbs/24_lease.ipynb #57d93c44
 PART = 28_000_000 # bytes at most
 PARTS = 'parts.json'
 
@@ -231,6 +232,7 @@ def split_folder(
     most:int=PART, # bytes of a part
 ) -> list:       # the folders
     "Cut a folder into parts that can travel one by one"
+    if not Path(folder).is_dir(): raise InputError(f"there is no folder {folder}; name one that holds pictures as train.parquet and test.parquet")
     files = sorted(f for f in Path(folder).iterdir() if f.is_file() and not f.name.startswith('.'))
     if not files: raise InputError(f"{folder} holds no files to split")
     whole = b''.join(f.read_bytes() for f in files)
@@ -911,7 +913,7 @@ def ahead(aim:Aim, places:Places, watch:Watch):
     lease.look()
     lease.decide()
 
-# %% ../nbs/24_lease.ipynb #6909b520
+# %% ../nbs/24_lease.ipynb #74ba498b
 def published_preset(p:Protocol, aim:Aim) -> str: return aim.preset if p.study == aim.study else dict(aim.cpu).get(p.study, 'custom')
 
 def bring_home(
@@ -921,7 +923,7 @@ def bring_home(
     aim:Aim=Aim(),
 ) -> dict:    # name of the tables -> what became of them, in words
     "Unpack, publish, and keep what was measured"
-    files = sorted(Path(folder).glob('runs-*.tar.gz'))
+    events, files = read_journal(folder), sorted(Path(folder).glob('runs-*.tar.gz'))
     came = {name for f in files for name in unpack(f, runs)}
     found = [r for r in find_runs(runs) if r.protocol and f'{r.folder.parent.name}/{r.folder.name}' in came]
     groups, said = {}, {}
@@ -929,7 +931,7 @@ def bring_home(
     for name,group in groups.items():
         try: said[name] = f"{publish(group, Path(tables)/name, preset=name.split('/')[1], add=True)['runs.csv']} runs"
         except InputError as e: said[name] = str(e)
-    keep_measurements(read_journal(folder), Path(tables)/'bench'/'lease.json')
+    keep_measurements(events, Path(tables)/'bench'/'lease.json')
     return said
 
 def keep_measurements(events:list, file): # of a journal

@@ -14,9 +14,7 @@ WAVE = 30 + 4*4 + 10 # seconds of a rehearsal with one wave of four
 PAIR = 30 + 2*4 + 12 # of two
 
 @pytest.fixture(autouse=True)
-def small_helpers(monkeypatch, tmp_path):
-    "helpers do not run beside the tests, where that is not what is tested: the pictures are there"
-    monkeypatch.setattr(lease, 'timed_steps', lambda *a: (.5, 'graph'))
+def faked_speed(monkeypatch): monkeypatch.setattr(lease, 'timed_steps', lambda *a: (.5, 'graph'))
 
 def events_of(folder, name): return [e for e in read_journal(folder) if e['event'] == name]
 def brought(home, to): return {name: said for f in sorted(home.glob('runs-*')) for name,said in unpack(f, to).items()}
@@ -61,14 +59,14 @@ def test_it_ends_in_time_with_complete_runs(whole, tmp_path):
     files = list((folder/'home').iterdir())
     assert len(files) <= FILES and all(f.is_file() and f.stat().st_size < 16*2**20 for f in files)
 
-@pytest.mark.parametrize('arch, plr', [('convnet', 1e-2), ('resnet18', 1e-2)])
-def test_a_slice_is_the_ordinary_run(whole, tmp_path, arch, plr):
+@pytest.mark.parametrize('arch', ['convnet', 'resnet18'])
+def test_a_slice_is_the_ordinary_run(whole, tmp_path, request, arch):
     "same key, same tables, same bits; the convnet by the C kernel where there is one, the residual network in lanes"
     folder, _ = whole
     if arch == 'resnet18':
-        few = dict(settings=lease.REHEARSAL | dict(arch='resnet18', epochs=2, n_train=70), seeds=(1,))
-        rehearse(folder := tmp_path/'resnet', 0, FakedWatch(30 + 4*4 + 10, COSTS), **few)
-    run = next(r for r in find_runs(folder/'runs') if r.protocol.plr == plr)
+        request.getfixturevalue('one_wave')(settings=lease.REHEARSAL | dict(arch='resnet18', epochs=2, n_train=70))
+        folder = tmp_path
+    run = next(r for r in find_runs(folder/'runs') if r.protocol.plr == 1e-4)
     alone = live(run.protocol, Run(tmp_path/'alone', run.protocol))
     assert set(alone.tables) == set(run.tables()) and run.folder.name == alone.run.folder.name
     for name in alone.tables: assert (alone.run.folder/f'{name}.csv').read_bytes() == (run.folder/f'{name}.csv').read_bytes(), name
@@ -121,19 +119,20 @@ def test_a_compiled_way_that_is_not_compiled_is_not_chosen(one_wave, tmp_path, m
 def test_capture(one_wave, tmp_path, monkeypatch):
     "fails: pre-training only, as Figure 1 needs it"
     monkeypatch.setattr(lease, 'timed_steps', lambda *a: (.5, 'eager; CUDA graph: operation not permitted'))
-    monkeypatch.setattr(lease.Measure, 'records', True)
-    assert one_wave().lived == 2 and events_of(tmp_path/'home', 'pre-training only')
+    real = lease.choose
+    monkeypatch.setattr(lease, 'choose', lambda m, *a: real(replace(m, records=True), *a))
+    assert one_wave().lived >= 2 and events_of(tmp_path/'home', 'pre-training only')
     brought(tmp_path/'home', tmp_path/'there')
     assert {(r.protocol.flrs, r.protocol.swa_k) for r in find_runs(tmp_path/'there')} == {((), ())}
 
 def test_memory(one_wave, tmp_path, monkeypatch):
     "is short: half the lanes, the same runs"
-    whole, asked = pictures.joined_stage, []
-    def joined(stages, *a, **kw):
-        asked.append(sum(len(s.nets) for s in stages))
-        if asked[-1] > 1: raise torch.OutOfMemoryError('CUDA out of memory')
-        return whole(stages, *a, **kw)
-    monkeypatch.setattr(lease, 'joined_stage', joined)
+    real, asked = lease.stage_like, []
+    def short(stage, nets, *a, **kw):
+        asked.append(len(nets))
+        if len(nets) > 1: raise torch.OutOfMemoryError('CUDA out of memory')
+        return real(stage, nets, *a, **kw)
+    monkeypatch.setattr(lease, 'stage_like', short)
     assert one_wave(lanes=(2,)).lived == 2 and asked[:2] == [2, 1]
     assert [e['lanes'] for e in events_of(tmp_path/'home', 'out of memory')] == [1]
 
@@ -152,7 +151,8 @@ def parts(tmp_path):
         (tmp_path/name).mkdir()
         for half,n in (('train', 200), ('test', 80)):
             pq.write_table(pa.table(dict(img=[png(i%10) for i in range(n)], label=[i%10 for i in range(n)])), tmp_path/name/f'{half}.parquet')
-        lease.split_folder(tmp_path/name, tmp_path/'parts', 20_000)
+        size = sum(f.stat().st_size for f in (tmp_path/name).iterdir())
+        assert len(lease.split_folder(tmp_path/name, tmp_path/'parts', size//2 + 1)) == 2
     return tmp_path/'parts'
 
 def test_pictures_that_are_wrong(parts, one_wave, tmp_path, monkeypatch):
@@ -181,7 +181,7 @@ def test_another_device_and_missing_packages(one_wave, tmp_path, monkeypatch):
 def test_checks_that_fail_are_reported(one_wave, tmp_path, monkeypatch):
     "and what differs is not used"
     monkeypatch.setattr(lease, 'lane_steps', lambda b, *a: [v*2 if isinstance(v, torch.Tensor) else v for v in lease.plain_steps(b, 4)])
-    assert one_wave().lived == 2
+    assert one_wave().lived >= 2
     note, = events_of(tmp_path/'home', 'check')
     assert not note['good'] and note['weights'] == 1. and events_of(tmp_path/'home', 'pre-training only')
 
@@ -191,8 +191,10 @@ def test_a_life_that_fails_leaves_the_others(one_wave, tmp_path, monkeypatch):
         if self.protocol.plr == 1e-4: raise RuntimeError('a chip is hot')
         return real(self)
     monkeypatch.setattr(picture_lives.PictureLife, 'finetune', broken)
-    assert one_wave().lived == 1 and 'a chip is hot' in events_of(tmp_path/'home', 'failed')[0]['why']
-    assert len(brought(tmp_path/'home', tmp_path/'there')) == 1
+    assert one_wave().lived >= 1 and 'a chip is hot' in events_of(tmp_path/'home', 'failed')[0]['why']
+    brought(tmp_path/'home', tmp_path/'there')
+    rates = [r.protocol.plr for r in find_runs(tmp_path/'there')]
+    assert 1e-3 in rates and 1e-4 not in rates
 
 # number formats
 
@@ -203,11 +205,11 @@ def test_a_figure_never_mixes_number_formats(whole, tmp_path):
     one = Lease(lease.Aim(precisions=('bf16', 'tf32')), Places(tmp_path/'h', tmp_path/'r', tmp_path/'w', tmp_path/'tables'), FakedWatch(1, {}))
     assert one.fixed() == 'fp32' and Lease(lease.Aim(preset='paper'), one.places, one.watch).fixed() == ''
 
-def test_the_other_format_gets_a_control(tmp_path, monkeypatch):
+def test_the_other_format_gets_a_control(one_wave, tmp_path, monkeypatch):
     "pre-training beside the line, once"
     speed = dict(fp32=.5, bf16=.3)
     monkeypatch.setattr(lease, 'timed_steps', lambda b, precision, *a: (speed[precision], 'graph'))
-    rehearse(tmp_path, 0, FakedWatch(WAVE + 16, COSTS), precisions=('fp32', 'bf16'), settings=lease.REHEARSAL | dict(arch='resnet18', n_train=70, flrs=[1e-3], epochs=2))
+    one_wave(precisions=('fp32', 'bf16'), settings=lease.REHEARSAL | dict(arch='resnet18', n_train=70, flrs=[1e-3], swa_k=[], epochs=2))
     controls = events_of(tmp_path/'home', 'control')
     assert [(c['plr'], c['precision'], c['epochs'], len(c['train_loss'])) for c in controls] == [(3e-4, 'fp32', 2, 2), (5e-4, 'fp32', 2, 2)]
     assert {r.protocol.precision for r in find_runs(tmp_path/'runs')} == {'bf16'}
@@ -266,7 +268,7 @@ def test_the_payload_fits(root):
 def test_parts_are_joined_by_their_hash(parts, tmp_path):
     joined = lease.join_parts(parts, 'best', tmp_path/'joined')
     assert {f.name: f.read_bytes() for f in joined.iterdir()} == {f.name: f.read_bytes() for f in (tmp_path/'best').iterdir()}
-    assert all(f.stat().st_size <= 20_000 for f in parts.glob('*/part'))
+    assert len(list(parts.glob('best-*/part'))) == 2
     with pytest.raises(InputError, match='no part of third'): lease.join_parts(parts, 'third', tmp_path)
     (parts/'best-2of2'/'part').unlink()
     with pytest.raises(InputError, match='carry part 2 of 2'): lease.join_parts(parts, 'best', tmp_path)

@@ -9,13 +9,13 @@ __all__ = ['PLAN', 'SPARE', 'PROBES', 'AT_ONCE', 'CPU_STUDIES', 'PATIENCE', 'FAS
            'archives', 'bring', 'digest', 'split_folder', 'join_parts', 'payload', 'machine', 'remarks', 'Helper',
            'decode_ahead', 'compile_ahead', 'Bench', 'still_noise', 'bench_of', 'off', 'plain_steps', 'lane_steps',
            'check_lanes', 'Choice', 'timed_steps', 'merit', 'free_lanes', 'Measure', 'choose', 'keep_choice',
-           'kept_choice', 'Together', 'WaveLife', 'ask', 'chunks', 'train_group', 'live_one', 'missing_runs', 'Crew',
-           'Places', 'ledger_column', 'Lease', 'look', 'folder_of', 'decode', 'take_pictures', 'fixed', 'sample',
+           'kept_choice', 'Together', 'WaveLife', 'ask', 'train_stages', 'live_one', 'missing_runs', 'Crew', 'Places',
+           'ledger_column', 'Lease', 'look', 'folder_of', 'decode', 'take_pictures', 'fixed', 'sample',
            'start_compiler', 'decide', 'check', 'way', 'on_epoch', 'train', 'together', 'step_all', 'wave', 'seal',
            'share_of_probes', 'waves', 'control', 'live_all', 'begin_crew', 'end', 'hold', 'rehearse', 'ahead',
            'published_preset', 'bring_home', 'keep_measurements']
 
-# %% ../nbs/24_lease.ipynb #46019309
+# %% ../nbs/24_lease.ipynb #55194cdd
 import hashlib, importlib.util, json, os, platform, shutil, signal, subprocess, sys, time
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -30,8 +30,8 @@ from .bench import device_peaks, device_seconds, noise, picture_flop, why
 from .images import load_pictures
 from .models import default_radius
 from .picture_lives import PictureLife, spec_of
-from .pictures import LaneStage, Way, by_native, epoch_torch_, flat, joined_stage, make_nets, numerics
-from .pictures import part_of_state, resident_lanes, step_bytes
+from .pictures import LaneStage, Way, by_native, epoch_torch_, flat, joined_stage, joined_states, make_nets, numerics
+from .pictures import part_of_state, resident_lanes, stage_like, step_bytes
 from .runs import InputError, OutOfTime, Protocol, Run, canonical, find_runs, pack, publish, unpack
 from .seeds import epoch_order
 from .sphere import elr_to_lr
@@ -562,7 +562,7 @@ class WaveLife(PictureLife):
 
     def _save(self): self._clock() # no checkpoints
 
-# %% ../nbs/24_lease.ipynb #a699f552
+# %% ../nbs/24_lease.ipynb #62efe79f
 STAGES = 'pretrain', 'then', 'average', 'finetune'
 
 def ask(lives:list, name:str) -> tuple[list, list]: # [(life, its stage)], [(life, what went wrong)]
@@ -574,25 +574,17 @@ def ask(lives:list, name:str) -> tuple[list, list]: # [(life, its stage)], [(lif
         except Exception as e: failed.append((life, e))
     return asked, failed
 
-def chunks(stages:list, lanes:int) -> list: # of lists of `PictureStage`s
-    "Stages that are trained at a time: as many as have lanes, one at least"
-    groups, room = [], 0
-    for stage in stages:
-        if len(stage.nets) > room: groups.append([]); room = max(lanes, len(stage.nets))
-        groups[-1].append(stage)
-        room -= len(stage.nets)
-    return groups
-
-def train_group(stages:list, way:Way, on_epoch) -> list: # -> state of each
-    "Train stages as one stack; on a GPU, and on a CPU without the C kernel, in lanes"
-    one = stages[0]
+def train_stages(stages:list, lanes:int, way:Way, on_epoch) -> list: # -> state of each stage
+    "Train stages as one stack, so many networks at a time; on a GPU, and on a CPU without the C kernel, in lanes"
+    one, whole = stages[0], joined_stage(stages)
     kernel = by_native(one.how['engine'], one.nets, one.data, one.how['precision'])
-    whole = joined_stage(stages) if kernel else joined_stage(stages, LaneStage, way=way)
-    state, at, parts = whole.run(on_window=on_epoch).state(), 0, []
-    for stage in stages:
-        parts.append(part_of_state(state, slice(at, at + len(stage.nets))))
-        at += len(stage.nets)
-    return parts
+    kind = {} if kernel else dict(kind=LaneStage, way=way)
+    parts = []
+    for a in range(0, len(whole.nets), lanes):
+        some = stage_like(whole, whole.nets[a:a + lanes], whole.lr[a:a + lanes], **kind)
+        parts.append(some.run(on_window=on_epoch).state())
+    state, ends = joined_states(parts), [sum(len(s.nets) for s in stages[:i + 1]) for i in range(len(stages))]
+    return [part_of_state(state, slice(end - len(s.nets), end)) for end,s in zip(ends, stages)]
 
 # %% ../nbs/24_lease.ipynb #eae4e95e
 def live_one(record:dict, root:str, seconds:float):
@@ -743,7 +735,7 @@ def check(self):
 
 Lease.fixed, Lease.sample, Lease.start_compiler, Lease.decide, Lease.check = fixed, sample, start_compiler, decide, check
 
-# %% ../nbs/24_lease.ipynb #e2a5c779
+# %% ../nbs/24_lease.ipynb #d0a43c71
 def way(self) -> Way: return Way(self.choice.compiled, self.choice.graphs)
 
 def on_epoch(self, stage):
@@ -755,7 +747,7 @@ def on_epoch(self, stage):
 def train(self, stages:list) -> list: # -> state of each
     "All networks of some stages; half the lanes where memory is short"
     while True:
-        try: return [part for group in chunks(stages, self.choice.lanes) for part in train_group(group, self.way(), self.on_epoch)]
+        try: return train_stages(stages, self.choice.lanes, self.way(), self.on_epoch)
         except torch.OutOfMemoryError:
             free_lanes()
             if self.choice.lanes == 1: raise
@@ -785,7 +777,7 @@ def step_all(self, lives, name): # -> [(life, its stage)] of those that wait for
 
 Lease.way, Lease.on_epoch, Lease.train, Lease.together, Lease.step_all = way, on_epoch, train, together, step_all
 
-# %% ../nbs/24_lease.ipynb #21b0fbc8
+# %% ../nbs/24_lease.ipynb #e2d4bd38
 def wave(self, wanted:list): # of `Protocol`
     "Some learning rates from pre-training to tables; each is carried home as soon as it is complete"
     begun, self.lost = self.watch.now(), []
@@ -794,14 +786,14 @@ def wave(self, wanted:list): # of `Protocol`
     going = lambda: [life for life in lives if life not in self.lost]
     try:
         for name in STAGES: self.together(going(), name)
-        for life in going(): self.seal(life)
+        done = sum(self.seal(life) for life in going())
     finally:
         for life in lives: life._locked.close()
     took = self.watch.now() - begun
-    self.life_seconds = took/max(len(lives), 1)
+    if done: self.life_seconds = took/done
     self.out.note('wave', plrs=[p.plr for p in wanted], seconds=round(took, 1), probes_of_training=round(self.share_of_probes(), 3))
 
-def seal(self, life):
+def seal(self, life) -> bool: # whether it is complete
     "Probes and tables of a life, and home with it"
     if self.watch.left() < 0: raise OutOfTime('the lease is over')
     begun = self.watch.now()
@@ -810,6 +802,7 @@ def seal(self, life):
     self.seconds['probes'] += self.watch.now() - begun
     self.lived += done is not None
     self.home()
+    return done is not None
 
 def share_of_probes(self) -> float: return self.seconds['probes']/max(self.seconds['training'], 1e-9)
 

@@ -8,7 +8,6 @@ __all__ = ['GRAD_BATCHES', 'FILTER_BINS', 'CURVED', 'DIRECTIONS', 'columns_of', 
            'curved', 'read_sharpness', 'practical', 'transformer', 'picture_readings']
 
 # %% ../nbs/15_picture_readings.ipynb #53fc181d
-import warnings
 from itertools import combinations
 
 import numpy as np
@@ -178,8 +177,7 @@ def read_sharpness(points:dict, life) -> pd.DataFrame:
         found = np.full((len(points[name]), 2), np.nan)
         for k in wanted.nonzero().flatten().tolist():
             net = lend(points[name], k).train()
-            try: found[k] = sharpness(lambda: F.cross_entropy(net(x), y), [p for _,p in si_params(net)], DIRECTIONS, tol=.05)
-            except ModuleNotFoundError: return warnings.warn("sharpness was not read: it needs scipy") or pd.DataFrame(columns=TIDY)
+            found[k] = sharpness(lambda: F.cross_entropy(net(x), y), [p for _,p in si_params(net)], DIRECTIONS, tol=.05)
         for metric,v in zip(('sharpness', 'sharpness_average'), found.T): out.append(life.table(v, metric, **columns_of(name)))
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=TIDY)
 

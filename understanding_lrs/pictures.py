@@ -9,8 +9,8 @@ __all__ = ['VELOCITY', 'WARM_UP', 'LOOKS', 'AT_A_TIME', 'train_epoch', 'reestima
            'switch', 'lanes', 'epoch_torch_', 'step_bytes', 'free_bytes', 'what_fits', 'evaluate_torch_nets',
            'by_native', 'beside', 'epoch_', 'evaluate_nets', 'looks', 'PictureStage', 'run', 'state', 'load',
            'uncounted_', 'Recorded', 'Evaluation', 'Way', 'compiled_forward', 'ResidentLane', 'prepare', 'store',
-           'epoch', 'evaluation', 'resident_lanes', 'LaneStage', 'queue', 'collect', 'joined_stage', 'part_of_state',
-           'joined_states', 'evaluate_lanes']
+           'epoch', 'evaluation', 'resident_lanes', 'LaneStage', 'queue', 'collect', 'stage_like', 'joined_stage',
+           'part_of_state', 'joined_states', 'evaluate_lanes']
 
 # %% ../nbs/09_pictures.ipynb #447e9c0a
 import contextlib, copy, os, warnings
@@ -974,22 +974,30 @@ def run(self, until:int|None=None, on_window=None): # as `PictureStage.run`
 LaneStage.queue, LaneStage.collect, LaneStage.run = queue, collect, run
 
 # %% ../nbs/09_pictures.ipynb #2685a6dd
-def joined_stage(
-    stages:list, # `PictureStage`s that have not begun and differ in networks and rates only
+def stage_like(
+    stage:PictureStage, # that has not begun
+    nets:Nets, lr:Tensor, # K networks, (K,) raw rates
     kind=PictureStage, # or `LaneStage`
     **kw,        # of the kind, as `way`
+) -> PictureStage:
+    "The same stage for other networks"
+    if stage.step: raise ValueError(f"a stage that has begun (epoch {stage.step}) has no like")
+    how = dict(purpose=stage.purpose, first=stage.first, at=sorted(stage.at), level=stage.level, stop_loss=stage.stop_loss, rule=stage.rule)
+    made = kind(nets, stage.data, lr, stage.steps, stage.rho, stage.batch, **how, **stage.how, **kw)
+    made.windows = stage.windows
+    made._snap()
+    return made
+
+def joined_stage(
+    stages:list, # `PictureStage`s that have not begun and differ in networks and rates only
+    kind=PictureStage, **kw, # as of `stage_like`
 ) -> PictureStage:
     "One stage of all their networks, in order"
     one = stages[0]
     alike = lambda s: (s.nets.spec, id(s.data), s.steps, s.rho, s.batch, s.purpose, s.first, s.at, s.windows, s.level, s.stop_loss, s.rule, s.how)
     if any(alike(s) != alike(one) for s in stages) or one.stop_loss:
         raise ValueError("stages that are trained together differ in networks and rates only, and none has a stop_loss")
-    nets = stacked([s.nets for s in stages])
-    how = dict(purpose=one.purpose, first=one.first, at=sorted(one.at), level=one.level, rule=one.rule, **one.how, **kw)
-    stage = kind(nets, one.data, torch.cat([s.lr for s in stages]), one.steps, one.rho, one.batch, **how)
-    stage.windows = one.windows
-    stage._snap()
-    return stage
+    return stage_like(one, stacked([s.nets for s in stages]), torch.cat([s.lr for s in stages]), kind, **kw)
 
 def part_of_state(
     state:dict, # as `PictureStage.state` gives it, of K networks

@@ -181,3 +181,38 @@ def test_short_memory_leaves_no_lane_behind(data, pretended, monkeypatch):
     nets = make_nets(SPEC, [1], RHO)
     assert torch.equal(evaluate_lanes(nets, data.x_test, data.y_test, pretended.data, BATCH, False)[0], evaluate_torch_nets(nets, data.x_test, data.y_test, data, BATCH, False)[0])
     assert not pictures._RESIDENT
+
+# with a GPU
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU, or not asked for by ULRS_TEST_GPU=1')
+
+@needs_gpu
+@pytest.mark.parametrize('compiled', [False, True])
+def test_lanes_of_a_gpu_do_what_the_cpu_does(data, compiled):
+    "recorded, perhaps compiled; a convergent network, as chaotic ones part from rounding alone"
+    nets, lr = make_nets(SPEC, [1, 2], RHO), torch.full((2,), elr_to_lr(5e-5, RHO))
+    there = LaneStage(nets.to('cuda'), digits('cuda'), lr, 3, RHO, BATCH, way=Way(compiled=compiled), **SOME).run()
+    here = PictureStage(nets, data, lr, 3, RHO, BATCH, engine='torch', **SOME).run()
+    assert {lane.how for _,lane in pictures._RESIDENT} == {'compiled graph' if compiled else 'graph'}
+    torch.testing.assert_close(there.curves[:, [0, 2]], here.curves[:, [0, 2]], rtol=1e-2, atol=1e-2, equal_nan=True)
+    for k in (2, 3): assert (there.averages[k].cpu() - here.averages[k]).norm() <= 1e-2*here.averages[k].norm()
+
+@needs_gpu
+def test_a_gpu_never_waits_in_a_stage():
+    "looks, averages and the level included"
+    one = LaneStage(make_nets(SPEC, [1, 2], RHO).to('cuda'), digits('cuda'), rates(2), 3, RHO, BATCH, **SOME)
+    with pictures.numerics('fp32', 'cuda'):
+        one.enter()
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode('error')
+        try: one.queue()
+        finally: torch.cuda.set_sync_debug_mode('default')
+    assert one.collect().curves[1:, 0].isfinite().all()
+
+@needs_gpu
+@pytest.mark.parametrize('own', [True, False])
+def test_evaluations_of_a_gpu_are_the_plain_ones(own):
+    there, a, b = digits('cuda'), *(make_nets(SPEC, [1, 2, 3], RHO).to('cuda') for _ in range(2))
+    how = dict(x=there.x_train, y=there.y_train, data=there, batch=BATCH, own=own)
+    for one,two in zip(evaluate_lanes(a, **how), evaluate_torch_nets(b, **how)): torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-3)
+    for n in a.state: torch.testing.assert_close(a.state[n], b.state[n], rtol=1e-3, atol=1e-4)

@@ -94,7 +94,7 @@ def one_wave(monkeypatch, tmp_path):
     "a wave of two with few probes"
     from understanding_lrs.picture_readings import read_filters
     monkeypatch.setattr(picture_lives, 'picture_readings', lambda protocol: dict(filters=read_filters))
-    return lambda **aim: rehearse(tmp_path, 0, FakedWatch(PAIR, COSTS), **dict(seeds=(1,)) | aim)
+    return lambda seconds=PAIR, **aim: rehearse(tmp_path, 0, FakedWatch(seconds, COSTS), **dict(seeds=(1,)) | aim)
 
 @pytest.mark.parametrize('call, args, words', [('decode_ahead', ['no/such/folder'], 'no folder'), ('_sleep', [600], 'not ready after')], ids=['fails', 'hangs'])
 def test_compilation(one_wave, tmp_path, monkeypatch, call, args, words):
@@ -209,7 +209,7 @@ def test_the_other_format_gets_a_control(one_wave, tmp_path, monkeypatch):
     "pre-training beside the line, once"
     speed = dict(fp32=.5, bf16=.3)
     monkeypatch.setattr(lease, 'timed_steps', lambda b, precision, *a: (speed[precision], 'graph'))
-    one_wave(precisions=('fp32', 'bf16'), settings=lease.REHEARSAL | dict(arch='resnet18', n_train=70, flrs=[1e-3], swa_k=[], epochs=2))
+    one_wave(PAIR + 8, precisions=('fp32', 'bf16'), settings=lease.REHEARSAL | dict(arch='resnet18', n_train=70, flrs=[1e-3], swa_k=[], epochs=2))
     controls = events_of(tmp_path/'home', 'control')
     assert [(c['plr'], c['precision'], c['epochs'], len(c['train_loss'])) for c in controls] == [(3e-4, 'fp32', 2, 2), (5e-4, 'fp32', 2, 2)]
     assert {r.protocol.precision for r in find_runs(tmp_path/'runs')} == {'bf16'}
@@ -241,6 +241,7 @@ def test_archives_are_split_where_one_is_too_large(whole, tmp_path):
     assert {r.protocol.key for r in find_runs(tmp_path/'there')} == {r.protocol.key for r in runs}
 
 def test_home_is_tables_and_figures_that_say_what_is_missing(whole, tmp_path):
+    from understanding_lrs.claims import published_tables, verdicts
     from understanding_lrs.plots import View
     from understanding_lrs.studies import STUDIES
     folder, _ = whole
@@ -248,6 +249,9 @@ def test_home_is_tables_and_figures_that_say_what_is_missing(whole, tmp_path):
     tables = read_published(tmp_path/'tables/resnet18si_cifar10/short')
     assert len(tables['runs']) == 8 and {'metrics', 'geometry', 'bands', 'curves'} <= set(tables)
     assert len(View(tables, STUDIES['resnet18si_cifar10'], preset='short').missing) == 8
+    judged = verdicts(published_tables(tmp_path/'tables'))
+    assert set(judged[judged.study == 'resnet18si_cifar10'].verdict) <= {'partial grid, no verdict', 'too small to tell', 'not tested'} | {
+        v for v in judged.verdict if 'partial' in v or 'no verdict' in v}
     kept, = json.loads((tmp_path/'tables/bench/lease.json').read_text())['leases']
     assert kept['speed'][0]['share_of_memory_floor'] > 0 and kept['end'][0]['lives'] == 8
 

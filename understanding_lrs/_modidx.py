@@ -580,6 +580,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'understanding_lrs.lease.still_noise': ('lease.html#still_noise', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.take_pictures': ( 'lease.html#take_pictures',
                                                                                     'understanding_lrs/lease.py'),
+                                         'understanding_lrs.lease.there_is': ('lease.html#there_is', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.timed_steps': ('lease.html#timed_steps', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.together': ('lease.html#together', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.train': ('lease.html#train', 'understanding_lrs/lease.py'),

@@ -7,7 +7,7 @@ __all__ = ['angle', 'path_shares', 'path', 'barrier', 'barriers', 'filter_norms'
            'check_pair', 'direction_names', 'batch_norms', 'look', 'Between', 'between']
 
 # %% ../nbs/10_geometry.ipynb #6e344cd1
-import copy, importlib.util
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -160,9 +160,9 @@ def sharpness(
     bent = product(first)
     lift, least = 2*bent.norm()/(w@w), (first@bent).item() # lift takes the normal direction below all tangents
     if lift == 0: return 0., average
-    if w.is_cuda or importlib.util.find_spec('scipy') is None:
-        return largest_eigenvalue(lambda v: product(v) - lift*(w@v)*w, first, tol), average
-    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+    try: from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+    except ImportError: eigsh = None
+    if w.is_cuda or eigsh is None: return largest_eigenvalue(lambda v: product(v) - lift*(w@v)*w, first, tol), average
     def matvec(v):
         v = torch.from_numpy(v.reshape(-1)).double()
         if not v.isfinite().all(): raise ArithmeticError # Lanczos broke down: nothing but rounding is left

@@ -6,17 +6,17 @@
 __all__ = ['PLAN', 'SPARE', 'PROBES', 'AT_ONCE', 'CPU_STUDIES', 'PATIENCE', 'FASTER', 'FILES', 'LARGEST', 'JOURNAL', 'PART',
            'PARTS', 'NEEDED', 'OF_USE', 'EXPECTED', 'CLOSE', 'STAGES', 'REHEARSAL', 'PlanStep', 'model_epochs',
            'wave_size', 'plan_rows', 'plan_text', 'Aim', 'wanted_runs', 'Watch', 'FakedWatch', 'Outbox', 'read_journal',
-           'archives', 'bring', 'digest', 'split_folder', 'join_parts', 'payload', 'machine', 'remarks', 'Helper',
-           'decode_ahead', 'compile_ahead', 'Bench', 'still_noise', 'bench_of', 'off', 'plain_steps', 'lane_steps',
-           'check_lanes', 'Choice', 'timed_steps', 'merit', 'free_lanes', 'Measure', 'choose', 'keep_choice',
-           'kept_choice', 'Together', 'WaveLife', 'ask', 'train_stages', 'live_one', 'missing_runs', 'Crew', 'Places',
-           'ledger_column', 'Lease', 'look', 'folder_of', 'decode', 'take_pictures', 'fixed', 'sample',
-           'start_compiler', 'decide', 'check', 'way', 'on_epoch', 'train', 'together', 'step_all', 'wave', 'seal',
-           'share_of_probes', 'waves', 'control', 'live_all', 'begin_crew', 'end', 'hold', 'rehearse', 'ahead',
+           'archives', 'bring', 'digest', 'split_folder', 'join_parts', 'payload', 'there_is', 'machine', 'remarks',
+           'Helper', 'decode_ahead', 'compile_ahead', 'Bench', 'still_noise', 'bench_of', 'off', 'plain_steps',
+           'lane_steps', 'check_lanes', 'Choice', 'timed_steps', 'merit', 'free_lanes', 'Measure', 'choose',
+           'keep_choice', 'kept_choice', 'Together', 'WaveLife', 'ask', 'train_stages', 'live_one', 'missing_runs',
+           'Crew', 'Places', 'ledger_column', 'Lease', 'look', 'folder_of', 'decode', 'take_pictures', 'fixed',
+           'sample', 'start_compiler', 'decide', 'check', 'way', 'on_epoch', 'train', 'together', 'step_all', 'wave',
+           'seal', 'share_of_probes', 'waves', 'control', 'live_all', 'begin_crew', 'end', 'hold', 'rehearse', 'ahead',
            'published_preset', 'bring_home', 'keep_measurements']
 
-# %% ../nbs/24_lease.ipynb #55194cdd
-import hashlib, importlib.util, json, os, platform, shutil, signal, subprocess, sys, time
+# %% ../nbs/24_lease.ipynb #1fde0281
+import hashlib, importlib.util, json, os, platform, shutil, signal, subprocess, sys, tempfile, time
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -283,16 +283,21 @@ def payload(
     files += [f for folder in carried for f in Path(folder).rglob('*')]
     return sum(f.stat().st_size for f in files if f.is_file())
 
-# %% ../nbs/24_lease.ipynb #7d4dbc08
+# %% ../nbs/24_lease.ipynb #391477fe
 NEEDED, OF_USE = ('torch', 'numpy', 'pandas', 'pyarrow', 'safetensors'), ('PIL', 'torchvision', 'scipy', 'triton')
 EXPECTED = 'H100', 'H200'
+
+def there_is(package:str) -> bool:
+    "Whether a package can be imported"
+    try: return importlib.util.find_spec(package) is not None
+    except ImportError: return False
 
 def machine() -> dict: # plain values
     "What this machine has"
     cuda = torch.cuda.is_available()
     facts = dict(device=torch.cuda.get_device_name() if cuda else 'cpu', cores=len(os.sched_getaffinity(0)), torch=torch.__version__,
                  python=platform.python_version(), compiler=shutil.which('cc') or shutil.which('gcc') or '',
-                 missing=[m for m in NEEDED + OF_USE if importlib.util.find_spec(m) is None])
+                 missing=[m for m in NEEDED + OF_USE if not there_is(m)])
     if cuda: facts |= dict(capability='.'.join(map(str, torch.cuda.get_device_capability())), gpu_gib=round(torch.cuda.mem_get_info()[1]/2**30, 1))
     return facts
 
@@ -303,34 +308,35 @@ def remarks(facts:dict) -> list: # of sentences
     if not facts['compiler']: out.append('no C compiler: the cores stay idle')
     return out
 
-# %% ../nbs/24_lease.ipynb #d92a862b
+# %% ../nbs/24_lease.ipynb #cb1eb8f2
 class Helper:
     "A Python process beside the lease"
     def __init__(self, call:str, values=(), env=None, nice:int=0): # name of a function of this module; its arguments, plain values
         code = 'import json, os, sys; os.nice(int(sys.argv[3])); from understanding_lrs import lease; getattr(lease, sys.argv[1])(*json.loads(sys.argv[2]))'
         root = str(Path(understanding_lrs.__file__).resolve().parent.parent)
         path = os.pathsep.join([root, *filter(None, [os.environ.get('PYTHONPATH')])])
-        self.call, self.begun = call, time.monotonic()
-        self.process = subprocess.Popen([sys.executable, '-c', code, call, json.dumps(values), str(nice)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                        text=True, start_new_session=True, env={**os.environ, 'PYTHONPATH': path, **(env or {})})
+        self.begun, self.said = time.monotonic(), tempfile.TemporaryFile('w+') # a file, since a full pipe would stop it
+        self.process = subprocess.Popen([sys.executable, '-c', code, call, json.dumps(values), str(nice)], stdout=subprocess.DEVNULL, stderr=self.said,
+                                        start_new_session=True, env={**os.environ, 'PYTHONPATH': path, **(env or {})})
 
     def ended(self) -> bool: return self.process.poll() is not None
 
     def wait(self, seconds:float) -> str: # what went wrong, empty if nothing did
         "Wait for its end; one that is late is stopped"
-        try: _, said = self.process.communicate(timeout=max(seconds, 0))
+        try: self.process.wait(max(seconds, 0))
         except subprocess.TimeoutExpired:
             self.stop()
             return f'not ready after {time.monotonic() - self.begun:.0f} s'
         if self.process.returncode == 0: return ''
-        return (said.strip().splitlines() or [f'exit status {self.process.returncode}'])[-1][:200]
+        self.said.seek(0)
+        return (self.said.read().strip().splitlines() or [f'exit status {self.process.returncode}'])[-1][:200]
 
     def stop(self):
         "End it and what it started"
         if not self.ended():
             try: os.killpg(self.process.pid, signal.SIGKILL)
             except ProcessLookupError: pass
-        self.process.communicate()
+        self.process.wait()
 
 # %% ../nbs/24_lease.ipynb #440f7335
 def decode_ahead(source): load_pictures(source) # a folder: decoded pictures stay in the cache

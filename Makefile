@@ -7,7 +7,8 @@ SEEDS =
 SET =
 MINUTES = 15
 # The synthetic part of figures/data: study/preset; the pictures in figures/ are of the last one of a study. The other part is made by images and appendix.
-EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper synthetic/wide synthetic_utilities/wide
+INTERVENTIONS = synthetic_implanted/wide synthetic_removed/wide synthetic_swapped/wide synthetic_hidden/wide synthetic_easier/wide
+EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper synthetic/wide synthetic_utilities/wide $(INTERVENTIONS)
 
 BIN = .venv/bin
 CHANGES = $(if $(DATA),--set data=$(DATA)) $(SET:%=--set %)
@@ -16,7 +17,7 @@ READY = .venv/.ready
 SKIP = ^([_.]|experiments$$)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce images appendix gpu paper-synthetic test faults lab app readme publish clean
+.PHONY: help setup reproduce images appendix gpu paper-synthetic test faults fuzz lab app readme publish clean
 
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
@@ -27,6 +28,7 @@ help:
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
+	@echo 'make fuzz        the long fuzz campaign: 6,000 files changed at random, read by every loader (about five minutes)'
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make app         the explorer as a page of its own, without code'
 	@echo 'make readme      run nbs/index.ipynb and write README.md from it'
@@ -75,6 +77,9 @@ test: $(READY)
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --kills 200
 
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --files 6000
+
 lab: $(READY)
 	$(BIN)/jupyter lab nbs
 
@@ -91,9 +96,10 @@ readme: $(READY)
 
 publish: $(READY)
 	@set -e; for sp in $(EVIDENCE); do \
-	  $(BIN)/ulrs tables $${sp%/*} --preset $${sp#*/} --out figures/data/$$sp; \
+	  $(BIN)/ulrs tables $${sp%/*} --preset $${sp#*/} --out figures/data/$$sp $$(case $$sp in synthetic/laptop|synthetic/wide) ;; *) echo --leave-out curves;; esac); \
 	  $(BIN)/ulrs figures $${sp%/*} --preset $${sp#*/} --published --out figures; done
 	$(BIN)/python -c "from understanding_lrs.explore import strip; strip().save('figures/explorer.svg')"
+	$(BIN)/python -c "from understanding_lrs.plots import publish_causes; publish_causes('figures')"
 	$(BIN)/python tools/readme.py
 
 clean:

@@ -1,14 +1,19 @@
-"""What every test file may rely on: one thread (as the small-net runs have), the CPU, and the project's root.
+"""What every test file may rely on: one thread (as the small-net runs have), the CPU, the project's root, and waits that know how busy the machine is.
 
 Tests demand equal bits of whole runs, which cuDNN does not promise, so no test sees a GPU unless `ULRS_TEST_GPU=1` asks for
 those that are about one; whole runs are lived on the CPU even then.
 """
-import os
+import os, time
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1') # before torch is imported; child processes inherit it
 GPU = bool(os.environ.get('ULRS_TEST_GPU'))
 if not GPU: os.environ['CUDA_VISIBLE_DEVICES'] = '' # kernels and sweeps that tests start inherit it
 import pytest
+
+TINY = Path(__file__).resolve().parent.parent/'nbs/experiments/tiny_plr.ipynb' # the stand-in for an experiment
+
+@pytest.fixture(scope='session')
+def root(): return Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
@@ -16,5 +21,16 @@ def on_the_cpu(monkeypatch):
     from understanding_lrs.picture_lives import PictureLife
     monkeypatch.setattr(PictureLife, 'device', staticmethod(lambda: 'cpu'))
 
-@pytest.fixture(scope='session')
-def root(): return Path(__file__).resolve().parent.parent
+def patience(seconds, most=20.):
+    "A time limit for what takes `seconds` at most on an idle machine: longer by the number of processes that wait for each core"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.
+    return seconds*min(most, 1. + load/cores)
+
+def until(ready, seconds=40., why=lambda: ''):
+    "Wait until `ready()` is true and return what it said; the load is asked again and again, since it grows while we wait"
+    start = time.monotonic()
+    while not (found := ready()):
+        if time.monotonic() - start > patience(seconds): raise AssertionError(f'waited longer than {patience(seconds):.0f} s: {why()}')
+        time.sleep(.02)
+    return found

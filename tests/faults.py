@@ -12,6 +12,7 @@ import argparse, collections, contextlib, csv, ctypes, dataclasses, datetime, js
 import subprocess, sys, tempfile, time, traceback
 from pathlib import Path
 import nbformat, psutil
+from conftest import TINY, patience
 import pandas, papermill # noqa: imported once for all forks
 from understanding_lrs.runs import Protocol, find_runs
 from understanding_lrs.sweep import sweep
@@ -86,7 +87,7 @@ class Forked:
 
 def journal_notebook(folder):
     "The tiny notebook with a journal outside the runs: which claim did which step when"
-    nb = nbformat.read(HERE/'tiny_plr.ipynb', 4)
+    nb = nbformat.read(TINY, 4)
     old = "            run.save_checkpoint(state, dict(step=i + 1))\n"
     new = old + "            open(os.environ['FAULTS_JOURNAL'], 'a').write(f'{run.folder} {run._token} {i} {time.time()}\\n')\n"
     for c in nb.cells: c.source = c.source.replace(old, new).replace('import tempfile, time\n', 'import os, tempfile, time\n')
@@ -151,7 +152,7 @@ class Campaign:
 
     def quiet(self, seconds=8.):
         "No kernel of this campaign lives, soon"
-        end = time.time() + seconds
+        end = time.time() + patience(seconds)
         while left := self.ours('ipykernel_launcher'):
             if time.time() > end: return self.wrong.append(f'{len(left)} kernels outlive their parent') or self.kill(*left)
             time.sleep(.1)
@@ -188,7 +189,7 @@ class Campaign:
         self.moment(process, kind)
         getattr(self, f'do_{kind}')(process, twin, root)
         for p in filter(None, (process, twin)):
-            try: out = p.communicate(timeout=90)[0]
+            try: out = p.communicate(timeout=patience(90))[0]
             except subprocess.TimeoutExpired: out = self.wrong.append(f'{kind}: the sweep does not end') or p.kill() or ''
             if 'Traceback' in out and kind not in ('denied', 'full'): self.wrong.append(f'{kind}: {out[-300:]}')
         self.quiet()
@@ -196,7 +197,7 @@ class Campaign:
     def moment(self, process, kind):
         "Wait for a random time after the first kernel is there; sometimes before"
         if self.rng.random() < .1: return time.sleep(self.rng.uniform(0, 2))
-        end = time.time() + 30
+        end = time.time() + patience(30)
         while process.poll() is None and time.time() < end and not self.ours('ipykernel_launcher'): time.sleep(.1)
         time.sleep(self.rng.uniform(0, 3))
 
@@ -225,7 +226,7 @@ class Campaign:
         else: self.full.touch()
         time.sleep(self.rng.uniform(.5, 3))
         self.stop(process)
-        process.wait(60)
+        process.wait(patience(60))
         (root/'filler').unlink(missing_ok=True)
         self.full.unlink(missing_ok=True)
     def do_denied(self, process, twin, root):
@@ -233,7 +234,7 @@ class Campaign:
         for f in folders: f.chmod(0o555)
         time.sleep(self.rng.uniform(.5, 3))
         self.stop(process)
-        process.wait(60)
+        process.wait(patience(60))
         for f in folders: f.chmod(0o755)
 
     # rounds
@@ -252,7 +253,7 @@ class Campaign:
                         if stamps.setdefault(r.folder.name, (r/'DONE').stat().st_mtime_ns) != (r/'DONE').stat().st_mtime_ns:
                             self.wrong.append(f'{r.folder.name} was done twice')
             calm = self.call(root)
-            out = calm.communicate(180)[0]
+            out = calm.communicate(patience(180))[0]
             if calm.returncode: self.wrong.append(f'the last call: {out[-500:]}')
             return self.ask(root, reference, stamps)
         finally:

@@ -1,5 +1,5 @@
 """Between two networks: no barrier to oneself or to a scaled copy, a known one over a double well; statistics are torch's; the commands path and bands."""
-import json, sys
+import json, os, sys
 import numpy as np, pytest, torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -129,6 +129,10 @@ def broken(): raise RuntimeError('no\\nway')
 def leaves(): raise SystemExit(3)
 class Pair(nn.Flatten):
     def forward(self, x): return x, x
+def ours():
+    from understanding_lrs.models import ConvSpec, picture_net
+    return picture_net(ConvSpec('convnet', 4, 10, 8), 0)
+def wrapped(): return nn.DataParallel(ours())
 """
 
 @pytest.fixture
@@ -305,3 +309,76 @@ def test_wrong_points_of_a_run(ulrs, kept):
                        ('::flr=7', "unknown point"), ('::pretrain --size 4', '--size 4: the network has learned pictures of size 8')):
         code, out, err = ulrs(f'bands {file}{words}')
         assert (code, out, err.count('\n')) == (2, '', 1) and part in err, err
+
+# --- networks that other programs have saved
+
+def read(ulrs, words='bands net.safetensors --data digits --json'):
+    "Accuracy on whole pictures, and what was said"
+    code, out, err = ulrs(words)
+    assert code == 0, err
+    return json.loads(out)['test_acc'], err
+
+def with_prefix(prefix): return lambda state: {prefix + n: v for n, v in state.items()}
+
+WRAPPED = {
+    'DataParallel': with_prefix('module.'),
+    'torch.compile': with_prefix('_orig_mod.'),
+    'both': with_prefix('_orig_mod.module.'),
+    'a compiled part': lambda state: {n.replace('norms.', 'norms._orig_mod.'): v for n, v in state.items()},
+    'AveragedModel': lambda state: with_prefix('module.')(state) | dict(n_averaged=torch.tensor(3)),
+    'TensorFlow': lambda state: {f'{n}:0': v for n, v in state.items()},
+}
+
+@pytest.mark.parametrize('by', WRAPPED)
+@pytest.mark.parametrize('net', ['', ' --net my_nets_of_test:ours'])
+def test_names_of_wrappers_are_left_out_and_said(ulrs, nets, by, net):
+    want, _ = read(ulrs, 'bands a.safetensors --data digits --json')
+    save_file(WRAPPED[by](nets[0].state_dict()), 'net.safetensors')
+    got, said = read(ulrs, f'bands net.safetensors --data digits --json{net}')
+    assert got == want and 'net.safetensors: read ' in said and said.count('\n') == 1
+
+@pytest.mark.parametrize('net, prefix', [('wrapped', ''), ('wrapped', 'module.'), ('ours', 'model.'), ('ours', 'state.backbone.')])
+def test_the_module_may_be_wrapped_or_a_part_of_what_was_saved(ulrs, nets, net, prefix):
+    want, _ = read(ulrs, 'bands a.safetensors --data digits --json')
+    save_file(with_prefix(prefix)(nets[0].state_dict()), 'net.safetensors')
+    assert read(ulrs, f'bands net.safetensors --data digits --json --net my_nets_of_test:{net}')[0] == want
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_other_number_formats_are_read(ulrs, nets, dtype):
+    save_file({n: v.to(dtype) if v.is_floating_point() else v for n, v in nets[0].state_dict().items()}, 'net.safetensors')
+    assert 0 <= read(ulrs)[0] <= 100
+
+def test_networks_without_batch_norm(ulrs):
+    exec(MY_NETS, mine := {})
+    for name in 'xy': save_file(mine['plain']().state_dict(), f'{name}.safetensors')
+    read(ulrs, 'bands x.safetensors --data digits --json --net my_nets_of_test:plain')
+    assert ulrs('path x.safetensors y.safetensors --data digits --points 2 --pictures 50 --net my_nets_of_test:plain')[0] == 0
+
+FOREIGN = {
+    'packed integers': (lambda s: s | {'head.weight': s['head.weight'].to(torch.int8)}, 'head.weight holds torch.int8, expected torch.float32'),
+    'complex numbers': (lambda s: s | {'head.weight': s['head.weight'].to(torch.complex64)}, 'head.weight holds torch.complex64'),
+    'two wrapped in one file': (lambda s: s | with_prefix('module.')(s), 'has no module.'),
+    'a colon': (lambda s: {n.replace('.', ':'): v for n, v in s.items()}, 'no network of this project'),
+}
+
+@pytest.mark.parametrize('case', FOREIGN)
+def test_foreign_tensors_are_one_line(ulrs, nets, case):
+    change, part = FOREIGN[case]
+    save_file({n: v.clone() for n, v in change(nets[0].state_dict()).items()}, 'net.safetensors')
+    code, out, err = ulrs('bands net.safetensors --data digits')
+    assert (code, out) == (2, '') and part in err and err.count('\n') == 1, err
+
+def test_what_is_no_plain_file(ulrs, tmp_path):
+    os.mkfifo('net.safetensors')
+    code, out, err = ulrs('bands net.safetensors --data digits')
+    assert code == 2 and 'not a plain file' in err
+
+def test_one_changed_bit_among_the_networks_of_a_run_is_seen(ulrs, kept, tmp_path):
+    _, file = kept
+    data = bytearray(file.read_bytes())
+    (tmp_path/'states.safetensors').write_bytes(data)
+    assert ulrs('bands states.safetensors::pretrain --data digits')[0] == 0
+    data[-3] ^= 1
+    (tmp_path/'states.safetensors').write_bytes(data)
+    code, out, err = ulrs('bands states.safetensors::pretrain --data digits')
+    assert code == 2 and 'damaged' in err

@@ -15,7 +15,7 @@ def fake_studies():
     untold = SimpleNamespace(**vars(preset) | dict(mib=0., data_seeds=()))
     means = lambda tables: tables['metrics'].groupby('plr').value.mean()
     rows = lambda tables, study: [dict(PLR=plr, test=f'{v:.1f}') for plr, v in means(tables).items()]
-    tiny = SimpleNamespace(id='tiny', title='A tiny study', template='tests/tiny_plr.ipynb', needs='', per_gpu=0,
+    tiny = SimpleNamespace(id='tiny', title='A tiny study', data='none', template='nbs/experiments/tiny_plr.ipynb', needs='', per_gpu=0,
                            presets=dict(smoke=preset, laptop=preset, untold=untold), summary=rows)
     known = dict(tiny=tiny)
     def study_of(id): return known[pick(id, known, 'study')]
@@ -88,7 +88,7 @@ def test_help_of_the_final_verbs(ulrs, verb):
 
 def test_lists_studies(ulrs):
     code, out, _ = ulrs('studies')
-    assert code == 0 and 'tiny: A tiny study; needs no data to fetch' in out and 'MiB a run' in out
+    assert code == 0 and 'tiny: A tiny study; data none; needs no data to fetch' in out and 'MiB a run' in out
     known = [line.split() for line in out.splitlines() if 'for tests' in line]
     told, untold = ['2', '0.1', '600', 'for', 'tests'], ['2', '0.1', 'for', 'tests']
     assert known == [['smoke', *told], ['laptop', *told], ['untold', *untold]]

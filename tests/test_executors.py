@@ -2,12 +2,11 @@
 import contextlib, dataclasses, os, re, signal, socket, subprocess, sys, threading, time
 from pathlib import Path
 import psutil, pytest
+from conftest import TINY, patience, until
 from understanding_lrs import sweep as module
 from understanding_lrs.runs import InputError, Protocol, Run, find_runs
 from understanding_lrs.sweep import Local, slots, sweep
 
-HERE = Path(__file__).resolve().parent
-TINY = HERE/'tiny_plr.ipynb'
 P = Protocol('tiny', .1, flrs=[.01], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3, pause=0.))
 SLOW = [dataclasses.replace(P, plr=plr, settings=dict(steps=30, pause=.1)) for plr in (.1, .2, .3, .4)]
 
@@ -17,12 +16,6 @@ def free_port():
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
-
-def until(true, seconds=40):
-    end = time.time() + seconds
-    while not true():
-        assert time.time() < end, 'waited too long'
-        time.sleep(.05)
 
 def kernels(process):
     found = []
@@ -42,7 +35,7 @@ def dask_cluster(n):
     started += [subprocess.Popen([*worker, '--name', f'w{i}'], **quiet) for i in range(n)]
     try:
         from distributed import Client
-        with Client(address, timeout=30, set_as_default=False) as client: client.wait_for_workers(n, timeout=60)
+        with Client(address, timeout=patience(30), set_as_default=False) as client: client.wait_for_workers(n, timeout=patience(60))
         yield address, started
     finally:
         for p in started:
@@ -80,7 +73,7 @@ print(result); sys.exit(result.exit_code)"""
     victim = next(w for w in started[1:] if {k.pid for k in kernels(w)} & training())
     orphans = kernels(victim)
     victim.kill()
-    output = caller.communicate(timeout=100)[0]
+    output = caller.communicate(timeout=patience(100))[0]
     assert caller.returncode == 0 and '4 ran, 0 were done, 0 failed' in output, output
     assert (tables(tmp_path), files(tmp_path)) == undisturbed
     assert orphans and all(not k.is_running() or k.status() == psutil.STATUS_ZOMBIE for k in orphans)
@@ -96,7 +89,7 @@ def test_the_scheduler_dies(tmp_path, undisturbed, capfd):
         dead = []
         threading.Thread(target=strike).start()
         result = sweep(SLOW, tmp_path, TINY, executor=address, progress='plain')
-        assert time.time() - dead[0] < 30 and result.exit_code == 1 and len(result.failed) == 4
+        assert time.time() - dead[0] < patience(30) and result.exit_code == 1 and len(result.failed) == 4
         assert {f.error for f in result.failed} == {module.LOST} and 'Traceback' not in capfd.readouterr().err
         until(lambda: not kernels(started[1]) and not any(r.owner() for r in find_runs(tmp_path)))
     assert sweep(SLOW, tmp_path, TINY, workers=4, progress='none').exit_code == 0
@@ -111,7 +104,7 @@ def test_dask_failure_and_second_call(tmp_path, cluster):
 
 def test_dask_time_limit(tmp_path, cluster, undisturbed):
     result = sweep(SLOW[:2], tmp_path, TINY, executor=cluster[0], progress='none', time_limit=4)
-    assert result.exit_code == 3 and not result.failed and result.seconds < 15
+    assert result.exit_code == 3 and not result.failed and result.seconds < patience(15)
     assert not any(r.owner() for r in find_runs(tmp_path))
 
 def test_unreachable_scheduler_is_a_clear_error_soon(tmp_path, monkeypatch):
@@ -119,7 +112,7 @@ def test_unreachable_scheduler_is_a_clear_error_soon(tmp_path, monkeypatch):
     start = time.time()
     with pytest.raises(InputError, match='no Dask scheduler answers at tcp://127.0.0.1'):
         sweep([P], tmp_path, TINY, executor=f'tcp://127.0.0.1:{free_port()}', progress='none')
-    assert time.time() - start < 15
+    assert time.time() - start < patience(15)
     with pytest.raises(InputError, match='no Dask scheduler answers'):
         sweep([P], tmp_path, TINY, executor='tcp://nowhere.invalid:1', progress='none')
 

@@ -1,13 +1,15 @@
 """frame: settings -> data of a picture, a function of nothing else; text(settings) and back; a mistake is one line, no other picture."""
-import asyncio, json, threading, time
+import asyncio, json, shutil, threading, time
 from dataclasses import replace
 import numpy as np
 import pytest
 import torch
 
+import ipywidgets as W
 from understanding_lrs import explore
 from understanding_lrs.explore import GRID, NETWORKS, TOUR, Explorer, InputError, Lesson, Page, RunExplorer, RunPage, Settings
 from understanding_lrs.explore import BANDS, View, from_text, frame, look, marks, open_source, run_frame, say_run, sources, to_text
+from understanding_lrs.explore import contents, describe, origin, snapshot, spelled, strip
 from understanding_lrs.models import MLPSpec, mlp
 from understanding_lrs.runs import Run, read_published
 from understanding_lrs.stacked import Stage, make_stack, stack_sets
@@ -120,6 +122,8 @@ def test_reset_tour_and_fewer_features():
     assert x.settings.feature == 2 and len(x.settings.utility) == 2
     x.tour(TOUR[0])
     assert x.settings == TOUR[0].settings and TOUR[0].answer in x.stop.value
+    x.reset()
+    assert x.settings == Settings() and x.stop.value == '' and x.aside.value == ''
 
 def test_every_control_has_a_name():
     x = Explorer(TINY)
@@ -197,6 +201,172 @@ def test_lessons_are_forgotten():
     for k in range(1, 7): x.controls['seed'].value = k
     assert len(x.lessons) == explore.KEPT
 
+# one state
+
+def pale(x): return 'ulrs-pale' in x.board._dom_classes
+
+def test_a_picture_says_what_it_was_computed_from():
+    "every setting is in the line below it, and the line is in the bytes"
+    page, f = Page(), frame(TINY)
+    page.show(f)
+    assert page.caption.get_text() == origin(f)
+    for name in ('shape', 'n_features', 'utility', 'margin', 'noise', 'n_train', 'width', 'depth', 'seed', 'lr', 'flr', 'network', 'feature', 'steps'):
+        assert spelled(TINY, name) in origin(f)
+    before = page.png()
+    page.caption.set_text(origin(f).replace('seed 15', 'seed 1'))
+    assert page.png() != before
+    assert 'seed 15' in describe(f)
+    mixed = replace(TINY, utility=(1., .5, .25, 0.))
+    assert 'utility 1 0.5 0.25 0' in origin(frame(mixed))
+
+def test_while_it_trains_the_old_picture_is_pale_and_says_whose_it_is():
+    async def play():
+        x = Explorer(TINY)
+        await x.task
+        assert not pale(x) and x.words.value
+        before = x.image.value
+        x.controls['seed'].value = 1
+        assert pale(x) and x.image.value == before
+        assert 'Training for seed 1' in x.board.note.value and 'still shows seed 15' in x.board.note.value
+        assert describe(x.frame) not in x.words.value and 'converged' not in x.far.value # nothing is said of the new settings
+        x.controls['lr'].value = GRID[3]
+        assert 'PLR 1.8e-4' in x.board.note.value and x.image.value == before
+        await x.task
+        assert not pale(x) and x.board.note.value == '' and describe(x.frame) in x.words.value.replace('&#x27;', "'")
+        assert (x.frame.settings.seed, x.frame.lr) == (1, GRID[3])
+    run(play())
+
+def test_another_fine_tuning_rate_is_not_shown_before_it_was_used():
+    async def play():
+        x = Explorer(TINY)
+        await x.task
+        x.controls['flr'].value = GRID[1]
+        x.controls['lr'].value = GRID[4]
+        await asyncio.sleep(3*explore.SOON)
+        assert x.frame.shown == x.settings or pale(x)
+        await x.task
+        assert not pale(x) and x.frame.flr == GRID[1] and x.frame.shown == x.settings
+    run(play())
+
+def test_after_a_failure_the_picture_stays_pale_until_it_is_right(monkeypatch):
+    async def play():
+        x, lesson = Explorer(TINY), explore.Lesson
+        await x.task
+        monkeypatch.setattr(explore, 'Lesson', lambda *a: 1/0)
+        x.controls['margin'].value = .2
+        await x.task
+        assert pale(x) and 'ZeroDivisionError' in x.error.value and 'stopped for margin 0.2' in x.board.note.value
+        monkeypatch.setattr(explore, 'Lesson', lesson)
+        x.controls['lr'].value = GRID[4] # the next move tries again
+        await x.task
+        assert not pale(x) and 'alert' not in x.error.value and x.frame.shown == x.settings
+    run(play())
+
+def test_a_failure_without_a_loop_is_said(monkeypatch):
+    x = Explorer(TINY)
+    monkeypatch.setattr(explore, 'Lesson', lambda *a: 1/0)
+    x.controls['margin'].value = .2
+    assert pale(x) and 'ZeroDivisionError' in x.error.value
+
+def test_a_loop_that_is_gone_does_not_leave_an_old_picture():
+    x = []
+    async def begin():
+        x.append(Explorer(replace(TINY, steps=5000)))
+        x[0].controls['seed'].value = 3 # and nobody waits for it
+    async def go_on():
+        x[0].controls['lr'].value = GRID[2]
+        await x[0].task
+    run(begin())
+    assert pale(x[0]) and 'seed 3' in x[0].board.note.value
+    run(go_on())
+    assert not pale(x[0]) and (x[0].frame.settings.seed, x[0].frame.lr) == (3, GRID[2])
+
+def test_the_tour_speaks_of_its_own_picture_only():
+    async def play():
+        x = Explorer(TINY)
+        x.tour(luck := TOUR[4])
+        assert luck.question in x.stop.value and luck.answer not in x.stop.value and 'comes with the picture' in x.aside.value
+        while pale(x) or x.frame.mark < luck.mark: await asyncio.sleep(.05)
+        assert luck.answer in x.stop.value and x.aside.value == ''
+        x.controls['feature'].value = 3 # may be looked at meanwhile
+        assert luck.answer in x.stop.value
+        x.controls['lr'].value = GRID[3]
+        assert luck.answer not in x.stop.value and 'moved on, to PLR 1.8e-4' in x.aside.value and 'PLR 1e-2' in x.aside.value
+        x.read(to_text(TINY))
+        assert x.stop.value == ''
+        await x.task
+    run(play())
+
+def test_an_answer_about_later_steps_says_so():
+    x = Explorer(TINY)
+    x.tour(TOUR[1]) # without a loop: the picture of 2,000 steps
+    assert 'about 10,000 steps and more; this picture is of 2,000' in x.aside.value
+
+def test_the_answers_of_the_tour_hold():
+    "at the steps that they speak of; the numbers that the texts name, by the rule of dominance"
+    shots = {}
+    for stop in TOUR[:4]: # of the last the answer is that one seed is no evidence
+        s = stop.settings
+        shots[s.taught] = shots.get(s.taught) or snapshot(s, stop.mark)
+        f = look(shots[s.taught], s)
+        best, second = f.single[s.network][:2]
+        sparse = stop.title in ('Just above the threshold', 'Calm it down')
+        assert (best >= 65 and best - second >= explore.DOMINANT) == sparse
+
+@pytest.mark.parametrize('seed', [99999, -1, 1.5, float('inf')])
+def test_a_seed_out_of_range_is_said(seed):
+    x = Explorer(TINY)
+    before = x.image.value
+    x.controls['seed'].value = seed
+    assert 'alert' in x.error.value and 'from 0 to 999' in x.error.value and str(seed) in x.error.value
+    assert x.controls['seed'].value == 15 and x.settings == TINY and x.image.value == before and not pale(x)
+
+def test_no_control_clips_what_is_typed():
+    "numeric sliders and bounded fields do, in the browser, without a word"
+    x = Explorer(TINY)
+    clip = W.IntSlider, W.FloatSlider, W.BoundedIntText, W.BoundedFloatText
+    assert not [w for c in x.controls.values() for w in (c if isinstance(c, list) else [c]) if isinstance(w, clip)]
+
+def test_controls_show_what_was_pasted():
+    x = Explorer(TINY)
+    x.read(to_text(replace(TINY, margin=.123, utility=(1., .37, 1., 1.))))
+    assert x.controls['margin'].value == .123 and ('0.123', .123) in x.controls['margin'].options
+    assert x.controls['utility'][1].value == .37 and x.settings.utility[1] == .37
+    x.controls['margin'].value = .2
+    assert x.settings.margin == .2 and x.settings.utility[1] == .37
+
+def test_a_number_that_is_rounded_is_said():
+    x = Explorer(TINY)
+    x.read('{"lr": 0.01001, "n_features": 4, "steps": 500, "n_train": 64, "width": 8}')
+    assert x.settings.lr == GRID[11] and 'lr 0.01001 is read as 1e-2' in x.error.value and 'alert' not in x.error.value
+    x.put(replace(TINY, feature=4))
+    x.controls['n_features'].value = 2
+    assert 'feature 4 is gone' in x.error.value
+
+def test_a_presentation_folds_all_but_one_rate_and_the_tour():
+    x = Explorer(TINY, present=True)
+    def open_widgets(w): # what is not in a folded part
+        return [w, *(d for c in getattr(w, 'children', ()) if not isinstance(c, W.Accordion) for d in open_widgets(c))]
+    def order(): return [type(c) for c in x.children if c.layout.display != 'none']
+    seen = open_widgets(x)
+    assert [w for w in seen if isinstance(w, W.SelectionSlider)] == [x.controls['lr']] and x.board in seen
+    assert order()[0] is explore.PictureBox and sum(isinstance(w, W.Button) for w in seen) == len(TOUR) + 1
+    x.present.value = False
+    assert x.controls['margin'] in open_widgets(x) and order()[0] is not explore.PictureBox
+
+@pytest.mark.parametrize('shape', ['circles', 'diamond', 'cross'])
+def test_small_rates_that_are_slow_do_not_break_the_run_of_regime_1(shape):
+    s = Settings(shape=shape, steps=5000, lr=GRID[0])
+    f = frame(s, 5000)
+    assert list(f.regimes) == sorted(f.regimes) and f.regimes[0] == '1'
+    assert f.slow and f.slow == list(GRID[:len(f.slow)]) and f.slow[-1] < GRID[f.regimes.count('1') - 1]
+    assert 'regime 1, not converged yet after 5,000' in describe(f) and 'not converged yet' in origin(f) and 'not converged yet' in explore.how_far(f)
+    page = Page().show(f, )
+    losses, over = page.panels[3], page.panels[4]
+    assert [line.get_linestyle() for line in losses.lines].count('--') == len(f.slow)
+    assert len(over.slow.get_paths()) == 1 and any('not converged yet' in t.get_text() for t in losses.ax.get_legend().get_texts())
+    assert 'not converged' not in describe(look(snapshot(replace(s, steps=500, shape='tick')), replace(s, steps=500, shape='tick', lr=GRID[-1])))
+
 # finished runs
 
 @pytest.fixture(scope='module')
@@ -226,6 +396,48 @@ def test_the_page_of_runs(finished, tmp_path):
     before = x.image.value
     x.turn_to(tmp_path)
     assert 'alert' in x.error.value and 'found neither' in x.error.value and x.image.value == before
+    assert x.source.value == one and not pale(x) # controls and picture are of one source
+
+def test_any_folder_of_runs_opens_and_runs_are_named_by_what_they_are(finished, tmp_path):
+    for p in protocols('synthetic', 'smoke', overrides=dict(width=8))[:2]: live(p, Run(tmp_path/'mine', p))
+    shutil.copytree(finished, tmp_path/'mine'/'synthetic', dirs_exist_ok=True)
+    found = sources(tmp_path)
+    assert [name.split(':')[0] for name in found] == ['synthetic, smoke', 'synthetic, smoke with width=8']
+    assert all('PLR' in name and 'network' in name for name in found) and not [n for n in found if 'plr=' in n]
+    x = RunExplorer(tmp_path)
+    assert list(x.source.options) == list(found.items()) and len(x.view.found) == len(list(finished.iterdir()))
+    x.source.value = list(found.values())[1]
+    assert len(x.view.found) == 2 and 'synthetic' in x.frame.source
+    opened = x.image.value
+    for wrong,why in ((tmp_path/'nothing', 'no such folder'), (tmp_path/'mine'/'empty', 'neither finished runs')):
+        (tmp_path/'mine'/'empty').mkdir(exist_ok=True)
+        x.folder.value = str(wrong)
+        assert 'alert' in x.error.value and why in x.error.value and x.image.value == opened
+    one = next(finished.iterdir())
+    for folder in (finished, one, tmp_path/'mine', tmp_path/'mine'/'synthetic'):
+        x.folder.value = str(folder)
+        assert 'alert' not in x.error.value and x.image.value and len(x.source.options) == len(sources(folder)) > 0
+
+def test_one_damaged_run_does_not_hide_the_others(finished, tmp_path):
+    shutil.copytree(finished, tmp_path/'synthetic')
+    first, *others = sorted((tmp_path/'synthetic').iterdir())
+    (first/'metrics.csv').write_text('broken')
+    x = RunExplorer(tmp_path)
+    assert len(x.view.found) == len(others) and first.name in x.words.value and 'damaged' in x.words.value
+    for folder in others: (folder/'metrics.csv').write_text('broken')
+    x.folder.value = str(tmp_path/'synthetic')
+    assert 'no run can be read' in x.error.value and 'alert' in x.error.value
+
+def test_only_rates_that_were_run_are_tinted(finished):
+    "a hole in the grid is a hole in the tints"
+    runs = sorted(finished.iterdir())
+    view = open_source((runs[0], runs[-1]))
+    page = RunPage(view).show(run_frame(view, min(view.found), view.flrs[0]))
+    over = page.panels[3]
+    missing = [p for p in view.plrs if p not in view.found]
+    boxes = [path.vertices[:, 0] for band in over.bands.values() for path in band.get_paths()]
+    assert missing and boxes and not [p for p in missing for v in boxes if v.min() < p < v.max()]
+    assert contents(view) in page.caption.get_text()
 
 @pytest.fixture(scope='module')
 def pictures(root): return open_source(root/'figures/data/convnetsi32_cifar10/laptop')
@@ -298,8 +510,10 @@ def test_pictures_of_which_little_was_read(pictures):
     assert len(RunPage(lost).show(run_frame(lost, .01, lost.flrs[0]), None).png()) > 10_000
 
 def test_the_first_source_is_the_synthetic_study(root):
-    first, second, *_ = sources(root)
-    assert first == 'figures/data/synthetic/laptop' and list((root/second).glob('curves.*'))
+    found = sources(root)
+    first, second, *_ = found
+    assert first.startswith('published: synthetic, laptop: 23 PLRs') and found[first] == root/'figures/data/synthetic/laptop'
+    assert list(found[second].glob('curves.*'))
 
 def test_nothing_to_open_is_said(): assert 'first: ulrs sweep' in RunExplorer({}).error.value
 
@@ -320,3 +534,9 @@ def test_the_strip_is_light_and_repeatable():
     s = replace(TINY, n_features=16, utility=1.)
     a, b = (explore.strip(s=s).render('svg') for _ in range(2))
     assert a == b and len(a) < 200_000
+
+def test_a_strip_of_what_was_trained_trains_nothing(monkeypatch):
+    shot = snapshot(replace(TINY, n_features=16, utility=1.))
+    drawn = strip(s=shot.lesson.settings).render('svg')
+    monkeypatch.setattr(explore, 'Lesson', None)
+    assert strip(shot=shot).render('svg') == drawn

@@ -67,3 +67,17 @@ def test_without_the_setting_they_are_lost(copy):
     toml.write_text(toml.read_text().replace('allowed_cell_metadata_keys = ["tags"]', ''))
     nbdev('nbdev-clean', copy, '--fname', str(path))
     assert tags(path) == [None]
+
+def sources(path): return [''.join(c['source']) for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'code']
+
+def test_no_notebook_exports_by_itself(root):
+    "Run All reads a page; the modules are written by `nbdev-export` alone"
+    pages = list((root/'nbs').rglob('*.ipynb'))
+    assert pages and not [p.name for p in pages if any(re.search(r'nbdev[_-](export|prepare)', s) for s in sources(p))]
+
+def test_run_all_in_a_copied_folder_changes_no_module(root, tmp_path):
+    import papermill
+    page = shutil.copy(root/'nbs/00_seeds.ipynb', tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in (root/'understanding_lrs').glob('*.py')}
+    papermill.execute_notebook(page, str(tmp_path/'out.ipynb'), cwd=tmp_path, progress_bar=False, kernel_name='python3')
+    assert {p: p.stat().st_mtime_ns for p in (root/'understanding_lrs').glob('*.py')} == before

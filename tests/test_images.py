@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np, pytest, torch
 import torch.nn.functional as F
-from understanding_lrs import images as im, native
+from understanding_lrs import images as im, system
 from understanding_lrs.seeds import batches, epoch_order, stream
 
 Image = pytest.importorskip('PIL.Image')
@@ -257,7 +257,7 @@ def test_two_at_once_decode_once(tmp_path, load):
 def test_one_cache_folder_for_kernels_and_pictures(monkeypatch, tmp_path):
     for value in ('', str(tmp_path)):
         monkeypatch.setenv('ULRS_CACHE', value)
-        assert im.image_cache() == native.cache_dir()/'images'
+        assert im.image_cache() == system.cache_folder()/'images'
 
 # --- bad input
 

@@ -1,6 +1,7 @@
 """At any moment at most one process may write a run; an owner that is gone is replaced, and what it writes late is refused."""
 import json, os, signal, subprocess, sys, time
 import pandas as pd, pytest
+from conftest import patience
 from understanding_lrs import runs
 from understanding_lrs.runs import InputError, Protocol, Run, RunBusy, RunLost
 
@@ -34,10 +35,10 @@ def test_an_owner_on_another_machine_counts_by_its_heartbeat(tmp_path):
 
 def test_the_heartbeat_keeps_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, 'BEAT', .05)
-    monkeypatch.setattr(runs, 'STALE', 1.)
+    monkeypatch.setattr(runs, 'STALE', patience(1.))
     run = Run(tmp_path, P)
     with run.lock():
-        time.sleep(1.5)
+        time.sleep(1.5*runs.STALE)
         with pytest.raises(RunBusy):
             with Run(tmp_path, P).lock(): pass
 
@@ -75,7 +76,7 @@ def test_a_sleeping_process_is_replaced_and_refused(tmp_path):
         age(run, runs.STALE + 5)
         with run.lock():
             p.send_signal(signal.SIGCONT)
-            assert 'RunLost' in p.communicate(timeout=20)[1]
+            assert 'RunLost' in p.communicate(timeout=patience(20))[1]
             assert not (run/'a.csv').exists()
     finally: p.kill()
 
@@ -105,7 +106,7 @@ for i in range(20):
             won += 1
     except RunBusy: pass
 print(won)"""
-    start = str(time.time() + 2.5)
+    start = str(time.time() + patience(2.5))
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     many = [subprocess.Popen([sys.executable, '-c', code, start], **pipes) for _ in range(8)]
     ended = [p.communicate() for p in many]

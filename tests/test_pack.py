@@ -1,5 +1,5 @@
 """What arrives is, byte for byte, what was packed, or nothing is changed; a finished run never gives way."""
-import dataclasses, io, json, tarfile
+import dataclasses, hashlib, io, json, os, signal, subprocess, sys, tarfile, time
 import numpy as np, pandas as pd, pytest
 from understanding_lrs.runs import InputError, Protocol, Run, RunBusy, RunDamaged, find_runs, pack, unpack
 
@@ -83,3 +83,138 @@ def test_damaged_and_busy_runs_are_not_packed(tmp_path):
     other = partial(tmp_path/'a', dataclasses.replace(P, plr=.2))
     with other.lock(), pytest.raises(RunBusy): pack([other], tmp_path/'a.tar')
     assert not (tmp_path/'a.tar').exists()
+
+# --- packs that somebody else has made
+
+def packed(file, manifest, *members):
+    "A tar file of a manifest (an object, or bytes) and (name, data) or ready TarInfo"
+    if not isinstance(manifest, bytes): manifest = json.dumps(manifest).encode()
+    with tarfile.open(file, 'w:gz' if str(file).endswith('gz') else 'w') as tar:
+        for name, data in (('manifest.json', manifest), *members):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return file
+
+def entry(data): return dict(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+def manifest(folder, files, state='done'): return dict(schema=1, runs={folder: dict(state=state, files={f: entry(d) for f, d in files.items()})})
+
+def refused(file, root, *parts, kind=InputError):
+    "One line, in little time and memory, and nothing is left behind"
+    start = time.process_time()
+    with pytest.raises(kind) as e: unpack(file, root)
+    assert time.process_time() - start < 5
+    assert '\n' not in str(e.value) and all(p in str(e.value) for p in parts), str(e.value)
+    assert not content(root) and not leftovers(root)
+
+@pytest.mark.parametrize('name', ['/{}/evil/plr=1', '../evil/plr=1', 'tiny/..', 'tiny/../../evil', 'tiny', 'tiny/plr=1/more', 'tiny/.hidden', '', 'tiny/plr=1\n'])
+def test_a_run_cannot_come_from_or_go_to_another_place(tmp_path, name):
+    "the manifest names a folder that lies elsewhere, where a whole run waits to be moved or replaced"
+    victim = done(tmp_path/'elsewhere')
+    before = content(tmp_path/'elsewhere')
+    name = name.format(str(tmp_path).strip('/'))
+    file = packed(tmp_path/'a.tar', dict(schema=1, runs={name: dict(state='done', files={})}))
+    refused(file, tmp_path/'runs')
+    target = f"../elsewhere/{victim.folder.parent.name}/{victim.folder.name}"
+    for odd in (target, str(victim.folder)):
+        refused(packed(tmp_path/'b.tar', dict(schema=1, runs={odd: dict(state='done', files={})})), tmp_path/'runs', 'does not belong')
+    assert content(tmp_path/'elsewhere') == before
+
+ODD_MANIFESTS = {
+    'deep': b'{"runs":' + b'['*100_000 + b']'*100_000 + b'}',
+    'no state': dict(runs={'tiny/plr=1': dict(files={})}),
+    'no files': dict(runs={'tiny/plr=1': dict(state='done')}),
+    'runs are a list': dict(runs=['tiny/plr=1']),
+    'no runs': dict(schema=1),
+    'runs are null': dict(runs=None),
+    'a list': [],
+    'schema is text': dict(schema='1', runs={}),
+    'a size that is none': dict(runs={'tiny/plr=1': dict(state='done', files={'DONE': dict(sha256='00', size='many')})}),
+    'a negative size': dict(runs={'tiny/plr=1': dict(state='done', files={'DONE': dict(sha256='00', size=-1)})}),
+    'a file elsewhere': dict(runs={'tiny/plr=1': dict(state='done', files={'../../DONE': dict(sha256='00', size=0)})}),
+    'a huge number': b'{"runs": ' + b'9'*10_000 + b'}',
+    'a run that is not there': dict(runs={'tiny/plr=1': dict(state='done', files={})}),
+    'not text': b'\xff\xfe\x00',
+}
+
+@pytest.mark.parametrize('case', ODD_MANIFESTS)
+def test_an_odd_manifest_is_one_line(tmp_path, case): refused(packed(tmp_path/'a.tar.gz', ODD_MANIFESTS[case]), tmp_path/'runs', kind=RunDamaged)
+
+def test_bombs(tmp_path):
+    "What is announced, and what comes unannounced"
+    zeros = bytes(50_000_000)
+    refused(packed(tmp_path/'a.tar.gz', manifest('tiny/plr=1', dict(big=zeros)), ('tiny/plr=1/big', zeros)), tmp_path/'runs', 'announces 50,000,000 bytes')
+    many = dict(runs={'tiny/plr=1': dict(state='done', files={f'f{i}': dict(sha256='', size=0) for i in range(100_001)})})
+    refused(packed(tmp_path/'b.tar.gz', many), tmp_path/'runs', '100,001 files')
+    refused(packed(tmp_path/'c.tar.gz', manifest('tiny/plr=1', dict(small=b'x')), ('tiny/plr=1/small', zeros)), tmp_path/'runs', 'has changed')
+    refused(packed(tmp_path/'d.tar.gz', b' '*50_000_000), tmp_path/'runs', 'more than it announces')
+    far = dict(runs={'tiny/plr=1': dict(state='done', files={'f': dict(sha256='', size=10**18)})})
+    refused(packed(tmp_path/'e.tar', far), tmp_path/'runs', 'announces')
+
+def test_a_long_header_is_no_way_around(tmp_path):
+    with tarfile.open(tmp_path/'a.tar.gz', 'w:gz', format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo('manifest.json')
+        info.pax_headers = dict(comment='x'*60_000_000)
+        tar.addfile(info, io.BytesIO())
+    refused(tmp_path/'a.tar.gz', tmp_path/'runs', 'more than it announces')
+
+@pytest.mark.parametrize('kind', [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE])
+def test_members_that_are_no_plain_files(tmp_path, kind):
+    data = json.dumps(manifest('tiny/plr=1', dict(DONE=b''))).encode()
+    with tarfile.open(tmp_path/'a.tar', 'w') as tar:
+        for name, body, of in (('manifest.json', data, tarfile.REGTYPE), ('tiny/plr=1/DONE', b'', kind)):
+            info = tarfile.TarInfo(name)
+            info.size, info.type, info.linkname = len(body), of, '/etc/passwd'
+            tar.addfile(info, io.BytesIO(body))
+    refused(tmp_path/'a.tar', tmp_path/'runs', kind=RunDamaged)
+
+def test_all_runs_are_checked_before_the_first_is_moved(tmp_path):
+    one, two = done(tmp_path/'a'), done(tmp_path/'a', dataclasses.replace(P, plr=.2))
+    pack([one, two], tmp_path/'a.tar')
+    with tarfile.open(tmp_path/'a.tar') as tar: files = {m.name: tar.extractfile(m).read() for m in tar}
+    listed = json.loads(files.pop('manifest.json'))
+    second = list(listed['runs'])[1]
+    listed['runs'][second]['state'] = 'partial' # it is done
+    refused(packed(tmp_path/'b.tar', listed, *files.items()), tmp_path/'runs', 'done')
+
+@pytest.mark.parametrize('kind', ['pipe', 'device', 'folder'])
+def test_what_is_no_file_is_not_unpacked(tmp_path, kind):
+    file = tmp_path/'a.tar'
+    dict(pipe=os.mkfifo, folder=os.mkdir, device=lambda f: f.symlink_to('/dev/zero'))[kind](file)
+    with pytest.raises(OSError): unpack(file, tmp_path/'runs')
+    assert not leftovers(tmp_path/'runs')
+
+@pytest.mark.parametrize('end', ['SIGKILL', 'SIGTERM', 'SIGHUP'])
+def test_what_a_killed_unpack_left_goes_with_the_next(tmp_path, end):
+    done(tmp_path/'a')
+    pack(find_runs(tmp_path/'a'), tmp_path/'a.tar')
+    code = f"""
+import sys, time
+from understanding_lrs import runs
+from understanding_lrs.cli import main
+runs._settle = lambda *args: print('now', flush=True) or time.sleep(60)
+sys.exit(main(['unpack', {str(tmp_path/'a.tar')!r}, '--runs', {str(tmp_path/'b')!r}]))"""
+    p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == 'now\n' and leftovers(tmp_path/'b')
+    p.send_signal(getattr(signal, end))
+    assert 'Traceback' not in p.communicate(timeout=60)[1]
+    assert bool(leftovers(tmp_path/'b')) == (end == 'SIGKILL')
+    assert list(unpack(tmp_path/'a.tar', tmp_path/'b').values()) == ['done, new'] and not leftovers(tmp_path/'b')
+
+def test_two_at_once_do_not_sweep_each_other_away(tmp_path):
+    for i in range(4): done(tmp_path/'a', dataclasses.replace(P, plr=.1*(i + 1)))
+    pack(find_runs(tmp_path/'a'), tmp_path/'a.tar')
+    code = f"from understanding_lrs.runs import unpack; print(len(unpack({str(tmp_path/'a.tar')!r}, {str(tmp_path/'b')!r})))"
+    both = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [p.communicate(timeout=120) for p in both] == [('4\n', '')]*2
+    assert content(tmp_path/'a') == content(tmp_path/'b')
+
+def test_a_file_of_the_users_own_travels_along(tmp_path):
+    run = done(tmp_path/'a')
+    (run/'my notes (1).md').write_text('mine')
+    pack([run], tmp_path/'a.tar.gz')
+    unpack(tmp_path/'a.tar.gz', tmp_path/'b')
+    assert content(tmp_path/'a') == content(tmp_path/'b')
+
+def test_a_run_of_too_many_networks_is_refused():
+    with pytest.raises(InputError, match='more than one run can hold'): Protocol('tiny', .1, data_seeds=range(2000), train_seeds=range(2000))

@@ -3,7 +3,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.claims import CLAIMS, EMPTY, JPEG, LACKING, MISSING, NOT, OPEN, PARTIAL, PICTURES, REPORTED, REPRODUCED, SINGLE
+from understanding_lrs.claims import CLAIMS, EMPTY, JPEG, LACKING, MISSING, NOT, NOT_YET, OPEN, PARTIAL, PICTURES, REPORTED, REPRODUCED, SINGLE
 from understanding_lrs.claims import Grid, Part, lacking, lines_of, main_of, published_tables, spearman, unrun, verdicts, worst
 from understanding_lrs.claims import c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c15, c16, c17, c18, c20
 from understanding_lrs.plots import read_paper
@@ -347,6 +347,16 @@ def test_seeds_that_were_added_hide_no_variant():
     assert lack(plr=[2e-4, 1e-3, 4e-3, 4e-3, 2e-2, 2e-2], settings=[plain, plain] + [plain, then]*2) == [] # the first two have one setting
     assert lack(plr=[2e-4, 1e-3, 4e-3, 4e-3, 2e-2, 2e-2], settings=[plain, plain, plain, then, plain, plain]) == [2e-2]
     assert lack(plr=[4e-3, 4e-3, 2e-2, 2e-2], settings=[plain, then]*2) == [2e-4, 1e-3]
+
+def test_claims_on_convergence_wait_for_it(study):
+    "where most rates of regime 1 are quiet but far from converged, what convergence leads to is not judged"
+    slow = made()['metrics']
+    early = (slow.metric == 'train_loss') & slow.plr.isin(PLRS[:3])
+    later = early & (slow.plr > PLRS[1])
+    for some, waits in ((early, True), (later, False)):
+        tables = dict(metrics=slow.assign(value=slow.value.mask(some, .5))) | runs()
+        found = verdicts({(study, 'short'): tables}).dropna(subset=['study']).groupby('claim').verdict.first()
+        assert [found[c] == NOT_YET for c in ('C2', 'C6', 'C3', 'C4')] == [waits, waits, False, False]
 
 def test_tables_of_verdicts(study):
     table = verdicts({(study, p): made() | runs() for p in ('laptop', 'short')})

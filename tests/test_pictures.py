@@ -175,7 +175,8 @@ def test_tables_of_a_run(tmp_path):
     life = live(smoke())
     m, g = life.tables['metrics'], life.tables['geometry']
     assert {'train_loss', 'train_acc', 'test_loss', 'test_acc', 'test_acc_tail', 'test_acc_tail_std', 'train_loss_tail'} <= set(m[m.stage == 'pretrain'].metric)
-    assert set(m.data) == {'digits'} and set(m.train_seed) == {1, 2} and m.data_seed.isna().all() and m[~m.metric.str.contains('converge') & ~m.band.notna()].value.notna().all()
+    assert set(m.data) == {'digits'} and set(m.train_seed) == {1, 2} and m.data_seed.isna().all() and m[~m.metric.str.contains('converge|_tail_std') & ~m.band.notna()].value.notna().all()
+    assert m[m.metric.str.endswith('_tail_std')].value.isna().all(), 'a tail of one look has no noise'
     assert set(g.pair) == {'low_high', 'swa5_high', 'swa5_low'} and (g[g.metric.str.contains('barrier')].value >= 0).all()
     n = life.tables['norms']
     squares = n[n.metric == 'weight_norm'].assign(value=lambda d: d.value**2).groupby(['stage', 'flr', 'swa_k', 'train_seed'], dropna=False).value.sum()
@@ -233,5 +234,6 @@ def test_guessing_depends_on_the_data(tmp_path):
     assert on_its_data(life.study, life.tables).chance == 25. and life.study.chance == 10.
     assert len(life.data.y_train[:64].unique()) == 4 and (life.data.y_train.diff() < 0).any()
     at_chance = life.tables['metrics'].assign(value=lambda t: t.value.where(~t.metric.isin(['test_acc_tail']), 25.5))
+    at_chance = at_chance.assign(value=lambda t: t.value.mask(t.metric == 'test_acc_tail_std', 2.)) # a long tail
     ledger = pd.DataFrame(dict(run=[p.short], settings=['{}']))
     assert picture_summary(dict(metrics=at_chance, runs=ledger), life.study)[0]['regime'] == '3'

@@ -3,6 +3,7 @@ import ast, importlib.util, os, shutil, subprocess, sys
 from collections import namedtuple
 from pathlib import Path
 import pytest
+from conftest import patience
 
 Usage = namedtuple('Usage', 'total used free')
 
@@ -77,7 +78,7 @@ def test_the_kernel_is_our_python(setup):
 def test_a_started_kernel_is_our_python():
     import nbclient, nbformat
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('import sys; sys.prefix')])
-    nbclient.NotebookClient(nb, kernel_name='python3', timeout=60).execute()
+    nbclient.NotebookClient(nb, kernel_name='python3', timeout=int(patience(60))).execute()
     assert Path(ast.literal_eval(nb.cells[0].outputs[0].data['text/plain'])).resolve() == Path(sys.prefix).resolve()
 
 def test_the_kernel_of_the_environment(setup, root):

@@ -2,12 +2,11 @@
 import dataclasses, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import nbformat, psutil, pytest
+from conftest import TINY, patience, until
 from understanding_lrs import sweep as module
 from understanding_lrs.runs import InputError, Protocol, Run, find_runs
 from understanding_lrs.sweep import Kernels, Job, check_params, execute, plan, sweep
 
-HERE = Path(__file__).resolve().parent
-TINY = HERE/'tiny_plr.ipynb'
 P = Protocol('tiny', .1, flrs=[.01], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3, pause=0.))
 GRID = [dataclasses.replace(P, plr=plr) for plr in (.1, .2, .3)]
 SLOW = [dataclasses.replace(p, settings=dict(steps=6, pause=.15)) for p in GRID]
@@ -42,12 +41,6 @@ protocols = [Protocol.from_dict(d) for d in {[p.to_dict() for p in SLOW]!r}]
 result = sweep(protocols, {str(root)!r}, {str(TINY)!r}, workers=2, progress='plain')
 print(result); sys.exit(result.exit_code)"""
     return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-def until(true, seconds=20):
-    end = time.time() + seconds
-    while not true():
-        assert time.time() < end, 'waited too long'
-        time.sleep(.02)
 
 def kernels(process):
     below = psutil.Process(process.pid).children(recursive=True)
@@ -93,7 +86,7 @@ def test_ctrl_c(tmp_path, undisturbed):
     until(lambda: training(tmp_path))
     orphans = kernels(process)
     process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=10)[0]
+    output = process.communicate(timeout=patience(10))[0]
     assert process.returncode == 130 and 'the same command goes on' in output
     assert 'Traceback' not in output and 'failed:' not in output
     assert gone(orphans)
@@ -140,7 +133,7 @@ def test_ctrl_c_saves_first(tmp_path, undisturbed):
     process = child(tmp_path)
     until(lambda: [r for r in training(tmp_path) if r.read_progress()['done'] >= 2])
     process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=10)[0]
+    output = process.communicate(timeout=patience(10))[0]
     stopped = [r for r in find_runs(tmp_path) if r.state().kind == 'partial' and (r/'checkpoint.safetensors').exists()]
     assert stopped and all(r.load_checkpoint(numpy=True)[1]['step'] >= 1 for r in stopped)
     assert 'the same command goes on from here with' in output and not list(tmp_path.glob('.*'))
@@ -150,10 +143,11 @@ def test_ctrl_c_saves_first(tmp_path, undisturbed):
 
 def test_time_limit(tmp_path, undisturbed):
     "The whole sweep ends soon after it, says so by its exit code, and goes on"
-    long = [dataclasses.replace(p, settings=dict(steps=200, pause=.1)) for p in SLOW]
+    limit = patience(4.)
+    long = [dataclasses.replace(p, settings=dict(steps=int(50*limit), pause=.1)) for p in SLOW]
     start = time.time()
-    result = quick(long, tmp_path, time_limit=4.)
-    assert (result.exit_code, result.left, result.failed) == (3, 3, []) and time.time() - start < 16
+    result = quick(long, tmp_path, time_limit=limit)
+    assert (result.exit_code, result.left, result.failed) == (3, 3, []) and time.time() - start < limit + patience(12)
     assert 'the time limit is reached; the same command goes on from here with 3 runs' in str(result)
     steps = [r.load_checkpoint(numpy=True) for r in find_runs(tmp_path)]
     assert any(s and s[1]['step'] > 1 for s in steps)
@@ -176,7 +170,7 @@ def test_published_runs_count_as_done(tmp_path):
 def test_two_sweeps_in_one_folder(tmp_path, undisturbed):
     "Each run is done once, both end well"
     both = [child(tmp_path) for _ in range(2)]
-    out = [p.communicate(timeout=100)[0] for p in both]
+    out = [p.communicate(timeout=patience(100))[0] for p in both]
     assert [p.returncode for p in both] == [0, 0], out
     assert sum(int(re.search(r'^(\d+) ran', o, re.M)[1]) for o in out) == len(SLOW), out
     assert tables(tmp_path) == (undisturbed[1], WHOLE)

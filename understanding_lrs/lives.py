@@ -96,7 +96,7 @@ def protocols(
     data, made, rates = p.data_seeds if data_seeds is None else data_seeds, [], [positive('plr', v) for v in (p.plrs if plrs is None else plrs)]
     train = lambda plr: train_seeds if train_seeds is not None else (p.seed_of[plr],) if plr in p.seed_of else p.train_seeds
     for plr,variant in ((r, v) for r in rates for v in p.variants_of(r)):
-        values = check_settings(given, fields | study.settings | p.settings | variant)
+        values = study.life.adapt(check_settings(given, fields | study.settings | p.settings | variant), given)
         if 'readout_seeds' not in given: values['readout_seeds'] = list(p.readout_seeds)
         settings = {k: values[k] for k in study.settings}
         own = {} if 'precision' in given else p.precision_of
@@ -149,6 +149,10 @@ class Life:
     def check(cls, protocol:Protocol): "Refuse a protocol that this life cannot live, before any work"
     @classmethod
     def able(cls, protocol:Protocol): "Refuse a protocol that this machine cannot live"
+    @classmethod
+    def adapt(cls, settings:dict, given:dict) -> dict: # all settings, those that the user gave -> all settings
+        "Change what a preset says where something given makes it meaningless"
+        return settings
     @classmethod
     def settle(cls, settings:dict) -> dict: # settings as given -> as they are remembered
         "Turn what depends on this machine, such as the folder of the data, into what does not"
@@ -317,9 +321,9 @@ class SyntheticLife(Life):
         return self
 
 # %% ../nbs/14_lives.ipynb #2603b751
-def _stage(self, name, stack, lr, steps, **kw):
+def _stage(self, name, stack, lr, steps, sets=None, **kw): # sets: instead of the life's
     "Run one stage to its end"
-    return self._follow(name, Stage(stack, self.sets, lr, steps, self.protocol.settings['batch'], threads=self.threads, **kw))
+    return self._follow(name, Stage(stack, sets or self.sets, lr, steps, self.protocol.settings['batch'], threads=self.threads, **kw))
 
 SyntheticLife._stage = _stage
 
@@ -348,12 +352,17 @@ def _curves(steps, values, frame, protocol, name, flr=None): # (S,), (S, 4, K)
     return at[['run', 'data_seed', 'train_seed', 'readout_seed', 'stage', 'flr', 'metric', 'step', 'value']]
 
 # %% ../nbs/14_lives.ipynb #0fb212a3
+def _pretraining(self, **kw): # further arguments of the stage
+    "The stage of pre-training, from the initial point"
+    p, s = self.protocol, self.protocol.settings
+    evals = eval_steps(s['steps'], every=s['eval_every'])
+    given = dict(stack=self.stack, swa_k=p.swa_k, ckpt_every=s['ckpt_every'], evals=evals)
+    return self._stage('pretrain', lr=p.plr, steps=s['steps'], **given | kw)
+
 def pretrain(self):
     "Constant PLR from the initial point; averages are summed on the way"
     if self.finished: return self
-    p, s = self.protocol, self.make().protocol.settings
-    st = self._stage('pretrain', self.stack, p.plr, s['steps'], swa_k=p.swa_k, ckpt_every=s['ckpt_every'],
-                     evals=eval_steps(s['steps'], every=s['eval_every']))
+    s, st = self.make().protocol.settings, self._pretraining()
     self.points['pretrain'] = st.stack.w
     tail = torch.stack([c for t,c in zip(st.curve_steps, st.curves) if t > .9*s['steps']])  # (looks, 4, K)
     noise = tail.std(0, correction=0)                                                       # (4, K)
@@ -380,7 +389,8 @@ def _measure(self, stack):
     sets = self.sets
     return [m for x,y in ((sets.x_train, sets.y_train), (sets.x_test, sets.y_test)) for m in evaluate(stack, x, y, threads=self.threads)]
 
-SyntheticLife.pretrain, SyntheticLife.average, SyntheticLife._measure, SyntheticLife._rows = pretrain, average, _measure, _rows
+SyntheticLife._pretraining, SyntheticLife.pretrain, SyntheticLife.average = _pretraining, pretrain, average
+SyntheticLife._measure, SyntheticLife._rows = _measure, _rows
 
 # %% ../nbs/14_lives.ipynb #623b4f12
 def fine_tunings(protocol:Protocol) -> list[tuple]: # (name, flr, number of the batch order)
@@ -410,7 +420,8 @@ def _named(life): # name of the networks -> their columns
     "Which networks features are read from"
     flrs = life.protocol.flrs
     keep = sorted({*flrs[:1], *flrs[-1:], *(f for f in flrs if f == CAPTION)})
-    return {'pretrain': dict(stage='pretrain'), **({'swa5': dict(stage='average', swa_k=5)} if 5 in life.protocol.swa_k else {}),
+    first = {'implant': dict(stage='implant')} if 'implant' in life.points else {} # see `interventions`
+    return {**first, 'pretrain': dict(stage='pretrain'), **({'swa5': dict(stage='average', swa_k=5)} if 5 in life.protocol.swa_k else {}),
             **{f'flr={f!r}': dict(stage='finetune', flr=f) for f in keep}}
 
 def read_features(points:dict, life:SyntheticLife) -> pd.DataFrame: # points: name -> (K, P) weights
@@ -480,7 +491,9 @@ def _all_curves(self):
         parts += [_curves(fine.curve_steps, looks[:, :, f], self.frame, p, 'finetune', flr) for f,flr in enumerate(p.flrs)]
     return pd.concat(parts, ignore_index=True)
 
-SyntheticLife._all_curves = _all_curves
+def _readings(self): return readings(self.protocol) # a life with more of them adds its own
+
+SyntheticLife._all_curves, SyntheticLife._readings = _all_curves, _readings
 
 def read(self):
     "Take the readings, fill the tables and seal the run"
@@ -488,7 +501,7 @@ def read(self):
     if 'finetune' not in self.stage and self.protocol.flrs: self.finetune()
     if any(f'swa{k}' not in self.points for k in self.protocol.swa_k): self.average()
     with self._timed('read'):
-        self._take(readings(self.protocol))
+        self._take(self._readings())
         self.tables |= dict(metrics=pd.concat(self.rows, ignore_index=True), curves=self._all_curves())
     if keep_states(): self.run.save_states(self.points, dict(networks=[list(n) for n in networks(self.protocol)]))
     return self.close(engine='native' if native.kernel() is not None else 'torch')

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['C_ROWS', 'C_PRODUCTS', 'C_GRADIENT', 'C_NORM', 'C_WORK', 'C_FORWARD', 'C_BACKWARD', 'C_STEP', 'C_EVALUATE', 'SOURCE',
-           'FLAGS', 'cache_dir', 'compile_kernel', 'load_kernel', 'kernel', 'ready', 'share_out', 'pad',
-           'train_native_', 'evaluate_native']
+           'FLAGS', 'compiler_words', 'call_compiler', 'compiled', 'kept_library', 'keep_library', 'compile_kernel',
+           'load_library', 'load_kernel', 'kernel', 'ready', 'share_out', 'pad', 'train_native_', 'evaluate_native']
 
 # %% ../nbs/06_native.ipynb #5fcfb2aa
-import ctypes, hashlib, math, os, shutil, subprocess, tempfile, warnings
+import contextlib, ctypes, hashlib, math, os, shlex, shutil, subprocess, tempfile, uuid, warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .models import MLPSpec
+from .system import cache_folder, only_ours, read_plain
 
 # %% ../nbs/06_native.ipynb #0e5b7067
 C_ROWS = r'''
@@ -265,32 +266,88 @@ int ulrs_evaluate(const spec *s, int64_t k0, int64_t k1, const float *w, const f
 SOURCE = C_ROWS + C_PRODUCTS + C_GRADIENT + C_NORM + C_WORK + C_FORWARD + C_BACKWARD + C_STEP + C_EVALUATE
 FLAGS = ['-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-std=gnu11', '-fPIC', '-shared']
 
-def cache_dir() -> Path: # $ULRS_CACHE, or ~/.cache/understanding_lrs
-    "Where compiled kernels are kept"
-    return Path(os.environ.get('ULRS_CACHE') or Path.home()/'.cache'/'understanding_lrs')
+def compiler_words(
+    compiler:str|None=None, # command with its arguments; default $CC, cc, gcc or clang, whichever is there first
+) -> list:                  # of str
+    "The C compiler as words of a command; RuntimeError where there is none"
+    command = compiler or os.environ.get('CC', '').strip()
+    if not command: command = next((c for c in ('cc', 'gcc', 'clang') if shutil.which(c)), None)
+    if not command: raise RuntimeError("no C compiler (looked for cc, gcc, clang)")
+    if shutil.which(command): return [command] # its path may have spaces
+    try: return shlex.split(command)
+    except ValueError as e: raise RuntimeError(f"CC is {command!r}, which is no command ({e})") from None
 
 # %% ../nbs/06_native.ipynb #6b5e9de4
+def call_compiler(
+    words:list, # as `compiler_words` gives them
+    args:list,  # further arguments
+    source:str, # C, on its input
+) -> str:       # what it printed
+    "Run the compiler; RuntimeError or OSError with what went wrong"
+    done = subprocess.run([*words, *args], input=source, capture_output=True, text=True, errors='replace', timeout=120)
+    if done.returncode == 0: return done.stdout
+    raise RuntimeError(f"{' '.join(words)} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+
+def compiled(
+    source:str, words:list, # as in `call_compiler`
+) -> bytes:
+    "A shared library, compiled in a private folder"
+    with tempfile.TemporaryDirectory() as tmp:
+        call_compiler(words, [*FLAGS, '-x', 'c', '-', '-o', f'{tmp}/k.so', '-lm'], source)
+        return Path(f'{tmp}/k.so').read_bytes()
+
+# %% ../nbs/06_native.ipynb #f650b0b1
+def kept_library(
+    lib:Path, # library in the cache, its SHA-256 beside it
+) -> bytes|None:
+    "A library that only this user can have written and that is what was written; None for any other"
+    mark = lib.with_suffix('.sha256')
+    try:
+        if not only_ours(lib.parent): return None
+        data, digest = read_plain(lib, ours=True), read_plain(mark, ours=True)
+        return data if hashlib.sha256(data).hexdigest() == digest.decode() else None
+    except (OSError, ValueError): return None
+
+def keep_library(
+    lib:Path, data:bytes, # as in `kept_library`
+):
+    "Put a library into the cache, with its checksum; where that cannot be done, it is compiled again next time"
+    with contextlib.suppress(OSError):
+        lib.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not only_ours(lib.parent): return
+        for file, content in (lib, data), (lib.with_suffix('.sha256'), hashlib.sha256(data).hexdigest().encode()):
+            tmp = file.with_name(f'.tmp-{file.name}-{uuid.uuid4().hex[:8]}')
+            try:
+                with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 'wb') as f: f.write(content)
+                os.replace(tmp, file)
+            finally: tmp.unlink(missing_ok=True)
+
+# %% ../nbs/06_native.ipynb #ca8c6e3d
 def compile_kernel(
-    source:str=SOURCE,    # C
-    compiler:str|None=None, # $CC, cc, gcc or clang, whichever is there first
-    name:str='mlp',       # what the library is called, before a hash
-) -> Path:                # the shared library
+    source:str=SOURCE,      # C
+    compiler:str|None=None, # as in `compiler_words`
+    name:str='mlp',         # what the library is called, before a hash
+) -> tuple:                 # its bytes, and where the cache keeps it
     "Compile `source` unless the cache has it; raises RuntimeError or OSError with what went wrong"
-    cc = compiler or os.environ.get('CC') or next((c for c in ('cc', 'gcc', 'clang') if shutil.which(c)), None)
-    if cc is None: raise RuntimeError("no C compiler (looked for cc, gcc, clang)")
-    def run(args, **kw):
-        done = subprocess.run([cc, *args], capture_output=True, text=True, timeout=120, **kw)
-        if done.returncode: raise RuntimeError(f"{cc} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-        return done.stdout
-    target = run(['-march=native', '-dM', '-E', '-x', 'c', '-'], input='') # macros: compiler version and processor features
+    words = compiler_words(compiler)
+    target = call_compiler(words, ['-march=native', '-dM', '-E', '-x', 'c', '-'], '') # macros: compiler version and processor features
     mark = hashlib.sha256('\0'.join([source, *FLAGS, target]).encode()).hexdigest()[:16]
-    lib = cache_dir()/f"{name}-{mark}.so"
-    if lib.exists(): return lib
-    lib.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=lib.parent) as tmp:
-        run([*FLAGS, '-x', 'c', '-', '-o', f'{tmp}/k.so', '-lm'], input=source)
-        os.replace(f'{tmp}/k.so', lib)
-    return lib
+    lib = cache_folder()/'kernels'/f'{name}-{mark}.so'
+    if (data := kept_library(lib)) is None: keep_library(lib, data := compiled(source, words))
+    return data, lib
+
+# %% ../nbs/06_native.ipynb #1626842b
+def load_library(
+    data:bytes, # of a shared library
+    lib:Path,   # where the cache keeps it
+) -> ctypes.CDLL:
+    "Load a private copy, or the cached file where no program may be started from the folder of temporary files"
+    with tempfile.TemporaryDirectory() as tmp:
+        (copy := Path(tmp)/lib.name).write_bytes(data)
+        try: return ctypes.CDLL(str(copy))
+        except OSError:
+            if kept_library(lib) != data: raise
+    return ctypes.CDLL(str(lib))
 
 # %% ../nbs/06_native.ipynb #72b27e08
 @lru_cache(maxsize=None)
@@ -299,8 +356,8 @@ def load_kernel(
 ) -> ctypes.CDLL|None: # None where it cannot be had, or ULRS_NATIVE=0
     "A compiled library, tried once a process"
     if os.environ.get('ULRS_NATIVE') == '0': return None
-    try: return ctypes.CDLL(str(compile_kernel(source, name=name)))
-    except (RuntimeError, OSError, subprocess.SubprocessError) as e:
+    try: return load_library(*compile_kernel(source, name=name))
+    except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as e:
         warnings.warn(f"training falls back to PyTorch, several times slower: {e}", stacklevel=2)
         return None
 

@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['PICTURES', 'PRACTICAL', 'VIT', 'CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'STRICT', 'NESTED', 'PICTURE_K', 'DIGITS',
            'SMOKE', 'LAPTOP', 'LAPTOP_GRID', 'SMALL', 'NEEDS', 'TINY', 'VIT_GRID', 'VIT_SMOKE', 'VIT_LAPTOP',
-           'VIT_PAPER', 'GPU', 'pictures_of', 'prepared', 'spec_of', 'PictureLife', 'rule_of', 'load_data', 'make',
-           'table', 'pretrain', 'then', 'average', 'finetune', 'read', 'recall', 'read_later', 'picture_summary',
-           'picture_verdict', 'picture_study', 'practical_study', 'vit_study']
+           'VIT_PAPER', 'GPU', 'pictures_of', 'prepared', 'as_many', 'spec_of', 'PictureLife', 'rule_of', 'load_data',
+           'make', 'table', 'pretrain', 'then', 'average', 'finetune', 'read', 'recall', 'read_later',
+           'picture_summary', 'picture_verdict', 'picture_study', 'practical_study', 'vit_study']
 
 # %% ../nbs/16_picture_lives.ipynb #e6c7b19c
-import contextlib, warnings
+import contextlib, sys, warnings
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
 
-from .images import CIFAR_MEAN, CIFAR_STD, Pictures, channel_stats, load_pictures, resized, subset
+from .images import CIFAR_MEAN, CIFAR_STD, Pictures, channel_stats, class_words, load_pictures, resized, subset
 from .models import ConvSpec, VitSpec, default_radius
 from .picture_readings import columns_of, measured, picture_readings, practical, transformer
 from .pictures import LOOKS, VELOCITY, PictureStage, Rule, at_rest, by_native, evaluate_nets, free_bytes, looks, make_nets, numerics, resident, unflat, what_fits
@@ -49,6 +49,20 @@ def prepared(p:Pictures, s:dict) -> Pictures: # as they were loaded -> as they a
                                                           "which has no batch statistics; use another batch or n_train")
     return p
 
+def as_many(
+    n:int,      # pictures asked for; negative: at most so many, all where there are fewer of a class
+    y:torch.Tensor, # (m,) labels
+    p:Pictures, # for what is said
+    part:str,   # 'training' or 'test'
+) -> int:       # pictures to take; 0: all
+    "The number of pictures that a preset's upper limit comes to"
+    if n >= 0: return n
+    counts = torch.bincount(y, minlength=p.classes).tolist()
+    few = counts.index(min(counts))
+    if counts[few]*p.classes >= -n: return -n
+    print(f"{p.name}: all {len(y):,} {part} pictures are used, not {-n:,}: {class_words(few, p.class_names)} has {counts[few]}", file=sys.stderr)
+    return 0
+
 def spec_of(s:dict, classes:int) -> ConvSpec|VitSpec:
     "The network that a protocol asks for"
     try:
@@ -67,11 +81,19 @@ class PictureLife(Life):
         return tuple(zip(('pretrain', 'then', 'average', 'finetune', 'read'), (*cost, .2*sum(cost))))
 
     @classmethod
+    def adapt(cls, settings, given):
+        "On other pictures than the preset's, its numbers of pictures are upper limits (stored as negative numbers until the pictures are known)"
+        if 'data' not in given: return settings
+        return settings | {k: -settings[k] for k in ('n_train', 'n_test') if k not in given}
+
+    @classmethod
     def settle(cls, settings):
-        try: p = load_pictures(settings['data'])
+        try: p = load_pictures(settings['data'], keep=True)
         except (ValueError, FileNotFoundError) as e: raise InputError(str(e)) from None
+        settings = settings | dict(data=p.id, n_train=as_many(settings['n_train'], p.y_train, p, 'training'),
+                                   n_test=as_many(settings['n_test'], p.y_test, p, 'test'))
         prepared(p, settings)
-        return settings | dict(data=p.id)
+        return settings
 
     @classmethod
     def check(cls, protocol):
@@ -80,7 +102,7 @@ class PictureLife(Life):
         if not p.train_seeds: raise InputError("train_seeds: expected at least one seed")
         if s['order'] not in ORDERS: raise InputError(f"order must be one of {sorted(ORDERS)}, got {s['order']!r}")
         if s['norm'] not in ('cifar', 'own'): raise InputError(f"norm must be 'cifar' or 'own', got {s['norm']!r}")
-        for k,least in dict(epochs=1, ft_epochs=1, batch=2, n_train=0, n_test=0, look_every=0, path_points=2, path_pictures=0, ft_orders=1,
+        for k,least in dict(epochs=1, ft_epochs=1, batch=2, look_every=0, path_points=2, path_pictures=0, ft_orders=1,
                            then_plr=0, then_epochs=int(s['then_plr'] > 0), level=0, stop_loss=0).items():
             if s[k] < least: raise InputError(f"{k} must be at least {least}, got {s[k]}")
         if s.get('rho', 0) < 0: raise InputError(f"rho must be positive, or 0 for the norm at the initial point, got {s['rho']}")

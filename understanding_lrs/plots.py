@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'SEEDED', 'INK', 'FAINT', 'BLUE', 'ORANGE', 'GREEN', 'RED', 'TINTS', 'DECADES',
-           'MARKERS', 'MARK', 'AUTHORS', 'REGIMES', 'NOT_CONVERGED', 'FIGURES', 'PICTURE_FIGURES', 'LINES', 'DATA',
-           'PAPER', 'PAIRS', 'MANY', 'BIN', 'DOT', 'STAGE_LOOKS', 'HUES', 'BANDS', 'BORDERS', 'INPUT_NAMES', 'BINS',
-           'SHARPNESS', 'ROLES', 'PARTS', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture', 'canvas', 'preset_of',
-           'read_paper', 'View', 'by_network', 'over_plr', 'spans', 'stretches', 'tints', 'rate', 'apart', 'plr_axis',
-           'regimes_on', 'shades', 'curve', 'authors', 'flr_name', 'key', 'print_below', 'small_print', 'of_pictures',
-           'figure', 'synthetic_data', 'shown', 'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup',
-           'data_names', 'picture_print', 'pretraining', 'finetune_and_swa', 'stages', 'single_features', 'geometry',
-           'swarm', 'gaps_on', 'near_threshold', 'shares_on', 'dominance', 'sparse', 'regimes', 'overview', 'bands_on',
-           'measured', 'bands', 'shared_key', 'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview',
+           'MARKERS', 'MARK', 'AUTHORS', 'REGIMES', 'FIGURES', 'PICTURE_FIGURES', 'LINES', 'DATA', 'PAPER', 'PAIRS',
+           'MANY', 'BIN', 'DOT', 'STAGE_LOOKS', 'KINDS', 'FEWEST', 'HUES', 'BANDS', 'BORDERS', 'INPUT_NAMES', 'BINS',
+           'SHARPNESS', 'REGIME_DOTS', 'ROLES', 'PARTS', 'LOOKED', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture',
+           'canvas', 'preset_of', 'read_paper', 'View', 'by_network', 'over_plr', 'spans', 'stretches', 'tints', 'rate',
+           'apart', 'plr_axis', 'regimes_on', 'shades', 'curve', 'authors', 'flr_name', 'key', 'limits_of_regimes',
+           'print_below', 'small_print', 'of_pictures', 'figure', 'synthetic_data', 'shown', 'accuracy_axis',
+           'finetune_accuracy', 'swa_accuracy', 'own_setup', 'data_names', 'picture_print', 'pretraining',
+           'finetune_and_swa', 'stages', 'single_features', 'geometry', 'swarm', 'gaps_on', 'near_threshold',
+           'shares_on', 'dominance', 'kinds_on', 'kinds', 'sparse', 'regimes', 'overview', 'bands_on', 'measured',
+           'bands', 'shared_key', 'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview',
            'beside_paper', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture', 'one_plr', 'crossed',
-           'factorial', 'relevance', 'edges', 'write', 'draw', 'on_page']
+           'factorial', 'relevance', 'edges', 'arms', 'removal', 'causes', 'publish_causes', 'write', 'draw', 'on_page']
 
 # %% ../nbs/20_plots.ipynb #cc2c18a8
 import io, json, re, textwrap, warnings
@@ -33,10 +34,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from .claims import PRACTICAL, SMALL, dominant_features
+from .basin import NEAR, between, effects, look_table, network_table
+from .claims import INTERVENED, PRACTICAL, SMALL, dominant_features, published_tables
 from .features import DOMINANT, band_limits, band_pictures, effective_number, spectrum, variance_shares
+from .interventions import arm_name
 from .picture_readings import practical
-from .regimes import NETWORK, TAIL, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
+from .regimes import NETWORK, TAIL, UNKNOWN, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
 from .runs import InputError, atomic_write, networks, pick, read_published
 from .studies import CAPTION, STUDIES, Study, SyntheticLife, on_its_data, protocols, select, study_of, synthetic_config
 from .sweep import project_root
@@ -300,7 +303,10 @@ def key(ax, view, extra=(), theirs=AUTHORS, **kw): # extra: more handles
 REGIMES = ("Tints: regimes found by rule in these tables; above them the lines with their 95 % intervals. "
            "Thin dashed and dotted: the authors' lines.")
 
-NOT_CONVERGED = "Hatched: rates of regime 1 that have not converged yet."
+def limits_of_regimes(view): # -> str
+    "What the tints do not tell"
+    if not view.bounds['lr_12'].known: return f"Regimes: {view.bounds['lr_12'].words()}."
+    return "Hatched: rates of regime 1 that have not converged yet." if view.slow else ''
 
 def print_below(fig, words, density=19): # characters an inch
     text = '\n'.join(textwrap.wrap(words, int(fig.get_figwidth()*density)))
@@ -315,9 +321,9 @@ def small_print(fig, view, *sentences):
     some, k = count[0] if len(count) == 1 else f'{count[0]} to {count[-1]}', len(view.found)
     each = 'a PLR and setting' if view.kinds > 1 else 'a PLR'
     n = f"n = {some} networks {each} ({seeds}), {k} PLR{'s'*(k > 1)}"
-    slow = NOT_CONVERGED if view.slow and REGIMES[:6] in ' '.join(sentences) else ''
-    unknown = '' if view.bounds['lr_12'].known else f"Regimes: {view.bounds['lr_12'].words()}."
-    words = ' '.join(filter(None, [f"{n}{f', preset {view.preset}' if view.preset else ''}.", *sentences, slow, unknown]))
+    tinted = any(s.startswith(REGIMES[:6]) for s in sentences)
+    limits = limits_of_regimes(view) if tinted else ''
+    words = ' '.join(filter(None, [f"{n}{f', preset {view.preset}' if view.preset else ''}.", *sentences, limits]))
     print_below(fig, words, 17) # capitals are wide
     if view.missing:
         which = ', '.join(map(rate, view.missing[:5])) + (' …' if len(view.missing) > 5 else '')
@@ -733,8 +739,46 @@ def dominance(view):
                        f"{DOMINANT:g} pp ahead of the second.", said,
                        "Below, left: bands are 95 % bootstrap over data seeds.", REGIMES)
 
+# %% ../nbs/20_plots.ipynb #9bda016e
+KINDS = {True: (RED, 'a dominant feature'), False: (BLUE, 'no dominant feature')}
+FEWEST = 3 # networks of a kind that make a mean [choice]
+
+def _of_kind(net, on, column): # tidy rows of one quantity
+    "The networks of one kind, at rates where there are enough of them"
+    rows = net[net.dominant == on].assign(value=net[column])
+    return rows[rows.groupby('plr').value.transform('count') >= FEWEST]
+
+def kinds_on(ax, view, net, column, of=np.nanmean):
+    "One column for both kinds: a dot a network, a line with its band"
+    for on,(color, name) in KINDS.items():
+        dots = net[net.dominant == on].dropna(subset=[column])
+        ax.plot(swarm(dots.plr, dots[column]), dots[column], **DOT | dict(ms=1.8, alpha=.4), color=color, rasterized=len(net) > 300)
+        curve(ax, view, _of_kind(net, on, column), color, name, of)
+
+@figure('features')
+def kinds(view):
+    "Test accuracy, barrier and angle after fine-tuning, with and without a dominant feature"
+    net = network_table(view.tables)
+    fig = Picture(figsize=(TWO, 3.6))
+    grid = fig.add_gridspec(2, 2, width_ratios=[2, 1])
+    axes = [fig.add_subplot(grid[:, 0]), fig.add_subplot(grid[0, 1]), fig.add_subplot(grid[1, 1])]
+    line = view.bounds['lr_12'].line
+    some = net if line is None else net[net.plr.between(line/5, line*5)] # the two kinds live here
+    kinds_on(axes[0], view, net, 'low')
+    axes[0].set(ylabel=f'test accuracy after fine-tuning at {rate(view.flrs[0])}, %')
+    for ax,column,label in zip(axes[1:], ('train_barrier', 'angle'), ('low-high train\nbarrier, pp', 'low-high\nangle, rad')):
+        kinds_on(ax, view, some, column, np.nanmedian)
+        ax.set_ylabel(label)
+    for ax in axes:
+        plr_axis(ax, view)
+        if ax is not axes[0] and len(some): ax.set(xlim=(some.plr.min()/1.2, some.plr.max()*1.2), xticks=apart(np.sort(some.plr.unique()), 4))
+        regimes_on(ax, view, names=ax is axes[0])
+    axes[0].legend(loc='lower left', frameon=True, framealpha=.85, edgecolor='none')
+    return small_print(fig, view, "A dot a network; lines: means of accuracies, medians of barriers and angles, with 95 % bootstrap over data seeds. "
+                       f"Dominant: {DOMINANT:g} pp ahead of the second after pre-training.", REGIMES)
+
 # %% ../nbs/20_plots.ipynb #d2817b43
-HUES = {'1': BLUE, '2': ORANGE, '2A': ORANGE, '2B': RED, '3': '#6e6e6e'}
+HUES = {'1': BLUE, '2': ORANGE, '2A': ORANGE, '2B': RED, '3': '#6e6e6e', UNKNOWN: INK}
 
 def _tones(view): # PLR -> (colour, regime): the hue of its regime, lighter for smaller rates
     regime = {p: regime_of(p, view.bounds) for p in view.plrs}
@@ -989,11 +1033,14 @@ def _log_ticks(axis, values):
     powers = range(int(np.floor(np.log10(lo))), int(np.ceil(np.log10(hi))) + 1)
     if hi < 100*lo: axis.set_ticks([m*10.**p for p in powers for m in (1, 2, 5) if lo <= m*10.**p <= hi])
 
+REGIME_DOTS = {'1': dict(marker='x', color=INK), '2': dict(marker='o', color=mpl.colormaps['viridis'](.5)),
+               '3': dict(marker='v', color='#b5b5b5'), UNKNOWN: dict(marker='.', color=FAINT)}
+
 def _cloud(ax, dots, norm):
     "One dot a network"
-    for regime,look in (('3', dict(marker='v', color='#b5b5b5')), ('1', dict(marker='x', color=INK, lw=.9))):
+    for regime in ('3', UNKNOWN, '1'):
         d = dots[dots.regime == regime]
-        ax.scatter(d.x, d.error, 14, **look, label=f'regime {regime}')
+        ax.scatter(d.x, d.error, 14, **REGIME_DOTS[regime], lw=.9 if regime == '1' else None, label=f'regime {regime}')
     d = dots[dots.regime.str.startswith('2')]
     shown = ax.scatter(d.x, d.error, 13, c=d.plr, norm=norm, cmap='viridis', label='regime 2')
     ax.set_xscale('log')
@@ -1024,9 +1071,8 @@ def sharpness(view):
         bar = fig.colorbar(image, ax=axes, format=DECADES, label='PLR in regime 2', aspect=14*len(ms), fraction=.05)
         bar.ax.yaxis.set_minor_locator(NullLocator())
         bar.set_ticks(apart(np.unique(two)))
-    regimes_seen = {r for d in found.values() for r in d.regime.str[:1]}
-    looks = {'1': dict(marker='x', color=INK), '2': dict(marker='o', color=mpl.colormaps['viridis'](.5)), '3': dict(marker='v', color='#b5b5b5')}
-    fig.legend(handles=[Line2D([], [], ls='', ms=4, label=f'regime {r}', **looks[r]) for r in sorted(regimes_seen)], loc='outside upper left', ncols=3)
+    regimes_seen = {r for d in found.values() for r in d.regime.replace({'2A': '2', '2B': '2'})}
+    fig.legend(handles=[Line2D([], [], ls='', ms=4, label=f'regime {r}', **REGIME_DOTS[r]) for r in sorted(regimes_seen)], loc='outside upper left', ncols=3)
     lost = sum((d.x <= 0).sum() for d in found.values())
     below = f"{lost} values of zero or less are not shown." if lost else ''
     what = "Largest eigenvalue: of the Hessian of the training loss along the sphere of radius 1; mean curvature: over random directions along it."
@@ -1439,10 +1485,91 @@ def edges(view):
     if pictures: return picture_print(fig, view, f"Worst of {n} pairs of fine-tunings for each network.", words)
     return small_print(fig, view, f"Worst of {n} pairs for each network; band: 95 % bootstrap over data seeds. {words}", REGIMES)
 
+# %% ../nbs/20_plots.ipynb #352c9372
+def _arms(view): # -> (name, rows of `network_table`) from the plain arm on
+    "The arms of an intervention, in the order of their doses"
+    net = network_table(view.tables, 'utility', 'hide', 'hide_share', 'remove', 'remove_at', 'implant_steps', 'implant_features', 'implant_versions')
+    names = pd.Series([arm_name(r) for r in net.to_dict('records')], index=net.index)
+    asked = [arm_name(p.settings) for p in protocols(view.study.id, view.preset)] if view.preset else []
+    return [(name, net[names == name]) for name in dict.fromkeys([*asked, *names]) if (names == name).any()]
+
+@figure('features', into=(), several=True)
+def arms(view):
+    "Share of networks with a dominant feature, and accuracy and barrier after fine-tuning, of all arms of an intervention"
+    found = _arms(view)
+    panels = dict(share=('networks with a dominant\nfeature, %', np.nanmean), low=(f'test accuracy after\nfine-tuning at {rate(view.flrs[0])}, %', np.nanmean),
+                  train_barrier=('low-high train barrier,\nmedian, pp', np.nanmedian))
+    fig, axes = canvas(1, 3, (TWO, 3.1))
+    for ax,(column, (label, of)) in zip(axes, panels.items()):
+        for (name, net),color,marker in zip(found, shades(len(found), hi=.88), ('o', *MARKERS[1:], 'P', 'X', '*')):
+            curve(ax, view, net.assign(value=100.*net.dominant if column == 'share' else net[column]), color, name, of, marker=marker)
+        plr_axis(ax, view)
+        ax.set_ylabel(label)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc='outside upper left', ncols=2)
+    return small_print(fig, view, "Bands: 95 % bootstrap over data seeds. All arms have the same seeds.")
+
+# %% ../nbs/20_plots.ipynb #3ccd04d4
+LOOKED = dict(dominance='rank 1 − rank 2, pp', finetuned_acc='test accuracy, fine-tuned\nfrom here at the low rate, %', train_loss='training loss, nats',
+              angle_start='angle to the start, rad')
+
+@figure('looks', 'runs', into=(), several=True)
+def removal(view):
+    "What becomes of networks after one of their features is removed"
+    looks = between(look_table(view.tables), NEAR)
+    looks = looks[looks['first'] >= DOMINANT]
+    if not len(looks): raise InputError("the figure 'removal' needs networks near the threshold that had a dominant feature when it was removed")
+    looks = looks.assign(since=np.maximum(looks.step - looks.step.min(), 1))
+    fig, axes = canvas(2, 2, (TWO, 4.4), sharex=True)
+    for ax,(column, label) in zip(axes.flat, LOOKED.items()):
+        for which,color,name in (('last', BLUE, 'last feature removed (control)'), ('best', RED, 'dominant feature removed')):
+            rows = looks[looks.remove == which].assign(value=lambda d: d[column]).dropna(subset=['value'])
+            if not len(rows): continue
+            t = over_plr(rows.assign(plr=rows.since, train_seed=1000*rows.plr.rank(method='dense')), np.sort(rows.since.unique()))
+            ax.plot(t.index, t.value, color=color, marker='o', ms=2.6, label=name)
+            ax.fill_between(t.index, t.lo, t.hi, color=color, alpha=.17, lw=0)
+        ax.set(ylabel=label, xscale='log')
+    for ax in axes[1]: ax.set_xlabel('steps since the removal (1: at once)')
+    axes[0, 0].legend()
+    n = looks.drop_duplicates(['data_seed', 'plr'])
+    return small_print(fig, view, f"Shown: the {len(n)} networks ({n.data_seed.nunique()} data seeds) at PLR {rate(n.plr.min())} to {rate(n.plr.max())} that had a dominant feature when one was "
+                       "removed. Bands: 95 % bootstrap over data seeds.")
+
+# %% ../nbs/20_plots.ipynb #078fa2ab
+def causes(
+    table:pd.DataFrame, # as `basin.effects` gives it
+) -> Picture:
+    "What a dominant feature does to the accuracy after fine-tuning, as found, by lot, and where it was changed"
+    colors = {'found': FAINT, 'by lot': ORANGE, 'changed': BLUE}
+    with house():
+        fig, ax = canvas(size=(TWO, .75 + .23*len(table)))
+        for y,row in enumerate(table.itertuples()):
+            ax.plot([row.lo, row.hi], [y, y], color=colors[row.kind], lw=1.6, solid_capstyle='round')
+            ax.plot(row.value, y, 'o', color=colors[row.kind], ms=4.5)
+        ax.axvline(0, color=INK, lw=.7, zorder=0)
+        ax.set_yticks(range(len(table)), table.what)
+        ax.set(ylim=(len(table) - .4, -.6), xlabel='change of test accuracy after fine-tuning at the low rate, pp')
+        for kind,color in colors.items(): ax.plot([], [], 'o-', color=color, label=kind)
+        ax.legend(loc='lower right')
+        networks = f'{table.n.min()} to {table.n.max()} networks of {table.seeds.min()} to {table.seeds.max()} data (by lot: readout) seeds'
+        print_below(fig, f'Synthetic example. Lines: 95 % bootstrap over seeds; {networks}.', 17)
+    return fig
+
+# %% ../nbs/20_plots.ipynb #19344973
+def publish_causes(
+    figures, # the folder `figures` of a checkout
+) -> pd.DataFrame: # the table
+    "Write `data/basin/effects.csv` and `features_and_basin.svg` from the published tables"
+    figures = Path(figures)
+    table = effects(published_tables(figures/'data'), {claim: study for claim,(study, _) in INTERVENED.items()})
+    atomic_write(figures/'data/basin/effects.csv', table.to_csv(index=False, float_format='%.6g', lineterminator='\n').encode())
+    write(causes(table), figures/'features_and_basin')
+    return table
+
 # %% ../nbs/20_plots.ipynb #10fd028b
 SPECIAL = {('synthetic', 'factorial'): (factorial,), ('synthetic', 'edges'): (edges,), ('synthetic_utilities', 'wide'): (relevance,)} # (study, preset) -> its figures
 SPECIAL |= {s: (picture_overview, finetune_and_swa, geometry, bands, band_inputs) + (beside_paper,)*(s == 'vit_cifar10') for s in PRACTICAL}
 SPECIAL |= {f'resnet18si_cifar10_{k}': v for k,v in dict(boundary=(boundary,), two_stage=(two_stage,), scratch=(filters, scratch), basin=(edges,)).items()} # study -> its figures
+SPECIAL |= {study: (arms,) + (removal,)*(study == 'synthetic_removed') for study,_ in INTERVENED.values()}
 
 # %% ../nbs/20_plots.ipynb #f0b54347
 LARGEST = 200_000 # bytes of an SVG

@@ -26,6 +26,10 @@ PURPOSES = {  # name -> (number in the stream's key, names of its keys)
     'finetune_randaugment': (14, ('train_seed', 'epoch')),
     'dropout':        (15, ('train_seed', 'epoch')),
     'finetune_dropout': (16, ('train_seed', 'epoch')),
+    'hidden':         (17, ('data_seed',)),
+    'version_order':  (18, ('train_seed', 'epoch')),
+    'implant_order':  (19, ('train_seed', 'epoch')),
+    'removed':        (20, ('data_seed', 'feature')),
 }
 
 # %% ../nbs/00_seeds.ipynb #fdb06e2e

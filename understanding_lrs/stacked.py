@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'Sets', 'stack_sets', 'Stack', 'make_stack', 'train_torch_', 'evaluate_torch', 'train_', 'evaluate',
-           'eval_steps', 'Stage', 'run', 'averages', 'state', 'load']
+           'version_order', 'seen_order', 'eval_steps', 'Stage', 'run', 'averages', 'state', 'load']
 
 # %% ../nbs/07_stacked.ipynb #9f97f5e1
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import native
 from .models import MLPSpec, init_readout, init_weights
-from .seeds import batch_order
+from .seeds import batch_order, stream
 
 # %% ../nbs/07_stacked.ipynb #a6884395
 @dataclass(frozen=True)
@@ -26,6 +26,14 @@ class Sets:
     y_train:Tensor # (D, n) float32 in {0., 1.}
     x_test:Tensor  # (D, m, ld) float32
     y_test:Tensor  # (D, m) float32 in {0., 1.}
+    x_seen:Tensor|None = None # (D, M*n, ld) float32, what training sees instead of x_train: version v of sample i is row v*n + i
+
+    @property
+    def versions(self) -> int: # M; 1 where training sees x_train
+        return 1 if self.x_seen is None else self.x_seen.shape[1]//self.x_train.shape[1]
+    @property
+    def seen(self) -> tuple[Tensor, Tensor]: # inputs (D, M*n, ld) and labels (D, M*n) of training
+        return (self.x_train if self.x_seen is None else self.x_seen), self.y_train.repeat(1, self.versions)
 
 def stack_sets(
     sets:list, # objects with x_train (n, d), y_train (n,), x_test (m, d), y_test (m,)
@@ -121,6 +129,34 @@ def evaluate(
     args = (stack.spec, stack.w, stack.readout, x, y, stack.data)
     return native.evaluate_native(*args, threads) if _native(engine, stack.w) else evaluate_torch(*args)
 
+# %% ../nbs/07_stacked.ipynb #8e66fbf9
+def version_order(
+    seed:int,     # train seed
+    per_epoch:int,# steps of an epoch, >= 1
+    start:int,    # first step wanted, >= 0
+    stop:int,     # one past the last step wanted
+    versions:int, # versions of the training set, >= 1
+) -> np.ndarray:  # (stop-start,) int32 in 0..versions-1
+    "Which version of the training set each step sees"
+    if stop <= start: return np.empty(0, np.int32)
+    first, last = start//per_epoch, (stop - 1)//per_epoch
+    drawn = [stream('version_order', seed, e).integers(0, versions, per_epoch) for e in range(first, last + 1)]
+    return np.concatenate(drawn).astype(np.int32)[start - first*per_epoch:stop - first*per_epoch]
+
+# %% ../nbs/07_stacked.ipynb #a2efce85
+def seen_order(
+    sets:Sets,
+    seed:int,                    # train seed
+    batch:int,                   # samples a step
+    start:int, stop:int,         # steps wanted
+    purpose:str='pretrain_order',
+) -> np.ndarray:                 # (stop-start, batch) int32, rows of `sets.seen`
+    "The batches of steps `start` to `stop`, each from the version of the training set that the step sees"
+    n = sets.x_train.shape[1]
+    order = batch_order(seed, n, batch, start, stop, purpose)
+    if sets.versions == 1: return order
+    return order + n*version_order(seed, n//batch, start, stop, sets.versions)[:, None]
+
 # %% ../nbs/07_stacked.ipynb #3750941e
 def eval_steps(
     steps:int,   # length of the stage
@@ -149,9 +185,11 @@ class Stage:
         swa_k:tuple=(), # averaging lengths, in checkpoints
         ckpt_every:int=100, # steps between the checkpoints that averages take
         engine:str='auto', threads:int=1,
+        begin:int=0,    # its first step, where another stage took the steps before
+        keep:tuple=(),  # steps whose weights are kept
     ):
-        if swa_k and (max(swa_k) - 1)*ckpt_every > steps:
-            raise ValueError(f"averaging {max(swa_k)} checkpoints {ckpt_every} steps apart needs more than {steps} steps")
+        if swa_k and (max(swa_k) - 1)*ckpt_every > steps - begin:
+            raise ValueError(f"averaging {max(swa_k)} checkpoints {ckpt_every} steps apart needs more than {steps - begin} steps")
         self.stack, self.sets, self.steps, self.batch, self.purpose = stack.at(stack.w.clone()), sets, steps, batch, purpose
         self.lr = torch.as_tensor(lr, dtype=torch.float32).expand(len(stack)).contiguous()
         self.evals = set(eval_steps(steps) if evals is None else evals)
@@ -160,6 +198,7 @@ class Stage:
         self.seeds, self.order_of = np.unique(stack.seed.numpy(), return_inverse=True)
         self.order_of = torch.from_numpy(self.order_of.astype(np.int64))
         self.sums = torch.zeros(len(self.swa_k), *stack.w.shape, dtype=torch.float64)
+        self.begin, self.keep, self.kept = begin, tuple(sorted(keep)), []
         self.step, self.curve_steps, self.curves = -1, [], []  # -1: not even looked at the initial point
 
     @property
@@ -175,6 +214,7 @@ def _arrive(self, step):
         self.curve_steps.append(step); self.curves.append(torch.stack([m for pair in both for m in pair]))
     for i,k in enumerate(self.swa_k):
         if step in self.takes[k]: self.sums[i] += self.stack.w
+    if step in self.keep: self.kept.append(self.stack.w.clone())
 
 def run(self,
     until:int|None=None, # stop at this step; default: the end
@@ -182,12 +222,13 @@ def run(self,
 ):
     "Train on, from wherever the stage stands"
     until, longest = self.steps if until is None else min(until, self.steps), max(1, 60_000//len(self.stack))
-    stops = sorted(s for s in {*self.evals, *(t for ts in self.takes.values() for t in ts), until} if s <= until)
-    if self.step < 0: self._arrive(0)
+    stops = sorted(s for s in {*self.evals, *(t for ts in self.takes.values() for t in ts), *self.keep, until} if s <= until)
+    if self.step < 0: self._arrive(self.begin)
+    x, y = self.sets.seen
     while self.step < until:
         stop = min(next(s for s in stops if s > self.step), self.step + longest)
-        order = np.stack([batch_order(int(s), self.sets.x_train.shape[1], self.batch, self.step, stop, self.purpose) for s in self.seeds])
-        train_(self.stack, self.sets.x_train, self.sets.y_train, torch.from_numpy(order), self.order_of, self.lr, self.engine, self.threads)
+        order = np.stack([seen_order(self.sets, int(s), self.batch, self.step, stop, self.purpose) for s in self.seeds])
+        train_(self.stack, x, y, torch.from_numpy(order), self.order_of, self.lr, self.engine, self.threads)
         self._arrive(stop)
         if on_window is not None: on_window(self)
     return self
@@ -203,7 +244,8 @@ def averages(self) -> dict: # k -> (K, P) float32; the last k checkpoints' mean,
 def state(self) -> dict: # name -> tensor
     "All that a later process needs to go on, bit for bit"
     curves = torch.stack(self.curves) if self.curves else torch.zeros(0, len(METRICS), len(self.stack), dtype=torch.float64)
-    return dict(w=self.stack.w, sums=self.sums, curves=curves, curve_steps=torch.tensor(self.curve_steps, dtype=torch.int64),
+    kept = dict(kept=torch.stack(self.kept)) if self.kept else {}
+    return kept | dict(w=self.stack.w, sums=self.sums, curves=curves, curve_steps=torch.tensor(self.curve_steps, dtype=torch.int64),
                 step=torch.tensor(self.step))
 
 def load(self, state:dict):
@@ -211,6 +253,7 @@ def load(self, state:dict):
     if state['w'].shape != self.stack.w.shape or state['sums'].shape != self.sums.shape:
         raise ValueError(f"this state holds {tuple(state['w'].shape)} networks, the stage {tuple(self.stack.w.shape)}")
     self.stack, self.sums, self.step = self.stack.at(state['w'].clone()), state['sums'].clone(), int(state['step'])
+    self.kept = list(state['kept']) if 'kept' in state else []
     self.curve_steps, self.curves = state['curve_steps'].tolist(), list(state['curves'])
     return self
 

@@ -6,5 +6,6 @@
 __all__ = []
 
 # %% ../nbs/17_studies.ipynb #9e0dab7a
+from .interventions import *
 from .lives import *
 from .picture_lives import *

@@ -6,14 +6,15 @@
 __all__ = ['KERNEL', 'FAILED', 'PATIENCE', 'TIME_LIMIT', 'OUT_OF_TIME', 'ANSWER', 'GRACE', 'LOST', 'project_root', 'template_of',
            'check_params', 'check_kernel', 'check_root', 'Job', 'Plan', 'plan', 'Kernels', 'kernel_env', 'Failure',
            'StartFailed', 'execute', 'Line', 'duration', 'Watch', 'PlainLog', 'LiveLog', 'Silent', 'progress_log',
-           'SweepResult', 'cpus', 'gpus', 'slots', 'How', 'Local', 'Cluster', 'Stop', 'sweep']
+           'SweepResult', 'gpus', 'slots', 'How', 'Local', 'Cluster', 'stop_signals', 'Stop', 'sweep']
 
 # %% ../nbs/18_sweep.ipynb #cba5c807
-import contextlib, fcntl, hashlib, html, json, logging, os, queue, signal, subprocess, sys, tempfile, threading, time, uuid
+import contextlib, hashlib, html, json, logging, os, queue, signal, subprocess, sys, tempfile, threading, time, uuid
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from .runs import InputError, Protocol, Run, RunBusy, cover, find_runs, held, missing, pick, stop_asked
+from .system import cache_folder, cpus, ensure_home, lock_file
+from .runs import InputError, Protocol, Run, RunBusy, cover, find_runs, held, missing, needs_posix, pick, stop_asked
 from .runs import DEADLINE, KEEP_STATES, RUNNING, SCRATCH, STOP_FILE
 
 # %% ../nbs/18_sweep.ipynb #ca78530c
@@ -68,8 +69,11 @@ def check_kernel():
 def check_root(
     root, # folder of all runs
 ) -> Path: # absolute
-    "Refuse a folder that cannot be written, before any work"
-    root = Path(root).absolute()
+    "Refuse a folder that cannot be written or named, before any work"
+    try: root = Path(root).expanduser().absolute()
+    except RuntimeError as e: raise InputError(f"{root}: {e}; write the full path") from None
+    try: str(root).encode()
+    except UnicodeEncodeError: raise InputError(f"{os.fsencode(root)!r}: this name is not UTF-8, and notebooks cannot hold it; choose another folder") from None
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=root): return root
@@ -163,9 +167,11 @@ def _kill(pid):
 
 # %% ../nbs/18_sweep.ipynb #48f2f800
 def kernel_env(threads): # threads a kernel may use
-    "Environment of a kernel: a fixed number of threads, everywhere"
+    "Environment of a kernel: a fixed number of threads, and folders by their full names, because it works in another one"
     names = 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'TORCHINDUCTOR_COMPILE_THREADS'
-    return os.environ | {k: str(threads) for k in names}
+    folders = dict(ULRS_CACHE=str(cache_folder()))
+    if os.environ.get('ULRS_DATA'): folders['ULRS_DATA'] = str(Path(os.environ['ULRS_DATA']).expanduser().absolute())
+    return os.environ | {k: str(threads) for k in names} | folders
 
 # %% ../nbs/18_sweep.ipynb #d7a718a6
 @dataclass(frozen=True)
@@ -226,7 +232,7 @@ def _ready(job, log):
     if job.kind == 'again' and (_mark(run) == job.mark or state.kind == 'damaged'): run._wipe()
     if run.start().state().kind != 'done': run.progress('kernel', 0, 1)
     file = open(log, 'ab')
-    with contextlib.suppress(OSError): fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock_file(file.fileno())
     return file
 
 def _sweep_up(run):
@@ -395,10 +401,6 @@ class SweepResult:
 TIME_LIMIT, OUT_OF_TIME = 'the time limit is reached', 3 # the reason, and the exit code that a queue can ask for
 
 # %% ../nbs/18_sweep.ipynb #2ed8f6dc
-def cpus() -> int:
-    "Cores that this process may use"
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-
 def gpus() -> list: # their ids, as text
     "GPUs that this process may use; asks the driver, not torch"
     seen = os.environ.get('CUDA_VISIBLE_DEVICES')
@@ -520,6 +522,12 @@ class Cluster:
 # %% ../nbs/18_sweep.ipynb #dedab7e4
 GRACE = 10. # seconds that a run has to save
 
+def stop_signals() -> list:
+    "Signals that ask a process to end; a hang-up only where nobody said to ignore it, as nohup does"
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN: signals.append(signal.SIGHUP)
+    return signals
+
 class Stop:
     "Whether and why a sweep is to end early"
     def __init__(self, root, time_limit):
@@ -543,7 +551,7 @@ class Stop:
             if self.why: raise KeyboardInterrupt
             self.ask()
         main = threading.current_thread() is threading.main_thread()
-        old = {s: signal.signal(s, asked) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
+        old = {s: signal.signal(s, asked) for s in stop_signals()} if main else {}
         try: yield
         except KeyboardInterrupt: self.ask()
         finally:
@@ -557,7 +565,9 @@ def _check(protocols, root, template, here):
     odd = [p for p in protocols if not isinstance(p, Protocol)]
     if odd: raise InputError(f"sweep: expected protocols, got {odd[0]!r}")
     if not protocols: raise InputError("sweep: there is no protocol to run")
+    needs_posix('a sweep')
     root = check_root(root)
+    ensure_home()
     check_kernel()
     templates = {s: Path(template).absolute() if template else template_of(s) for s in {p.study for p in protocols}}
     if not template: # of a registered study

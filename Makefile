@@ -5,7 +5,7 @@ TORCH ?=
 PRESET = laptop
 SEEDS =
 SET =
-MINUTES = 60
+MINUTES = 15
 # The synthetic part of figures/data: study/preset; the pictures in figures/ are of the last one of a study. The other part is made by images and appendix.
 INTERVENTIONS = synthetic_implanted/wide synthetic_removed/wide synthetic_swapped/wide synthetic_hidden/wide synthetic_easier/wide
 EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper synthetic/wide synthetic_utilities/wide $(INTERVENTIONS)
@@ -24,7 +24,7 @@ help:
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
 	@echo 'make images      a small ConvNet on real pictures at laptop size (20 minutes on two cores with AVX-512, longer without); DATA=folder for your own'
 	@echo 'make appendix    the studies around it: two-stage, basin, boundary, ordinary networks, a transformer, at laptop size (three hours at most); DATA as above'
-	@echo 'make gpu         on a machine with a GPU: checks, benchmarks, then runs of the main experiment at short size for MINUTES=60; DATA as above'
+	@echo 'make gpu         on a machine with a GPU for fifteen minutes: measure it, then runs of the main experiment at short size, for MINUTES=15; DATA as above'
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
@@ -64,6 +64,7 @@ appendix: $(READY)
 
 gpu: $(READY)
 	$(BIN)/python tools/gpu.py --minutes $(MINUTES) $(if $(DATA),--data $(DATA))
+	$(BIN)/python tools/gpu.py --home lease/home
 
 paper-synthetic: $(READY)
 	@set -e; for sp in $(EVIDENCE); do $(BIN)/ulrs sweep $${sp%/*} --preset $${sp#*/}; done

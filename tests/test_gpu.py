@@ -11,7 +11,7 @@ from understanding_lrs.seeds import batches, epoch_order
 from understanding_lrs.sphere import elr_to_lr
 
 GPU = torch.cuda.is_available()
-needs_gpu = pytest.mark.skipif(not GPU, reason='no GPU')
+needs_gpu = pytest.mark.skipif(not GPU, reason='no GPU, or not asked for by ULRS_TEST_GPU=1')
 BATCH, SPECS = 32, (ConvSpec('resnet18', 8, 10, 8), ConvSpec('convnet', 8, 10, 8))
 SMALL = SPECS[0]
 RHO = default_radius(SMALL)
@@ -173,11 +173,13 @@ def test_recording_can_be_turned_off(data, pretended, monkeypatch):
     monkeypatch.setenv('ULRS_GRAPH', '0')
     assert torch.equal(lent(pretended.data)[1], lent(data)[1]) and not pretended.played
 
-@pytest.mark.parametrize('fails', [True, False])
+@pytest.mark.parametrize('fails', ['at once', 'in a step', ''])
 def test_compiling_is_tried(data, pretended, monkeypatch, fails):
+    "an unknown mode raises at once, a missing compiler in the first step"
     asked = []
     def compile(net, mode):
         asked.append(mode)
+        if fails == 'at once': raise RuntimeError('no compiler')
         def run(x):
             if fails: raise RuntimeError('no compiler')
             return net(x)
@@ -185,6 +187,27 @@ def test_compiling_is_tried(data, pretended, monkeypatch, fails):
     monkeypatch.setattr(torch, 'compile', compile); monkeypatch.setenv('ULRS_COMPILE', 'default')
     with pytest.warns(UserWarning, match='without torch.compile, slower: no compiler') if fails else contextlib.nullcontext(): nets, b = lent(pretended.data)
     assert asked == ['default'] and torch.equal(b, lent(data)[1])
+    lane = pictures._LANES[0][1]
+    assert lane.compiled is not bool(fails) and lane.trouble == ['without torch.compile: no compiler']*bool(fails)
+
+def test_a_benchmark_row_is_what_it_says(data, pretended, monkeypatch):
+    "a way that was not compiled or not recorded has no speed under that name"
+    def no(net, mode): raise RuntimeError('no compiler')
+    monkeypatch.setattr(torch, 'compile', no)
+    monkeypatch.setattr(bench, 'noise', lambda *a: pretended.data)
+    monkeypatch.setattr(bench, 'device_seconds', lambda f, device: f() or .5)
+    monkeypatch.setattr(pictures.Nets, 'to', lambda self, device: self)
+    ways = bench.gpu_ways(SMALL, 140, BATCH, 2, 'fp32', 'cpu', (), 0)
+    monkeypatch.setattr(bench, 'numerics', lambda *a: contextlib.nullcontext())
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        with pytest.raises(RuntimeError, match='without torch.compile: no compiler'): ways['ours, compiled'][1]()
+        assert ways['ours, one network'][1]() == .5
+
+def test_whole_runs_of_tests_stay_on_the_cpu():
+    "also where there is a GPU: they demand equal bits"
+    from understanding_lrs.picture_lives import PictureLife
+    assert PictureLife.device() == 'cpu'
 
 def test_what_a_recording_depends_on(pretended, monkeypatch):
     "other labels, radius, batch or number format need another; a second lane keeps the first"

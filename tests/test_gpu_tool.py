@@ -1,104 +1,78 @@
-"""What waits for a GPU is one call: refused without one, and otherwise it ends with tables, goes on where it stopped, and adds to what is published."""
-import importlib.util, json
+"""What waits for a GPU is one call: it says its plan anywhere, is refused in one line without a GPU, and takes in what a lease brought."""
+import importlib.util, json, subprocess, sys
 import pytest, torch
-from understanding_lrs import bench
-from understanding_lrs.runs import read_published
+from understanding_lrs import lease
 
 @pytest.fixture
-def tool(root, tmp_path, monkeypatch):
+def tool(root):
     spec = importlib.util.spec_from_file_location('gpu_tool', root/'tools/gpu.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, 'ProcessPoolExecutor', _Here)
-    places = ['--runs', str(tmp_path/'runs'), '--out', str(tmp_path/'data')]
-    def call(*words): module.main([*words, *places], needs_gpu=False)
-    call.module = module
-    return call
+    return module
 
-class _Here: # an executor that works at once, in this process
-    def __init__(self, *a, **kw): pass
-    def __enter__(self): return self
-    def __exit__(self, *a): pass
-    def submit(self, f, *a):
-        from concurrent.futures import Future
-        done = Future()
-        try: done.set_result(f(*a))
-        except Exception as e: done.set_exception(e)
-        return done
-
-SMOKE = '--study', 'convnetsi32_cifar10', '--preset', 'smoke', '--skip', 'checks', 'bench'
-
-def test_runs_end_in_tables_and_are_not_done_twice(tool, tmp_path, capsys):
-    tool(*SMOKE, '--minutes', '5')
-    first = capsys.readouterr().out
-    assert first.count(': is done') == 2 and '2 runs of 2' in first
-    tables = read_published(tmp_path/'data/convnetsi32_cifar10/smoke')
-    assert len(tables['runs']) == 2 and {'metrics', 'geometry', 'bands'} <= {*tables}
-    tool(*SMOKE)
-    assert '2 runs are published already' in (again := capsys.readouterr().out) and 'is done' not in again
-
-def test_time_that_is_over_stops_a_run_where_it_goes_on(tool, tmp_path, capsys):
-    tool(*SMOKE, '--minutes', '0.001')
-    assert 'stopped at a checkpoint' in (out := capsys.readouterr().out) and 'no further run is finished' in out
-    tool(*SMOKE, '--minutes', '5')
-    assert '2 runs of 2' in capsys.readouterr().out
-
-def test_runs_on_another_machine_are_added(tool, tmp_path, capsys):
-    "the run folders of the first time are gone"
-    import shutil
-    tool(*SMOKE, '--minutes', '5')
-    folder = tmp_path/'data/convnetsi32_cifar10/smoke'
-    before = {f.name: f.read_bytes() for f in folder.iterdir()}
-    from understanding_lrs.runs import find_runs, publish
-    a, b = find_runs(tmp_path/'runs')
-    publish([a], folder, preset='smoke')
-    shutil.rmtree(a.folder)
-    tool(*SMOKE, '--minutes', '5')
-    assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
-
-def test_a_run_that_fails_does_not_take_the_others_along(tool, tmp_path, monkeypatch, capsys):
-    "nor does a folder that is damaged; the end says so"
-    from understanding_lrs import picture_lives
-    whole = picture_lives.PictureLife.finetune
-    def broken(self):
-        if self.protocol.plr == 1e-4: raise RuntimeError('a chip is hot')
-        return whole(self)
-    monkeypatch.setattr(picture_lives.PictureLife, 'finetune', broken)
-    (tmp_path/'runs/convnetsi32_cifar10/plr=odd').mkdir(parents=True)
-    (tmp_path/'runs/convnetsi32_cifar10/plr=odd/protocol.json').write_text('{')
-    with pytest.raises(SystemExit, match='1 runs failed'): tool(*SMOKE, '--minutes', '5')
+def test_the_plan_is_printed_without_a_gpu(tool, capsys):
+    tool.main(['--plan'])
     out = capsys.readouterr().out
-    assert 'RuntimeError: a chip is hot' in out and '1 runs of 2' in out and len(read_published(tmp_path/'data/convnetsi32_cifar10/smoke')['runs']) == 1
+    assert out.startswith(' 0:00- 0:05  look') and '4 PLRs pre-train together' in out and out.count('if not') == out.count('brings') >= 9
+    tool.main(['--plan', '--per-epoch', '.3'])
+    assert capsys.readouterr().out.count('pre-train together') > out.count('pre-train together')
 
-def test_a_broken_pool_ends_it_with_tables(tool, tmp_path, monkeypatch, capsys):
-    from concurrent.futures.process import BrokenProcessPool
-    class Breaks(_Here):
-        def submit(self, f, p, *a): return super().submit(f, p, *a) if p.plr == 1e-4 else super().submit(self.end)
-        def end(self): raise BrokenProcessPool('a process was killed')
-    monkeypatch.setattr(tool.module, 'ProcessPoolExecutor', Breaks)
-    with pytest.raises(SystemExit, match='1 runs failed'): tool(*SMOKE, '--minutes', '5')
-    assert '1 runs of 2' in capsys.readouterr().out
-
-def test_a_benchmark_is_written_once(tool, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bench, 'gpu', lambda **kw: dict(rows=[dict(way='x')]))
-    monkeypatch.setattr(bench, 'precision_effect', lambda *a: dict(rows=[]))
-    for _ in range(2): tool('--skip', 'checks', 'runs')
-    assert json.loads((tmp_path/'data/bench/gpu.json').read_bytes()) == dict(rows=[dict(way='x')])
-    assert capsys.readouterr().out.count('gpu.json: written') == 1
-
-@pytest.mark.parametrize('words, said', [(('--minutes', '0'), '--minutes must be above 0'), (('--together', '0'), 'at least 1')])
+@pytest.mark.parametrize('words, said', [(('--seconds', '0'), 'must be above 0'), (('--minutes', '-1'), 'must be above 0'), (('--plan', '--ahead'), 'not allowed with'),
+                                         (('--seconds', 'many'), 'invalid float')])
 def test_senseless_words_are_refused(tool, words, said, capsys):
-    with pytest.raises(SystemExit): tool(*words)
-    assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit) as e: tool.main([*words])
+    assert e.value.code == 2 and said in capsys.readouterr().err
 
-@pytest.mark.parametrize('words, said', [(('--preset', 'shrt'), "did you mean 'short'"), (('--study', 'vit_cifar'), "did you mean 'vit_cifar10"),
-                                         ((*SMOKE[:4], '--data', 'nowhere/pictures'), 'no folder')])
-def test_what_is_wrong_is_said_before_any_work(tool, monkeypatch, words, said):
-    for work in ('checks', 'measure', 'runs'): monkeypatch.setattr(tool.module, work, lambda *a: pytest.fail('work was begun'))
-    with pytest.raises(SystemExit, match=said): tool(*words)
+@pytest.mark.parametrize('words', [(), ('--ahead',), ('--measure',)])
+def test_without_a_gpu_it_says_so(tool, monkeypatch, words):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(SystemExit, match='finds no GPU here'): tool.main([*words])
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
-def test_without_a_gpu_it_says_so(root):
-    import subprocess, sys
-    out = subprocess.run([sys.executable, str(root/'tools/gpu.py')], capture_output=True, text=True)
-    assert out.returncode == 1 and 'finds no GPU here' in out.stderr and 'Traceback' not in out.stderr
+def test_a_missing_package_is_one_line(tool, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(tool.importlib.util, 'find_spec', lambda m: None if m in ('pyarrow', 'safetensors') else real(m))
+    with pytest.raises(SystemExit, match='^pyarrow, safetensors is not installed; make setup'): tool.main(['--plan'])
+
+def test_pictures_are_split(tool, tmp_path, capsys):
+    (tmp_path/'shapes').mkdir()
+    (tmp_path/'shapes/train.parquet').write_bytes(b'x'*100)
+    tool.main(['--split', str(tmp_path/'shapes'), '--work', str(tmp_path/'lease')])
+    assert capsys.readouterr().out.strip() == str(tmp_path/'lease/parts/shapes-1of1')
+    with pytest.raises(SystemExit, match='no folder'): tool.main(['--split', str(tmp_path/'nowhere'), '--work', str(tmp_path/'lease')])
+
+def test_a_rehearsal_and_what_it_brings(tool, tmp_path, monkeypatch, capsys):
+    "on any machine, with a clock that a test holds"
+    monkeypatch.setattr(lease, 'timed_steps', lambda *a: (.5, 'graph'))
+    monkeypatch.setattr(lease, 'Watch', lambda seconds: lease.FakedWatch(50, dict(epoch=.5, probes=1., measure=20., pictures=5., check=5.)))
+    places = ['--work', str(tmp_path/'lease'), '--runs', str(tmp_path/'runs'), '--tables', str(tmp_path/'tables')]
+    tool.main(['--rehearse', *places])
+    tool.main(['--home', str(tmp_path/'lease/rehearsal/home'), *places])
+    assert capsys.readouterr().out.splitlines()[-1] == 'resnet18si_cifar10/short: 2 runs'
+    with pytest.raises(SystemExit, match='no journal of a lease'): tool.main(['--home', str(tmp_path), *places])
+
+def test_a_lease_that_is_asked_to_end_goes_home(tool, monkeypatch):
+    "and one that hangs ends by itself"
+    import signal
+    kept = signal.getsignal(signal.SIGTERM)
+    timers = []
+    class Timer:
+        def __init__(self, seconds, f, args): timers.append((seconds, f, args))
+        def start(self): pass
+    monkeypatch.setattr(tool.threading, 'Timer', Timer)
+    try:
+        tool.in_time(600)
+        with pytest.raises(SystemExit): signal.raise_signal(signal.SIGTERM)
+    finally: signal.signal(signal.SIGTERM, kept)
+    assert timers == [(600, tool.os._exit, [3])]
+
+def test_ahead_is_another_process(tool, tmp_path, monkeypatch, capsys):
+    "that the lease stops when it begins"
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    real = subprocess.Popen
+    monkeypatch.setattr(tool.subprocess, 'Popen', lambda words, **kw: real([sys.executable, '-c', 'import time; time.sleep(600)'], **kw))
+    tool.main(['--ahead', '--work', str(tmp_path)])
+    pid = int((tmp_path/'ahead.pid').read_text())
+    assert str(pid) in capsys.readouterr().out
+    tool.stop_ahead(type('A', (), dict(work=tmp_path)))
+    import os
+    assert os.waitpid(pid, 0)[0] == pid and not (tmp_path/'ahead.pid').exists()

@@ -101,10 +101,11 @@ def test_laptop_sizes_of_pictures_are_one(study):
     assert {p.settings['n_train'] % p.settings['batch'] for p in ps} == {0} # half a batch leaves poor running statistics behind
 
 def test_a_short_run_that_is_cut_has_seen_every_regime():
-    "the first four rates, by the authors' lines"
+    "1 and both halves of 2 in the first four rates, all after the second four, by the authors' lines"
     ps, (one, inner, three) = protocols('resnet18si_cifar10', 'short'), STUDIES['resnet18si_cifar10'].lines
     regime = lambda p: '1' if p <= one else '2A' if p <= inner else '2B' if p < three else '3'
-    assert {regime(p.plr) for p in ps[:4]} == {'1', '2A', '2B', '3'} and len({p.plr for p in ps}) == len(ps) == 10
+    assert {regime(p.plr) for p in ps[:4]} == {'1', '2A', '2B'} and {regime(p.plr) for p in ps[4:8]} == {'2A', '2B', '3'}
+    assert len({p.plr for p in ps}) == len(ps) == 16
     assert [p.plr for p in protocols('synthetic', 'laptop', plrs=['1e-1', '1e-3'])] == [1e-1, 1e-3]
 
 def test_the_main_laptop_grid_holds_its_fine_tuning_rates():

@@ -100,3 +100,18 @@ def test_filter_norms():
     weights[3][0, 0] = math.nan
     assert filter_norms(weights)[0].isnan().all() and filter_norms(weights)[1].isfinite().all()
     with pytest.raises(ValueError, match='network 1 has only zeros'): filter_norms([w*torch.tensor([1., 0.]).view(2, 1, 1, 1, 1) for w in weights])
+
+def test_without_scipy_it_is_the_same(monkeypatch):
+    "as on a GPU: the plain algorithm, to its tolerance; also where all curvature is negative, and for a network"
+    import sys
+    params, of, loss = setup(2)
+    with_scipy = sharpness(loss, params, tol=1e-6)
+    net = picture_net(ConvSpec('convnet', 2, 3, 8), 1).train()
+    x, y = torch.randn(30, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(30)%3
+    of_net = lambda **kw: sharpness(lambda: F.cross_entropy(net(x), y), [p for _,p in si_params(net)], **kw)
+    network = of_net(tol=1e-3)
+    monkeypatch.setitem(sys.modules, 'scipy.sparse.linalg', None) # the import fails
+    assert sharpness(loss, params, tol=1e-6) == (pytest.approx(with_scipy[0], rel=1e-4), with_scipy[1])
+    assert of_net(tol=1e-3) == (pytest.approx(network[0], rel=1e-2), pytest.approx(network[1], rel=1e-6))
+    with torch.no_grad(): params[0][0, 0] = math.inf
+    assert all(math.isnan(v) for v in sharpness(loss, params))

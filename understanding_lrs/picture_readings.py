@@ -8,7 +8,6 @@ __all__ = ['GRAD_BATCHES', 'FILTER_BINS', 'CURVED', 'DIRECTIONS', 'columns_of', 
            'curved', 'read_sharpness', 'practical', 'transformer', 'picture_readings']
 
 # %% ../nbs/15_picture_readings.ipynb #53fc181d
-import warnings
 from itertools import combinations
 
 import numpy as np
@@ -20,7 +19,7 @@ from .features import band_sets, dominance, effective_number, varied_limits
 from .geometry import angle, barrier, filter_norms, path, sharpness
 from .lives import TIDY, fine_tunings, pairs
 from .models import si_params, trained_params
-from .pictures import Nets, by_batch, directions, evaluate_nets, flat, lend, on_sphere, unflat
+from .pictures import AT_A_TIME, Nets, at_rest, by_batch, directions, evaluate_nets, flat, lend, on_sphere, stacked, unflat
 
 # %% ../nbs/15_picture_readings.ipynb #b32ee97b
 def columns_of(
@@ -86,11 +85,12 @@ def along(
     there = lambda w: (w*(life.rho/w.double().norm(dim=1, keepdim=True))).float() if life.rho else w
     _, ws = path(there(flat(a)).cpu(), there(flat(b)).cpu(), s['path_points'], s['great_circle'])
     out = dict(train=[], test=[]) if test else dict(train=[])
-    for w in ws.to(d.x_train.device):
-        nets = unflat(a.copy(), there(w))
-        out['train'].append(measured(nets, x, y, life, batch=s['batch'], own=True))
-        if test: out['test'].append(measured(nets, d.x_test, d.y_test, life, batch=500))
-    return {k: torch.stack(v, dim=1) for k,v in out.items()}
+    side_by_side = max(AT_A_TIME//len(a), 1) if d.device == 'cuda' else 1 # points of the path
+    for some in ws.to(d.x_train.device).split(side_by_side):
+        nets, shape = unflat(a.repeat(len(some)), there(some.flatten(0, 1))), (2, len(some), len(a))
+        out['train'].append(measured(nets, x, y, life, batch=s['batch'], own=True).view(shape))
+        if test: out['test'].append(measured(nets, d.x_test, d.y_test, life, batch=500).view(shape))
+    return {k: torch.cat(v, dim=1) for k,v in out.items()}
 
 def read_geometry(points:dict, life) -> pd.DataFrame:
     "Angles and barriers of the three pairs [paper, section 4]"
@@ -119,12 +119,17 @@ def banded(points:dict) -> list: # names
     "Which networks are asked about bands: ends of stages, of the averages that of five"
     return [n for n in ends(points) if not n.startswith('swa') or n == 'swa5']
 
+def _band_accuracy(points, x, life): # {name: (K,) %} of the networks that are asked, all in one stack
+    names = banded(points)
+    acc = measured(stacked([at_rest(points[n]) for n in names]), x, life.data.y_test, life, batch=500)[1]
+    return dict(zip(names, acc.view(len(names), -1)))
+
 def read_bands(points:dict, life) -> pd.DataFrame:
     "Accuracy on every frequency band alone and without it, and how few bands suffice [paper, section 5]"
     d, out, own, last, acc = life.data, [], {}, None, {}
     names, chance = banded(points), 100/life.spec.classes
     for band,metric,x in band_sets(d.x_test, d.mean, d.std, x_train=d.x_train):
-        if x is not last: acc, last = {n: measured(points[n], x, d.y_test, life, batch=500)[1] for n in names}, x
+        if x is not last: acc, last = _band_accuracy(points, x, life), x
         out += [life.table(acc[n], metric, band=band, **columns_of(n)) for n in names]
         if metric == 'band_acc_band' and '=' not in band: own[band] = acc # raw input leaves batch norm near chance
     for n in names:
@@ -137,7 +142,7 @@ def read_borders(points:dict, life) -> pd.DataFrame:
     d, out = life.data, []
     for bands in varied_limits(life.spec.size):
         for band,metric,x in band_sets(d.x_test, d.mean, d.std, bands, ('band',), d.x_train, varied=False, remove=False):
-            out += [life.table(measured(points[n], x, d.y_test, life, batch=500)[1], metric, band=band, **columns_of(n)) for n in banded(points)]
+            out += [life.table(v, metric, band=band, **columns_of(n)) for n,v in _band_accuracy(points, x, life).items()]
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=TIDY)
 
 # %% ../nbs/15_picture_readings.ipynb #acffb7eb
@@ -172,8 +177,7 @@ def read_sharpness(points:dict, life) -> pd.DataFrame:
         found = np.full((len(points[name]), 2), np.nan)
         for k in wanted.nonzero().flatten().tolist():
             net = lend(points[name], k).train()
-            try: found[k] = sharpness(lambda: F.cross_entropy(net(x), y), [p for _,p in si_params(net)], DIRECTIONS, tol=.05)
-            except ModuleNotFoundError: return warnings.warn("sharpness was not read: it needs scipy") or pd.DataFrame(columns=TIDY)
+            found[k] = sharpness(lambda: F.cross_entropy(net(x), y), [p for _,p in si_params(net)], DIRECTIONS, tol=.05)
         for metric,v in zip(('sharpness', 'sharpness_average'), found.T): out.append(life.table(v, metric, **columns_of(name)))
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=TIDY)
 

@@ -1513,7 +1513,7 @@ def arms(view):
     for ax,(column, (label, of)) in zip(axes, panels.items()):
         for (name, net),color,marker in looks: curve(ax, view, net.assign(value=net[column]), color, name, of, marker=marker)
         plr_axis(ax, view)
-        ax.set_ylabel(label)
+        ax.set(ylabel=label, xticks=apart(view.plrs, 3))
     fig.legend(*axes[0].get_legend_handles_labels(), loc='outside upper left', ncols=2)
     return small_print(fig, view, "Bands: 95 % bootstrap over data seeds. All arms have the same seeds.")
 

@@ -47,7 +47,8 @@ def test_the_plan_has_the_lives_of_the_targets_and_ends_in_time(per_epoch, least
     assert next(r['begins'] for r in rows if r['step'] == 'wave') <= 120, 'the first training step'
 
 def test_a_wave_shrinks_to_what_fits():
-    assert [lease.wave_size(left, 10.) for left in (-5, 10.9, 11.1, 25, 44.1, 500)] == [0, 0, 1, 2, 4, 4]
+    assert [lease.wave_size(left, lambda k: 10.*k) for left in (-5, 10.9, 11.1, 25, 44.1, 500)] == [0, 0, 1, 2, 4, 4]
+    assert lease.wave_size(60, lambda k: 30. + 5*k) == 4 and lease.wave_size(50, lambda k: 30. + 5*k) == 3, 'networks together cost less each'
 
 # the whole of it
 
@@ -250,8 +251,8 @@ def test_home_is_tables_and_figures_that_say_what_is_missing(whole, tmp_path):
     assert len(tables['runs']) == 8 and {'metrics', 'geometry', 'bands', 'curves'} <= set(tables)
     assert len(View(tables, STUDIES['resnet18si_cifar10'], preset='short').missing) == 8
     judged = verdicts(published_tables(tmp_path/'tables'))
-    assert set(judged[judged.study == 'resnet18si_cifar10'].verdict) <= {'partial grid, no verdict', 'too small to tell', 'not tested'} | {
-        v for v in judged.verdict if 'partial' in v or 'no verdict' in v}
+    mine = judged[(judged.study == 'resnet18si_cifar10') & (judged.claim == 'C1')]
+    assert len(mine) and set(mine.verdict) == {'partial grid, no verdict'}
     kept, = json.loads((tmp_path/'tables/bench/lease.json').read_text())['leases']
     assert kept['speed'][0]['share_of_memory_floor'] > 0 and kept['end'][0]['lives'] == 8
 

@@ -754,12 +754,14 @@ def kinds_on(ax, view, net, column, of=np.nanmean):
     for on,(color, name) in KINDS.items():
         dots = net[net.dominant == on].dropna(subset=[column])
         ax.plot(swarm(dots.plr, dots[column]), dots[column], **dot, color=color)
-        curve(ax, view, _of_kind(net, on, column), color, name, of)
+        curve(ax, view, _of_kind(net, on, column), color, '', of)
+        ax.plot([], [], 'o-', ms=2.6, color=color, label=name)
 
 def _near_line(view, net): # rows
     "The networks around the first line, where both kinds live; all where there is no line"
     line = view.bounds['lr_12'].line
-    return net if line is None else net[net.plr.between(line/5, line*5)]
+    near = net if line is None else net[net.plr.between(line/5, line*5)]
+    return near if len(near) else net
 
 @figure('features')
 def kinds(view):

@@ -39,7 +39,7 @@ from .claims import INTERVENED, PRACTICAL, SMALL, dominant_features, published_t
 from .features import DOMINANT, band_limits, band_pictures, effective_number, spectrum, variance_shares
 from .interventions import arm_name
 from .picture_readings import practical
-from .regimes import NETWORK, TAIL, UNKNOWN, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
+from .regimes import NETWORK, SLOW, TAIL, UNKNOWN, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
 from .runs import InputError, atomic_write, networks, pick, read_published
 from .studies import CAPTION, STUDIES, Study, SyntheticLife, on_its_data, protocols, select, study_of, synthetic_config
 from .sweep import project_root
@@ -252,8 +252,10 @@ def regimes_on(ax, view, names=True):
         if right/left > np.divide(*widest.get(regime, (1, 1))): widest[regime] = right, left
     for left,right in stretches(view.plrs, view.slow, *ax.get_xlim()):
         ax.axvspan(left, right, fc='none', ec='#b9cfe4', hatch='////', lw=0, zorder=-2.9)
+    converged = [p for p in view.found if regime_of(p, view.bounds) == '1' and p not in view.slow]
     for regime,(right,left) in widest.items() if names else ():
-        ax.text(np.sqrt(left*right), 1, regime, **name_of, **above(8))
+        words = regime if regime != '1' or converged else f'1, {SLOW}'
+        ax.text(np.sqrt(left*right), 1, words, **name_of, **above(8))
     for name,b in view.bounds.items():
         if b.line is None or b.hi is None: continue
         ax.axvline(b.line, color='white', lw=1.2, zorder=-2, label=f'_{name}')

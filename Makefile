@@ -11,7 +11,7 @@ INTERVENTIONS = synthetic_implanted/wide synthetic_removed/wide synthetic_swappe
 EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper synthetic/wide synthetic_utilities/wide $(INTERVENTIONS)
 
 BIN = .venv/bin
-CHANGES = $(if $(DATA),--set data=$(DATA)) $(SET:%=--set %)
+CHANGES = $(if $(DATA),--set 'data=$(DATA)') $(SET:%=--set %)
 READY = .venv/.ready
 # Experiment notebooks are run by pytest at their smoke size; nbdev-test leaves them out.
 SKIP = ^([_.]|experiments$$)
@@ -63,7 +63,7 @@ appendix: $(READY)
 	  $(BIN)/ulrs figures $$s --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS)); done
 
 gpu: $(READY)
-	$(BIN)/python tools/gpu.py --minutes $(MINUTES) $(if $(DATA),--data $(DATA))
+	$(BIN)/python tools/gpu.py --minutes $(MINUTES) $(if $(DATA),--data '$(DATA)')
 	$(BIN)/python tools/gpu.py --home lease/home
 
 paper-synthetic: $(READY)

@@ -150,6 +150,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'understanding_lrs.cli': { 'understanding_lrs.cli._called': ('cli.html#_called', 'understanding_lrs/cli.py'),
                                        'understanding_lrs.cli._check_tensor': ('cli.html#_check_tensor', 'understanding_lrs/cli.py'),
                                        'understanding_lrs.cli._constants': ('cli.html#_constants', 'understanding_lrs/cli.py'),
+                                       'understanding_lrs.cli._counted': ('cli.html#_counted', 'understanding_lrs/cli.py'),
                                        'understanding_lrs.cli._described': ('cli.html#_described', 'understanding_lrs/cli.py'),
                                        'understanding_lrs.cli._ending': ('cli.html#_ending', 'understanding_lrs/cli.py'),
                                        'understanding_lrs.cli._expanded': ('cli.html#_expanded', 'understanding_lrs/cli.py'),

@@ -574,15 +574,17 @@ def _inferred(state, size, text, heads):
     width, channels = state[name].shape[:2]
     return models.picture_net(models.ConvSpec(arch, width, len(state['head.weight']), size, channels, practical=bool({'bn.weight', 'norms.0.weight'} & {*state})), 0)
 
-def _fitted(state, own): # tensors of a file and of a module, by name
+def _counted(name): return name.endswith('num_batches_tracked') # of batch norm; not always saved
+
+def _fitted(state, own): # tensors of a file, names of those of a module
     "The tensors of a file by the names of the module, which may be wrapped itself or be a part of what was saved"
-    if {*own} <= {*state}: return state
+    need = {n for n in own if not _counted(n)}
+    if need <= {*state}: return state
     plain = {v: n for n, v in _plain_names(list(own)).items()}
-    if {*plain} <= {*state}: return {plain.get(n, n): v for n, v in state.items()}
-    first = next(iter(plain))
-    for whole in [n for n in state if n.endswith('.' + first)]:
-        prefix = whole.removesuffix(first)
-        if {prefix + n for n in plain} <= {*state}: return {plain.get(n.removeprefix(prefix), n): v for n, v in state.items()}
+    first = next(n for n, v in plain.items() if v in need)
+    for prefix in [n.removesuffix(first) for n in state if n == first or n.endswith('.' + first)]:
+        if {prefix + n for n, v in plain.items() if v in need} <= {*state}:
+            return {plain.get(n.removeprefix(prefix), n): v for n, v in state.items()}
     return state
 
 def _network(
@@ -593,14 +595,13 @@ def _network(
 ):                        # nn.Module in eval mode
     "A module with the tensors of a file; every tensor must be there, finite and of its shape and kind"
     net = _called(net, p) if net else _inferred(state, p.size, text, settings.get('heads'))
-    counted = lambda n: n.endswith('num_batches_tracked') # not always saved
-    state = _fitted(state, {n: v for n, v in net.state_dict().items() if not counted(n)})
-    own = {n: v for n, v in net.state_dict().items() if not counted(n) or n in state}
+    state = _fitted(state, list(net.state_dict()))
+    own = {n: v for n, v in net.state_dict().items() if not _counted(n) or n in state}
     lost, more = [n for n in own if n not in state], [n for n in state if n not in own]
     what = 'batch-norm buffer ' if lost and lost[0].endswith(('running_mean', 'running_var')) else ''
     if lost: raise InputError(f"{text}: {what}{lost[0]} is missing; it has {', '.join(list(state)[:3])}, ...; save the whole state_dict of this module")
     if more: raise InputError(f"{text}: {type(net).__name__} has no {more[0]}; name another module with --net")
-    for n, v in state.items(): _check_tensor(f'{text}: {n}', v, own[n], any_kind=counted(n))
+    for n, v in state.items(): _check_tensor(f'{text}: {n}', v, own[n], any_kind=_counted(n))
     net.load_state_dict(state, strict=False)
     return net.eval()
 

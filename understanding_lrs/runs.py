@@ -157,7 +157,7 @@ class Protocol:
 
     def __post_init__(self):
         put = lambda k, v: object.__setattr__(self, k, v)
-        if not re.fullmatch(r'[a-z][a-z0-9_]*', str(self.study)):
+        if not (isinstance(self.study, str) and re.fullmatch(r'[a-z][a-z0-9_]*', self.study)):
             raise InputError(f"study: expected an id like synthetic, got {self.study!r}")
         pick(self.precision, PRECISIONS, 'precision')
         put('plr', positive('plr', self.plr))

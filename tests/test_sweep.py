@@ -300,3 +300,9 @@ assert os.getcwd() == {str(tmp_path)!r}
     def edit(nb): nb.cells[3].source = checks + nb.cells[3].source
     assert sweep([P], tmp_path/'runs', changed(tmp_path, edit), progress='none').exit_code == 0
     assert set(moved) <= {here}
+
+@pytest.mark.parametrize('name', ['a {b} c', 'it\'s "w"', '100% #1'])
+def test_folders_with_letters_that_mean_something_elsewhere(tmp_path, name):
+    "braces are papermill's, quotes Python's"
+    result = quick(GRID[:1], tmp_path/name)
+    assert result.exit_code == 0 and (result.ran[0]/'notebook.ipynb').exists() and (tmp_path/name).is_dir()

@@ -107,6 +107,40 @@ def test_a_spare_folder_that_somebody_else_made_is_refused(tmp_path, monkeypatch
     os.chown(planted, 54321, 54321)
     with pytest.raises(ValueError, match='ULRS_CACHE'): system.spare_folder()
 
+@pytest.mark.parametrize('name', ['s3://bucket/runs', 'gs:/x', 'file:///tmp/x'])
+def test_an_address_is_no_folder(monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match='not at an address'): check_root(name)
+    assert not list(tmp_path.iterdir())
+
+def test_a_file_system_without_hard_links_is_refused_before_any_work(monkeypatch, tmp_path):
+    def no(*args): raise OSError(1, 'Operation not permitted')
+    monkeypatch.setattr(os, 'link', no)
+    with pytest.raises(InputError, match='no hard links'): check_root(tmp_path/'runs')
+    monkeypatch.undo()
+    assert check_root(tmp_path/'runs') and not list((tmp_path/'runs').iterdir())
+
+def test_a_file_system_that_cannot_sync_folders_will_do(monkeypatch, tmp_path):
+    from understanding_lrs.runs import atomic_write
+    plain = os.fsync
+    def picky(fd):
+        if os.path.isdir(f'/proc/self/fd/{fd}'): raise OSError(22, 'Invalid argument')
+        plain(fd)
+    monkeypatch.setattr(os, 'fsync', picky)
+    atomic_write(tmp_path/'a', b'x')
+    assert (tmp_path/'a').read_bytes() == b'x'
+
+def test_a_terminal_without_our_letters(tmp_path):
+    env = os.environ | dict(PYTHONIOENCODING='ascii')
+    for words in (['studies'], ['status', '--runs', os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9')]):
+        rc, out, err = python(f"import sys\nfrom understanding_lrs.cli import main\nsys.exit(main({words!r}))", env)
+        assert rc == 0 and out and not err, err
+
+def test_a_picture_that_cannot_be_written_is_refused_before_any_work(tmp_path, capsys):
+    from understanding_lrs.cli import main
+    assert main(['bands', 'no.safetensors', '--data', 'digits', '--out', str(tmp_path/'nowhere'/'x.svg')]) == 2
+    assert 'cannot write into the folder' in capsys.readouterr().err
+
 # --- what never ends
 
 def test_only_plain_files_are_read(tmp_path):

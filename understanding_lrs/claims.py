@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['REPRODUCED', 'NOT', 'OPEN', 'SINGLE', 'MISSING', 'PARTIAL', 'LACKING', 'EMPTY', 'NOT_YET', 'JPEG', 'REPORTED',
-           'SMALL', 'WINDOW', 'NEAR', 'EVEN', 'ABOVE', 'PICTURES', 'PRACTICAL', 'MAIN', 'CLAIMS', 'INTERVENED', 'Part',
-           'lacking', 'worst', 'resampled', 'c13', 'c14', 'dominant_features', 'c19', 'bounds_of', 'c20', 'resample',
-           'Grid', 'ranks', 'longest', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'spearman', 'c7', 'c8', 'c9', 'c10',
-           'main_of', 'c11', 'c12', 'c15', 'together', 'c16', 'c17', 'c18', 'Claim', 'asked', 'unrun', 'too_slow',
-           'total', 'verdicts', 'published_tables', 'lines_of']
+           'SMALL', 'WINDOW', 'NEAR', 'EVEN', 'ABOVE', 'PICTURES', 'PRACTICAL', 'MAIN', 'CLAIMS', 'INTERVENED', 'ASKS',
+           'Part', 'lacking', 'worst', 'resampled', 'c13', 'c14', 'dominant_features', 'c19', 'bounds_of', 'c20',
+           'resample', 'Grid', 'ranks', 'longest', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'spearman', 'c7', 'c8', 'c9',
+           'c10', 'main_of', 'c11', 'c12', 'c15', 'together', 'c16', 'c17', 'c18', 'Claim', 'asked', 'unrun',
+           'too_slow', 'total', 'verdicts', 'published_tables', 'lines_of']
 
 # %% ../nbs/19_claims.ipynb #4776104f
 import json, warnings
@@ -567,17 +567,23 @@ CLAIMS = [
 # %% ../nbs/19_claims.ipynb #02fbe123
 def asked(claim:str): # 'C21' to 'C25'
     "The judge of a claim on an intervention"
-    def judge(tables, study):
-        return [Part(q.what, e.value, e.lo, e.hi, q.sense, q.threshold, e.n, e.seeds, decides=q.decides) for q,e in answers(claim, tables)]
+    def part(q, e): return Part(q.what, e.value, e.lo, e.hi, q.sense, q.threshold, e.n, e.seeds, decides=q.decides)
+    def judge(tables, study): return [part(q, e) for q,e in answers(claim, tables)]
     return judge
 
 INTERVENED = dict(
-    C21=('synthetic_easier', 'Make one feature easier: more networks become sparse, the basin follows, the window widens'),
-    C22=('synthetic_hidden', 'Where a dominant feature does not pay, the good window of 2A vanishes: a good basin needs one'),
-    C23=('synthetic_removed', "Remove the dominant feature: the basin's quality goes, and comes back with the next one"),
-    C24=('synthetic_implanted', 'Implant a dominant feature: it is enough for a good basin, without the rate of 2A'),
-    C25=('synthetic_swapped', 'Change the data before fine-tuning: without its dominant feature a good basin is worth nothing'))
-CLAIMS += [Claim(id, words, study, asked(id), 'ours: the paper asks for such experiments') for id,(study, words) in INTERVENED.items()]
+    C21=('synthetic_easier',
+         'Make one feature easier: more networks become sparse, the basin follows, the window widens'),
+    C22=('synthetic_hidden',
+         'Where a dominant feature does not pay, the good window of 2A vanishes: a good basin needs one'),
+    C23=('synthetic_removed',
+         "Remove the dominant feature: the basin's quality goes, and comes back with the next one"),
+    C24=('synthetic_implanted',
+         'Implant a dominant feature: it is enough for a good basin, without the rate of 2A'),
+    C25=('synthetic_swapped',
+         'Change the data before fine-tuning: without its dominant feature a good basin is worth nothing'))
+ASKS = 'ours: the paper asks for such experiments'
+CLAIMS += [Claim(id, words, study, asked(id), ASKS) for id,(study, words) in INTERVENED.items()]
 
 # %% ../nbs/19_claims.ipynb #1f6c17df
 def unrun(

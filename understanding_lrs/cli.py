@@ -19,6 +19,7 @@ from rich.table import Table
 from . import runs as memory
 from .runs import InputError, collect, cover, find_runs, int_list, missing, networks, pick
 from .runs import positive, publish, published_protocols
+from .system import can_write
 from .sweep import duration, plan, project_root, stop_signals, sweep as run_sweep
 
 # %% ../nbs/22_cli.ipynb #622ad96e
@@ -29,6 +30,8 @@ def main(
     args:list=None, # words of the command; None for those of the process
 ) -> int:           # exit code: 0, 1 failed runs, 2 wrong input, 130 stopped
     "Entry point of `ulrs`"
+    for stream in sys.stdout, sys.stderr: # a terminal may lack letters, and names of files may be no text
+        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
     try:
         with _ending(): app(args, prog_name='ulrs')
     except SystemExit as e: return e.code or 0
@@ -649,6 +652,7 @@ def _pictures(settings, data, size, pictures, norm, batch):
 def _plainly(out):
     "What a room refuses, as one line for the user; first whether a picture can be written"
     if out.suffix not in ('.svg', '.png', '.pdf'): raise InputError(f"--out: expected a name that ends in .svg, .png or .pdf, got {out}")
+    if not (out.absolute().parent.is_dir() and can_write(out.absolute().parent)): raise InputError(f"--out: cannot write into the folder {out.parent}; choose another")
     try: yield
     except InputError: raise
     except (ValueError, FileNotFoundError) as e: raise InputError(str(e)) from None

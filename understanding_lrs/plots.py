@@ -6,14 +6,14 @@
 __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'SEEDED', 'INK', 'FAINT', 'BLUE', 'ORANGE', 'GREEN', 'RED', 'TINTS', 'DECADES',
            'MARKERS', 'MARK', 'AUTHORS', 'REGIMES', 'FIGURES', 'PICTURE_FIGURES', 'LINES', 'DATA', 'PAPER', 'PAIRS',
            'MANY', 'BIN', 'DOT', 'STAGE_LOOKS', 'KINDS', 'FEWEST', 'HUES', 'BANDS', 'BORDERS', 'INPUT_NAMES', 'BINS',
-           'SHARPNESS', 'REGIME_DOTS', 'ROLES', 'PARTS', 'LOOKED', 'SPECIAL', 'LARGEST', 'house', 'slim', 'Picture',
-           'canvas', 'preset_of', 'read_paper', 'View', 'by_network', 'over_plr', 'spans', 'stretches', 'tints', 'rate',
-           'apart', 'plr_axis', 'regimes_on', 'shades', 'curve', 'authors', 'flr_name', 'key', 'limits_of_regimes',
-           'print_below', 'small_print', 'of_pictures', 'figure', 'synthetic_data', 'shown', 'accuracy_axis',
-           'finetune_accuracy', 'swa_accuracy', 'own_setup', 'data_names', 'picture_print', 'pretraining',
-           'finetune_and_swa', 'stages', 'single_features', 'geometry', 'swarm', 'gaps_on', 'near_threshold',
-           'shares_on', 'dominance', 'kinds_on', 'kinds', 'sparse', 'regimes', 'overview', 'bands_on', 'measured',
-           'bands', 'shared_key', 'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview',
+           'SHARPNESS', 'REGIME_DOTS', 'ROLES', 'PARTS', 'ARM', 'LOOKED', 'REMOVED', 'CAUSES', 'SPECIAL', 'LARGEST',
+           'house', 'slim', 'Picture', 'canvas', 'preset_of', 'read_paper', 'View', 'by_network', 'over_plr', 'spans',
+           'stretches', 'tints', 'rate', 'apart', 'plr_axis', 'regimes_on', 'shades', 'curve', 'authors', 'flr_name',
+           'key', 'limits_of_regimes', 'print_below', 'small_print', 'of_pictures', 'figure', 'synthetic_data', 'shown',
+           'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup', 'data_names', 'picture_print',
+           'pretraining', 'finetune_and_swa', 'stages', 'single_features', 'geometry', 'swarm', 'gaps_on',
+           'near_threshold', 'shares_on', 'dominance', 'kinds_on', 'kinds', 'sparse', 'regimes', 'overview', 'bands_on',
+           'measured', 'bands', 'shared_key', 'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview',
            'beside_paper', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture', 'one_plr', 'crossed',
            'factorial', 'relevance', 'edges', 'arms', 'removal', 'causes', 'publish_causes', 'write', 'draw', 'on_page']
 
@@ -750,32 +750,40 @@ def _of_kind(net, on, column): # tidy rows of one quantity
 
 def kinds_on(ax, view, net, column, of=np.nanmean):
     "One column for both kinds: a dot a network, a line with its band"
+    dot = DOT | dict(ms=1.8, alpha=.4, rasterized=len(net) > 300)
     for on,(color, name) in KINDS.items():
         dots = net[net.dominant == on].dropna(subset=[column])
-        ax.plot(swarm(dots.plr, dots[column]), dots[column], **DOT | dict(ms=1.8, alpha=.4), color=color, rasterized=len(net) > 300)
-        curve(ax, view, _of_kind(net, on, column), color, name, of)
+        ax.plot(swarm(dots.plr, dots[column]), dots[column], **dot, color=color)
+        curve(ax, view, _of_kind(net, on, column), color, '', of)
+        ax.plot([], [], 'o-', ms=2.6, color=color, label=name)
+
+def _near_line(view, net): # rows
+    "The networks around the first line, where both kinds live; all where there is no line"
+    line = view.bounds['lr_12'].line
+    near = net if line is None else net[net.plr.between(line/5, line*5)]
+    return near if len(near) else net
 
 @figure('features')
 def kinds(view):
     "Test accuracy, barrier and angle after fine-tuning, with and without a dominant feature"
     net = network_table(view.tables)
+    some = _near_line(view, net)
     fig = Picture(figsize=(TWO, 3.6))
     grid = fig.add_gridspec(2, 2, width_ratios=[2, 1])
-    axes = [fig.add_subplot(grid[:, 0]), fig.add_subplot(grid[0, 1]), fig.add_subplot(grid[1, 1])]
-    line = view.bounds['lr_12'].line
-    some = net if line is None else net[net.plr.between(line/5, line*5)] # the two kinds live here
-    kinds_on(axes[0], view, net, 'low')
-    axes[0].set(ylabel=f'test accuracy after fine-tuning at {rate(view.flrs[0])}, %')
-    for ax,column,label in zip(axes[1:], ('train_barrier', 'angle'), ('low-high train\nbarrier, pp', 'low-high\nangle, rad')):
-        kinds_on(ax, view, some, column, np.nanmedian)
-        ax.set_ylabel(label)
-    for ax in axes:
-        plr_axis(ax, view)
-        if ax is not axes[0] and len(some): ax.set(xlim=(some.plr.min()/1.2, some.plr.max()*1.2), xticks=apart(np.sort(some.plr.unique()), 4))
-        regimes_on(ax, view, names=ax is axes[0])
-    axes[0].legend(loc='lower left', frameon=True, framealpha=.85, edgecolor='none')
-    return small_print(fig, view, "A dot a network; lines: means of accuracies, medians of barriers and angles, with 95 % bootstrap over data seeds. "
-                       f"Dominant: {DOMINANT:g} pp ahead of the second after pre-training.", REGIMES)
+    large, upper, lower = (fig.add_subplot(grid[at]) for at in (np.s_[:, 0], np.s_[0, 1], np.s_[1, 1]))
+    kinds_on(large, view, net, 'low')
+    kinds_on(upper, view, some, 'train_barrier', np.nanmedian)
+    kinds_on(lower, view, some, 'angle', np.nanmedian)
+    large.set_ylabel(f'test accuracy after fine-tuning at {rate(view.flrs[0])}, %')
+    upper.set_ylabel('low-high train\nbarrier, pp')
+    lower.set_ylabel('low-high\nangle, rad')
+    for ax in (large, upper, lower): plr_axis(ax, view)
+    plrs = np.sort(some.plr.unique())
+    for ax in (upper, lower): ax.set(xlim=(plrs[0]/1.2, plrs[-1]*1.2), xticks=apart(plrs, 4))
+    for ax in (large, upper, lower): regimes_on(ax, view, names=ax is large)
+    large.legend(loc='lower left', frameon=True, framealpha=.85, edgecolor='none')
+    return small_print(fig, view, "A dot a network; lines: means of accuracies, medians of barriers and angles, with 95 % "
+                       f"bootstrap over data seeds. Dominant: {DOMINANT:g} pp ahead of the second after pre-training.", REGIMES)
 
 # %% ../nbs/20_plots.ipynb #d2817b43
 HUES = {'1': BLUE, '2': ORANGE, '2A': ORANGE, '2B': RED, '3': '#6e6e6e', UNKNOWN: INK}
@@ -1486,72 +1494,85 @@ def edges(view):
     return small_print(fig, view, f"Worst of {n} pairs for each network; band: 95 % bootstrap over data seeds. {words}", REGIMES)
 
 # %% ../nbs/20_plots.ipynb #352c9372
-def _arms(view): # -> (name, rows of `network_table`) from the plain arm on
-    "The arms of an intervention, in the order of their doses"
-    net = network_table(view.tables, 'utility', 'hide', 'hide_share', 'remove', 'remove_at', 'implant_steps', 'implant_features', 'implant_versions')
-    names = pd.Series([arm_name(r) for r in net.to_dict('records')], index=net.index)
+ARM = 'utility', 'hide', 'hide_share', 'remove', 'remove_at', 'implant_steps', 'implant_features', 'implant_versions'
+
+def _arms(view): # -> [(name, rows of `network_table`)]
+    "The arms of an intervention, in the order of the preset"
+    net = network_table(view.tables, *ARM)
+    names = pd.Series([arm_name(row) for row in net.to_dict('records')], index=net.index)
     asked = [arm_name(p.settings) for p in protocols(view.study.id, view.preset)] if view.preset else []
     return [(name, net[names == name]) for name in dict.fromkeys([*asked, *names]) if (names == name).any()]
 
 @figure('features', into=(), several=True)
 def arms(view):
-    "Share of networks with a dominant feature, and accuracy and barrier after fine-tuning, of all arms of an intervention"
-    found = _arms(view)
-    panels = dict(share=('networks with a dominant\nfeature, %', np.nanmean), low=(f'test accuracy after\nfine-tuning at {rate(view.flrs[0])}, %', np.nanmean),
-                  train_barrier=('low-high train barrier,\nmedian, pp', np.nanmedian))
+    "Share of networks with a dominant feature, and accuracy and barrier after fine-tuning, of all arms"
+    found = [(name, net.assign(share=100.*net.dominant)) for name,net in _arms(view)]
+    panels = {'share': ('networks with a dominant\nfeature, %', np.nanmean),
+              'low': (f'test accuracy after\nfine-tuning at {rate(view.flrs[0])}, %', np.nanmean),
+              'train_barrier': ('low-high train barrier,\nmedian, pp', np.nanmedian)}
     fig, axes = canvas(1, 3, (TWO, 3.1))
+    looks = list(zip(found, shades(len(found), hi=.88), ('o', *MARKERS[1:], 'P', 'X', '*')))
     for ax,(column, (label, of)) in zip(axes, panels.items()):
-        for (name, net),color,marker in zip(found, shades(len(found), hi=.88), ('o', *MARKERS[1:], 'P', 'X', '*')):
-            curve(ax, view, net.assign(value=100.*net.dominant if column == 'share' else net[column]), color, name, of, marker=marker)
+        for (name, net),color,marker in looks: curve(ax, view, net.assign(value=net[column]), color, name, of, marker=marker)
         plr_axis(ax, view)
-        ax.set_ylabel(label)
+        ax.set(ylabel=label, xticks=apart(view.plrs, 3))
     fig.legend(*axes[0].get_legend_handles_labels(), loc='outside upper left', ncols=2)
     return small_print(fig, view, "Bands: 95 % bootstrap over data seeds. All arms have the same seeds.")
 
 # %% ../nbs/20_plots.ipynb #3ccd04d4
-LOOKED = dict(dominance='rank 1 − rank 2, pp', finetuned_acc='test accuracy, fine-tuned\nfrom here at the low rate, %', train_loss='training loss, nats',
-              angle_start='angle to the start, rad')
+LOOKED = dict(dominance='rank 1 − rank 2, pp', finetuned_acc='test accuracy, fine-tuned\nfrom here at the low rate, %',
+              train_loss='training loss, nats', angle_removal='angle to where it was removed, rad')
+REMOVED = {'last': (BLUE, 'last feature removed (control)'), 'best': (RED, 'dominant feature removed')}
+
+def _over_looks(ax, rows, color, name): # rows: `value` at each `since`
+    "One quantity over the looks, with its band; networks of several rates are pooled by data seed"
+    tidy = rows.assign(plr=rows.since, train_seed=1000*rows.plr.rank(method='dense'))
+    t = over_plr(tidy, np.sort(rows.since.unique()))
+    ax.plot(t.index, t.value, color=color, marker='o', ms=2.6, label=name)
+    ax.fill_between(t.index, t.lo, t.hi, color=color, alpha=.17, lw=0)
 
 @figure('looks', 'runs', into=(), several=True)
 def removal(view):
     "What becomes of networks after one of their features is removed"
     looks = between(look_table(view.tables), NEAR)
     looks = looks[looks['first'] >= DOMINANT]
-    if not len(looks): raise InputError("the figure 'removal' needs networks near the threshold that had a dominant feature when it was removed")
+    if not len(looks): raise InputError("the figure 'removal' needs networks near the threshold that had a dominant feature "
+                                        "when it was removed")
     looks = looks.assign(since=np.maximum(looks.step - looks.step.min(), 1))
     fig, axes = canvas(2, 2, (TWO, 4.4), sharex=True)
     for ax,(column, label) in zip(axes.flat, LOOKED.items()):
-        for which,color,name in (('last', BLUE, 'last feature removed (control)'), ('best', RED, 'dominant feature removed')):
-            rows = looks[looks.remove == which].assign(value=lambda d: d[column]).dropna(subset=['value'])
-            if not len(rows): continue
-            t = over_plr(rows.assign(plr=rows.since, train_seed=1000*rows.plr.rank(method='dense')), np.sort(rows.since.unique()))
-            ax.plot(t.index, t.value, color=color, marker='o', ms=2.6, label=name)
-            ax.fill_between(t.index, t.lo, t.hi, color=color, alpha=.17, lw=0)
+        for which,(color, name) in REMOVED.items():
+            rows = looks[looks.remove == which].assign(value=looks[column]).dropna(subset=['value'])
+            if len(rows): _over_looks(ax, rows, color, name)
         ax.set(ylabel=label, xscale='log')
+        ax.xaxis.set_major_formatter(DECADES)
     for ax in axes[1]: ax.set_xlabel('steps since the removal (1: at once)')
-    axes[0, 0].legend()
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside upper left', ncols=2)
     n = looks.drop_duplicates(['data_seed', 'plr'])
-    return small_print(fig, view, f"Shown: the {len(n)} networks ({n.data_seed.nunique()} data seeds) at PLR {rate(n.plr.min())} to {rate(n.plr.max())} that had a dominant feature when one was "
-                       "removed. Bands: 95 % bootstrap over data seeds.")
+    where = f'PLR {rate(n.plr.min())} to {rate(n.plr.max())}'
+    return small_print(fig, view, f"Shown: the {len(n)} networks ({n.data_seed.nunique()} data seeds) at {where} that had a "
+                       "dominant feature when one was removed. Bands: 95 % bootstrap over data seeds.")
 
 # %% ../nbs/20_plots.ipynb #078fa2ab
+CAUSES = {'found': FAINT, 'by lot': ORANGE, 'changed': BLUE}
+
 def causes(
     table:pd.DataFrame, # as `basin.effects` gives it
 ) -> Picture:
     "What a dominant feature does to the accuracy after fine-tuning, as found, by lot, and where it was changed"
-    colors = {'found': FAINT, 'by lot': ORANGE, 'changed': BLUE}
     with house():
         fig, ax = canvas(size=(TWO, .75 + .23*len(table)))
         for y,row in enumerate(table.itertuples()):
-            ax.plot([row.lo, row.hi], [y, y], color=colors[row.kind], lw=1.6, solid_capstyle='round')
-            ax.plot(row.value, y, 'o', color=colors[row.kind], ms=4.5)
+            color = CAUSES[row.kind]
+            ax.plot([row.lo, row.hi], [y, y], color=color, lw=1.6, solid_capstyle='round')
+            ax.plot(row.value, y, 'o', color=color, ms=4.5)
         ax.axvline(0, color=INK, lw=.7, zorder=0)
         ax.set_yticks(range(len(table)), table.what)
         ax.set(ylim=(len(table) - .4, -.6), xlabel='change of test accuracy after fine-tuning at the low rate, pp')
-        for kind,color in colors.items(): ax.plot([], [], 'o-', color=color, label=kind)
+        for kind,color in CAUSES.items(): ax.plot([], [], 'o-', color=color, label=kind)
         ax.legend(loc='lower right')
-        networks = f'{table.n.min()} to {table.n.max()} networks of {table.seeds.min()} to {table.seeds.max()} data (by lot: readout) seeds'
-        print_below(fig, f'Synthetic example. Lines: 95 % bootstrap over seeds; {networks}.', 17)
+        n, seeds = (f'{table[c].min()} to {table[c].max()}' for c in ('n', 'seeds'))
+        print_below(fig, f'Synthetic example. Lines: 95 % bootstrap over seeds; {n} networks of {seeds} data (by lot: readout) seeds.', 17)
     return fig
 
 # %% ../nbs/20_plots.ipynb #19344973
@@ -1561,7 +1582,8 @@ def publish_causes(
     "Write `data/basin/effects.csv` and `features_and_basin.svg` from the published tables"
     figures = Path(figures)
     table = effects(published_tables(figures/'data'), {claim: study for claim,(study, _) in INTERVENED.items()})
-    atomic_write(figures/'data/basin/effects.csv', table.to_csv(index=False, float_format='%.6g', lineterminator='\n').encode())
+    text = table.to_csv(index=False, float_format='%.6g', lineterminator='\n')
+    atomic_write(figures/'data/basin/effects.csv', text.encode())
     write(causes(table), figures/'features_and_basin')
     return table
 

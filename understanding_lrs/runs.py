@@ -282,10 +282,11 @@ def atomic_write(
     if sync: _sync_folder(path.parent)
 
 def _sync_folder(folder):
-    "Make the names in a folder durable"
-    fd = os.open(folder, os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
+    "Make the names in a folder durable, where the file system can"
+    with contextlib.suppress(OSError): # some network file systems refuse
+        fd = os.open(folder, os.O_RDONLY)
+        try: os.fsync(fd)
+        finally: os.close(fd)
 
 # %% ../nbs/13_runs.ipynb #1dcf2b4b
 COLUMNS = {

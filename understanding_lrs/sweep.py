@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['KERNEL', 'FAILED', 'PATIENCE', 'TIME_LIMIT', 'OUT_OF_TIME', 'ANSWER', 'GRACE', 'LOST', 'project_root', 'template_of',
-           'check_params', 'check_kernel', 'check_root', 'Job', 'Plan', 'plan', 'Kernels', 'kernel_env', 'Failure',
-           'StartFailed', 'execute', 'Line', 'duration', 'Watch', 'PlainLog', 'LiveLog', 'Silent', 'progress_log',
-           'SweepResult', 'gpus', 'slots', 'How', 'Local', 'Cluster', 'stop_signals', 'Stop', 'sweep']
+           'check_params', 'check_kernel', 'check_root', 'check_links', 'Job', 'Plan', 'plan', 'Kernels', 'kernel_env',
+           'Failure', 'StartFailed', 'execute', 'Line', 'duration', 'Watch', 'PlainLog', 'LiveLog', 'Silent',
+           'progress_log', 'SweepResult', 'gpus', 'slots', 'How', 'Local', 'Cluster', 'stop_signals', 'Stop', 'sweep']
 
 # %% ../nbs/18_sweep.ipynb #cba5c807
-import contextlib, hashlib, html, json, logging, os, queue, signal, subprocess, sys, tempfile, threading, time, uuid
+import contextlib, hashlib, html, json, logging, os, queue, re, signal, subprocess, sys, tempfile, threading, time, uuid
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,15 +70,24 @@ def check_root(
     root, # folder of all runs
 ) -> Path: # absolute
     "Refuse a folder that cannot be written or named, before any work"
+    if re.match('[a-z][a-z0-9+.-]+:/', str(root)): raise InputError(f"{root}: runs are kept in a folder, not at an address")
     try: root = Path(root).expanduser().absolute()
     except RuntimeError as e: raise InputError(f"{root}: {e}; write the full path") from None
     try: str(root).encode()
     except UnicodeEncodeError: raise InputError(f"{os.fsencode(root)!r}: this name is not UTF-8, and notebooks cannot hold it; choose another folder") from None
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root): return root
-    except OSError as e:
-        raise InputError(f"{root}: cannot keep runs there ({e.strerror}); choose another folder") from None
+        with tempfile.NamedTemporaryFile(dir=root, prefix='.tmp-probe-') as probe: check_links(probe.name)
+    except OSError as e: raise InputError(f"{root}: cannot keep runs there ({e.strerror}); choose another folder") from None
+    return root
+
+def check_links(
+    file:str, # exists
+):
+    "Refuse a file system without hard links, such as that of a memory stick: they keep two processes apart"
+    try: os.link(file, f'{file}-2')
+    except OSError as e: raise InputError(f"{os.path.dirname(file)}: cannot keep runs there (no hard links: {e.strerror}); choose another folder") from None
+    os.unlink(f'{file}-2')
 
 # %% ../nbs/18_sweep.ipynb #c6757287
 @dataclass(frozen=True)
@@ -201,7 +210,8 @@ def _papermill(template, run, kernels, threads, nb, log):
     nb.unlink(missing_ok=True)
     try:
         manager = kernels.manager(name, str(template.parent), log, threads)
-        pm.execute_notebook(str(template), str(nb), parameters=params, kernel_name=KERNEL, progress_bar=False,
+        source, target = (str(f).replace('{', '{{').replace('}', '}}') for f in (template, nb)) # papermill fills in what stands in braces
+        pm.execute_notebook(source, target, parameters=params, kernel_name=KERNEL, progress_bar=False,
                             kernel_manager_class=manager)
     except pm.PapermillExecutionError: raise
     except Exception as e:

@@ -142,10 +142,12 @@ def spelled(
 
 # %% ../nbs/21_explore.ipynb #5e1a0b03
 def differences(a:Settings, b:Settings) -> list: # names of settings
-    "Where two settings differ"
-    return [f.name for f in fields(Settings) if getattr(a, f.name) != getattr(b, f.name)]
+    "Where two settings differ; equal utilities of more or fewer features do not"
+    names = [f.name for f in fields(Settings) if getattr(a, f.name) != getattr(b, f.name)]
+    alike = set(a.utility) == set(b.utility) and len(set(a.utility)) == 1
+    return [name for name in names if name != 'utility' or not alike]
 
-def listed(s:Settings, names:list, most:int=4) -> str: # most: that are named one by one
+def listed(s:Settings, names:list, most:int=8) -> str: # most: that are named one by one
     "Some settings in words"
     words = [spelled(s, name) for name in names]
     rest = len(words) - most
@@ -763,7 +765,7 @@ class Explorer(W.VBox):
         self.shot = self.frame = None          # the last readings; what the picture shows
         self.task = self.aim = None            # follows a lesson; its (settings that are trained, fine-tuning rate)
         self.at = None                         # step of the tour
-        self.quiet, self.due, self.drawn = False, None, 0.
+        self.quiet, self.due, self.drawn, self.took = False, None, 0., 0. # when the last picture was drawn, how long it took
         self.lock = threading.RLock() # JupyterLab lets messages of widgets run in a thread beside the one that follows a lesson
         self.controls, self.board = controls(), PictureBox()
         self.image = self.board.image
@@ -995,7 +997,8 @@ def _seen(self, shot):
         self.far.value = said(f"{shot.doing}: {shot.step:,} of {self.settings.steps:,} steps")
         return
     self.shot = shot
-    if shot.doing == 'read' or time.monotonic() - self.drawn > BETWEEN: self._draw()
+    rest = max(BETWEEN, 2*self.took) # on a busy machine most of the time is left for the reader's moves
+    if shot.doing == 'read' or time.monotonic() - self.drawn > rest: self._draw()
 
 # %% ../nbs/21_explore.ipynb #5e1a0b16
 @patch_to(Explorer)
@@ -1004,9 +1007,10 @@ def _draw(self):
     "The picture of what was trained and is looked at; where the two do not belong together the last one stays, and says so"
     self.due = None
     if not self._fits(): return self._tell()
-    f = look(self.shot, self.settings)
+    start, f = time.monotonic(), look(self.shot, self.settings)
     self.board.show(self.page.show(f).png(), origin(f))
     self.frame, self.drawn = f, time.monotonic()
+    self.took = self.drawn - start
     self.far.value = said(how_far(f))
     self._tell()
 

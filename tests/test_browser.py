@@ -179,7 +179,7 @@ def laid_out(page):
         boxes = page.evaluate(BOXES, '.ulrs-controls > *')
         lefts, tops = sorted({b[0] for b in boxes}), sorted({b[1] for b in boxes})
         assert len(boxes) == 11 and len({b[2] - b[0] for b in boxes}) == 1 and len({b[3] - b[1] for b in boxes}) == 1
-        assert (len(lefts) - 1)*len(tops) < 11 <= len(lefts)*len(tops) and boxes[0][2] <= (lefts[1] if lefts[1:] else width)
+        assert len(tops) == -(-11//len(lefts)) and boxes[0][2] <= (lefts[1] if lefts[1:] else width)
         labels, rails = (page.evaluate(BOXES, f'.ulrs-utility {q}') for q in ('.widget-label', '.noUi-target'))
         assert len(labels) == len(rails) > 3
         for label,rail in zip(labels, rails): assert label[3] <= rail[1] and label[3] - label[1] >= 16 and rail[3] - rail[1] > 60
@@ -252,7 +252,7 @@ def run_all(page, tries=3):
         except TimeoutError:
             if not left: raise
 
-def appear(page, tries=3):
+def appear(page, wrong, tries=3):
     "As a reader would: Voilà waits four seconds for a kernel, whatever the machine has to do, then says so; load the page again"
     lost = page.get_by_text('Error displaying widget')
     for left in reversed(range(tries)):
@@ -260,6 +260,7 @@ def appear(page, tries=3):
         if not lost.count(): return
         assert left, 'the page lost its widgets in every try'
         page.reload()
+        wrong.clear()
 
 ERRORS = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
 
@@ -287,7 +288,7 @@ def test_jupyterlab_of_finished_runs(browser, root, tmp_path):
     seen, found, views = [], sources(), {}
     with lab(browser, alone(root, 'explore_runs', tmp_path), tmp_path, 'runs') as (page, wrong, _):
         def new(): # the picture, if it is one not seen before, and it and the words are those of the source and the two rates on the page
-            name = source.evaluate('s => s.options[s.selectedIndex].text')
+            name = source.evaluate('s => s.options[s.selectedIndex].text').replace('\xa0', ' ')
             view = views[name] = views.get(name) or open_source(found[name])
             text = {k: page.locator(f'{ROW.format(k)} .widget-readout').inner_text() for k in ('PLR', 'FLR')}
             plr, flr = (next((v for v in known if rate(v) == text[k]), None) for k,known in (('PLR', view.found), ('FLR', view.flrs)))
@@ -325,7 +326,7 @@ def test_voila(browser, notebook, tmp_path):
     voila = ['voila', notebook.name, '--no-browser', '--Voila.ip=127.0.0.1', '--port={port}',
              "--VoilaConfiguration.extension_denylist=['jupyterlab-jupytext']", '--theme=dark']
     with served(voila, notebook.parent, tmp_path) as (url, server), opened(browser, url, 'voila') as (page, wrong):
-        appear(page)
+        appear(page, wrong)
         assert 'all cells' not in page.locator('body').inner_text() # they have been run
         play(page)
         shake(page, server)

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'CHOICES', 'RANGES', 'LOOKS', 'WORDS', 'MARKS', 'WINDOW', 'EVERY', 'AVERAGED', 'TAIL', 'REACH', 'SIDES',
            'CLASSES', 'STAGES', 'WIDE', 'HIGH', 'DPI', 'BOXES', 'STRIP', 'TOUR', 'LABELS', 'SLIDES', 'PAUSE', 'SOON',
-           'BETWEEN', 'KEPT', 'DEEP', 'MOST', 'FIXED', 'Settings', 'to_text', 'from_text', 'spelled', 'differences',
-           'listed', 'marks', 'looks', 'Readings', 'Snapshot', 'lines', 'exam', 'Lesson', 'follow', 'answers',
-           'network_of', 'Frame', 'look', 'snapshot', 'frame', 'describe', 'how_far', 'origin', 'titled', 'Plane',
-           'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip', 'Stop',
-           'reading', 'offered', 'slide', 'controls', 'turn', 'said', 'style_sheet', 'PictureBox', 'asked', 'row',
-           'folded', 'Explorer', 'locked', 'approximated', 'plainest', 'sound', 'open_source', 'found_below', 'named',
-           'sources', 'RunFrame', 'contents', 'caption_of', 'run_frame', 'Paths', 'Over', 'Profile', 'limits',
+           'BETWEEN', 'FIRST', 'KEPT', 'DEEP', 'MOST', 'FIXED', 'Settings', 'to_text', 'from_text', 'spelled',
+           'differences', 'listed', 'marks', 'looks', 'Readings', 'Snapshot', 'lines', 'exam', 'Lesson', 'follow',
+           'answers', 'network_of', 'Frame', 'look', 'snapshot', 'frame', 'describe', 'how_far', 'origin', 'titled',
+           'Plane', 'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip',
+           'Stop', 'reading', 'offered', 'slide', 'controls', 'turn', 'said', 'style_sheet', 'PictureBox', 'asked',
+           'row', 'folded', 'Explorer', 'locked', 'approximated', 'plainest', 'sound', 'open_source', 'found_below',
+           'named', 'sources', 'RunFrame', 'contents', 'caption_of', 'run_frame', 'Paths', 'Over', 'Profile', 'limits',
            'RunPage', 'say_run', 'RunExplorer']
 
 # %% ../nbs/21_explore.ipynb #a6b1bb45
@@ -896,7 +896,9 @@ def _moved(self, change):
     else: self.put(s, note) if change['owner'] is c['n_features'] else self._act(s, note)
 
 # %% ../nbs/21_explore.ipynb #7a6f13f9
-PAUSE, SOON, BETWEEN, KEPT = .08, .02, .3, 4 # seconds: before training, drawing; between pictures. Lessons remembered
+PAUSE, SOON, BETWEEN = .08, .02, .3 # seconds: before training, before drawing; between two pictures
+FIRST = 2. # seconds after the first picture, in which a browser asks an idle kernel for its widgets
+KEPT = 4   # lessons that are remembered
 
 def _loop(): # the running event loop, or None
     try: return asyncio.get_running_loop()
@@ -939,7 +941,7 @@ def _train(self):
     self._tell()
     if first: self._train_here(self.start) # a mistake here has nothing to keep: it is raised
     elif loop is None: self._try(self._train_here, 0)
-    if loop and self.aim: self.task = loop.create_task(self._follow(self.settings))
+    if loop and self.aim: self.task = loop.create_task(self._follow(self.settings, FIRST if first else PAUSE))
 
 @patch_to(Explorer)
 def _train_here(self, mark):
@@ -970,12 +972,12 @@ def _try(self, work, *a):
 
 # %% ../nbs/21_explore.ipynb #8a7b72c2
 @patch_to(Explorer)
-async def _follow(self, s):
+async def _follow(self, s, pause): # pause: seconds
     "Follow a lesson in the other thread; a window trains while the one before it is drawn"
     loop = asyncio.get_running_loop()
     def aside(f, *a): return loop.run_in_executor(self.pool, f, *a)
     def left(): return self.task is not asyncio.current_task() # another lesson has begun
-    await asyncio.sleep(PAUSE)
+    await asyncio.sleep(pause)
     try:
         shots = (await aside(self._lesson, s.taught)).follow(s.flr)
         coming = aside(next, shots, None)

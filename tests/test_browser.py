@@ -318,8 +318,7 @@ def test_jupyterlab_of_finished_runs(browser, root, tmp_path):
         assert picture(page) == before and source.evaluate('s => s.selectedIndex') == shown
         folder.fill(str(root/'figures/data/synthetic'))
         folder.press('Enter')
-        wait(lambda: source.evaluate('s => s.options.length') == 5, 30)
-        assert not page.locator(PALE).count()
+        wait(lambda: source.evaluate('s => s.options.length') == 5 and not page.locator(PALE).count(), 30)
 
 def test_voila(browser, notebook, tmp_path):
     pytest.importorskip('voila') if not NEEDED else __import__('voila')

@@ -9,10 +9,10 @@ __all__ = ['NETWORKS', 'CHOICES', 'RANGES', 'LOOKS', 'WORDS', 'MARKS', 'WINDOW',
            'differences', 'listed', 'marks', 'looks', 'Readings', 'Snapshot', 'lines', 'exam', 'Lesson', 'follow',
            'answers', 'network_of', 'Frame', 'look', 'snapshot', 'frame', 'describe', 'how_far', 'origin', 'titled',
            'Plane', 'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip',
-           'Stop', 'reading', 'offered', 'slide', 'controls', 'turn', 'said', 'style_sheet', 'PictureBox', 'asked',
-           'row', 'folded', 'Explorer', 'locked', 'approximated', 'plainest', 'sound', 'open_source', 'found_below',
-           'named', 'sources', 'RunFrame', 'contents', 'caption_of', 'run_frame', 'Paths', 'Over', 'Profile', 'limits',
-           'RunPage', 'say_run', 'RunExplorer']
+           'Stop', 'reading', 'offered', 'slide', 'controls', 'turn', 'said', 'style_sheet', 'still', 'PictureBox',
+           'asked', 'row', 'folded', 'Explorer', 'locked', 'approximated', 'plainest', 'sound', 'open_source',
+           'found_below', 'named', 'sources', 'RunFrame', 'contents', 'caption_of', 'run_frame', 'Paths', 'Over',
+           'Profile', 'limits', 'RunPage', 'say_run', 'RunExplorer']
 
 # %% ../nbs/21_explore.ipynb #a6b1bb45
 import asyncio, base64, html, io, json, os, threading, time
@@ -702,6 +702,10 @@ def style_sheet() -> W.HTML:
     css = (resources.files('understanding_lrs')/'explore.css').read_text()
     return W.HTML(f'<style>{css}</style>', layout=W.Layout(display='none'))
 
+def still(image:W.Image, words:str) -> dict: # MIME type -> content
+    "What a saved page shows where there is no kernel"
+    return {'text/plain': words, 'image/png': base64.b64encode(image.value).decode()}
+
 class PictureBox(W.Box):
     "A picture as wide as the page; while it is not the one that was asked for it is pale, and a note on it says so"
     def __init__(self):
@@ -788,7 +792,7 @@ class Explorer(W.VBox):
         self.present.observe(lambda _: self._arrange(), 'value')
 
     def _repr_mimebundle_(self, **kw): # readers without a kernel see the picture
-        return super()._repr_mimebundle_(**kw) | {'image/png': base64.b64encode(self.image.value).decode()}
+        return super()._repr_mimebundle_(**kw) | still(self.image, f'Explorer: {to_text(self.settings)}')
 
 # %% ../nbs/21_explore.ipynb #5e1a0b12
 @patch_to(Explorer)
@@ -1368,7 +1372,7 @@ class RunExplorer(W.VBox):
         else: self.search(found)
 
     def _repr_mimebundle_(self, **kw):
-        return super()._repr_mimebundle_(**kw) | {'image/png': base64.b64encode(self.image.value).decode()}
+        return super()._repr_mimebundle_(**kw) | still(self.image, f"RunExplorer: {contents(self.view) if self.view else 'nothing open'}")
 
 # %% ../nbs/21_explore.ipynb #5e1a0c08
 @patch_to(RunExplorer)

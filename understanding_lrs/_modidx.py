@@ -437,6 +437,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'understanding_lrs.explore.sound': ('explore.html#sound', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore.sources': ('explore.html#sources', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore.spelled': ('explore.html#spelled', 'understanding_lrs/explore.py'),
+                                           'understanding_lrs.explore.still': ('explore.html#still', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore.strip': ('explore.html#strip', 'understanding_lrs/explore.py'),
                                            'understanding_lrs.explore.style_sheet': ( 'explore.html#style_sheet',
                                                                                       'understanding_lrs/explore.py'),

@@ -9,7 +9,7 @@ __all__ = ['app', 'Study', 'Preset', 'Runs', 'Seeds', 'Set', 'STATES', 'WRAPPERS
            'claims']
 
 # %% ../nbs/22_cli.ipynb #5702d7b5
-import contextlib, json, math, os, re, signal, sys, threading, traceback
+import contextlib, difflib, json, math, os, re, signal, sys, threading, traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -123,7 +123,7 @@ def _presets(ctx:typer.Context, incomplete:str):
 
 def _runs(ctx:typer.Context, incomplete:str):
     root = ctx.params.get('runs') or 'runs'
-    return [r.folder.name for r in find_runs(root) if r.folder.name.startswith(incomplete)]
+    return [f.name for f in memory.run_folders(root) if f.name.startswith(incomplete)]
 
 Study = Annotated[str, typer.Argument(help="id of a study; see `ulrs studies`", autocompletion=_studies)]
 Preset = Annotated[str, typer.Option(help="which set of runs; see `ulrs studies`", autocompletion=_presets)]
@@ -269,6 +269,14 @@ def _described(run, deep=False):
     return dict(study=run.folder.parent.name, run=run.folder.name, state='running' if owner else state.kind,
                 networks=len(networks(p)) if p else 0, why=where)
 
+def _finished_row(folder):
+    return dict(study=folder.parent.name, run=folder.name, state='done', networks=memory.networks_in(folder.name), why='')
+
+def _unfinished(runs, study, fine):
+    "Runs that a glance did not find finished"
+    rest = {*memory.run_folders(runs, study)} - {*fine}
+    return sorted(filter(None, (memory.run_in(runs, f) for f in rest)), key=memory._order)
+
 @app.command()
 def status(
     study:Annotated[str, typer.Argument(help="only this study", autocompletion=_studies)]=None,
@@ -277,13 +285,17 @@ def status(
 ):
     """Say which runs are done, running, partial or damaged.
 
+    Finished runs are checked by the sizes of their files; with --deep every byte is compared with its checksum.
+
     Examples: `ulrs status`, `ulrs status synthetic --deep`
     """
-    rows = [_described(r, deep) for r in find_runs(runs, study)]
+    found = find_runs(runs, study) if deep else None
+    fine = [] if deep else [f for f in memory.run_folders(runs, study) if memory.glance(f)]
+    rows = [_finished_row(f) for f in fine] + [_described(r, deep) for r in (found if deep else _unfinished(runs, study, fine))]
     if not rows:
         if study: _study(study)
         return print(f"no runs{f' of {study}' if study else ''} in {runs}")
-    for name in dict.fromkeys(r['study'] for r in rows):
+    for name in sorted({r['study'] for r in rows}):
         mine = [r for r in rows if r['study'] == name]
         count = {k: [r for r in mine if r['state'] == k] for k in STATES}
         trained = sum(r['networks'] for r in count['done'])
@@ -295,13 +307,18 @@ def status(
 # %% ../nbs/22_cli.ipynb #30320b8d
 def _one(runs, words):
     "The run that a path, a name, its beginning or its short key means"
-    found = find_runs(runs)
-    path = Path(words).absolute()
-    hits = [r for r in found if r.folder.absolute() == path or words in (r.folder.name, r.folder.name[-8:])]
-    hits = hits or [r for r in found if r.folder.name.startswith(words) or r.folder.name[-8:].startswith(words)]
+    path = Path(words).expanduser()
+    path = path.parent if path.is_file() else path
+    if path.is_dir() and (run := memory.run_in(path.absolute().parent.parent, path.absolute())): return run
+    found = memory.run_folders(runs)
+    hits = [f for f in found if words in (f.name, f.name[-8:])]
+    hits = hits or [f for f in found if f.name.startswith(words) or f.name[-8:].startswith(words)]
+    hits = [run for f in hits[:50] if (run := memory.run_in(runs, f))]
     if len(hits) == 1: return hits[0]
     if hits: raise InputError(f"run {words!r} may be {', '.join(r.folder.name for r in hits[:4])}; write more of it")
-    pick(words, [r.folder.name for r in found][:50] or ['none'], f'run in {runs},')
+    names = [f.name for f in found]
+    if difflib.get_close_matches(words, names, 1): pick(words, names, f'run in {runs},')
+    raise InputError(f"unknown run in {runs}, {words!r}; there are {len(names)} runs, see ulrs status")
 
 @app.command()
 def show(
@@ -354,6 +371,7 @@ def pack_(
     chosen = [_one(runs, r) for r in run] if run else find_runs(runs, study)
     size = memory.pack(chosen, file)
     print(f"{file}: {len(chosen)} runs, {size/2**20:.1f} MiB")
+    if more := [r.folder/name for r in chosen for name in r.foreign()]: print(f"not packed, not of a run: {_few(more)}", file=sys.stderr)
 
 @app.command(name='unpack')
 def unpack_(
@@ -367,6 +385,11 @@ def unpack_(
     for name, what in memory.unpack(file, runs).items(): print(f"{name}: {what}")
 
 # %% ../nbs/22_cli.ipynb #6db901e0
+def _few(words, most=5):
+    "Some of many words, and how many there are"
+    words = list(map(str, words))
+    return ', '.join(words[:most]) + (f' and {len(words) - most} more' if len(words) > most else '')
+
 @app.command()
 def clean(
     study:Annotated[str, typer.Argument(help="only this study", autocompletion=_studies)]=None,
@@ -376,15 +399,21 @@ def clean(
 ):
     """Delete partial and damaged runs; asks first, and leaves finished runs alone unless told.
 
+    Only a run's own files go: notes beside them and folders of other programs stay, and are named.
+
     Examples: `ulrs clean`, `ulrs clean synthetic --finished --yes`
     """
     rows = [(r, _described(r)) for r in find_runs(runs, study)]
     gone = [(r, d) for r, d in rows if d['state'] in ('partial', 'damaged') + ('done',)*finished]
+    for r in [r for r, _ in gone if not memory.is_run(r.folder, r.protocol)]:
+        print(f"left alone: {r.folder} (no record of a run can be read there)")
+    gone = [(r, d) for r, d in gone if memory.is_run(r.folder, r.protocol)]
     if not gone: return print(f"nothing to clean in {runs}")
     print_rows([{k: d[k] for k in ('study', 'run', 'state', 'why')} for _, d in gone])
     if not yes and not sys.stdin.isatty(): raise InputError(f"{len(gone)} runs would be deleted; say so with --yes")
     if not yes and not typer.confirm(f"delete {len(gone)} runs?"): return print("nothing was deleted")
-    for r, _ in gone: r.remove()
+    left = {r.folder: names for r, _ in gone if (names := r.remove())}
+    for folder, names in left.items(): print(f"left alone, not of the run: {_few(f'{folder}/{n}' for n in names)}")
     print(f"{len(gone)} runs deleted")
 
 # %% ../nbs/22_cli.ipynb #911b7525

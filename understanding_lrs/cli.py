@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['app', 'Study', 'Preset', 'Runs', 'Seeds', 'Replace', 'Set', 'STATES', 'WRAPPERS', 'Data', 'Net', 'Side', 'Part',
-           'Norm', 'Batch', 'Json', 'main', 'lr_list', 'assignments', 'seconds', 'print_rows', 'studies', 'sweep',
-           'label', 'finished', 'status', 'show', 'read', 'pack_', 'unpack_', 'clean', 'tables', 'figures', 'path_',
-           'bands', 'bench', 'claims']
+           'Norm', 'Batch', 'Json', 'main', 'lr_list', 'assignments', 'seconds', 'cut', 'print_lines', 'print_rows',
+           'studies', 'sweep', 'work', 'label', 'finished', 'status', 'show', 'read', 'pack_', 'unpack_', 'clean',
+           'tables', 'sets_of', 'figures', 'path_', 'bands', 'bench', 'claims']
 
 # %% ../nbs/22_cli.ipynb #5702d7b5
-import contextlib, difflib, json, math, os, re, signal, sys, threading, traceback
+import contextlib, difflib, json, math, os, re, shlex, shutil, signal, sys, threading, traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -74,6 +74,24 @@ def seconds(
     return total
 
 # %% ../nbs/22_cli.ipynb #782883ff
+def cut(
+    text:str, width:int, # characters that there is room for
+) -> str:
+    "A text in one line of at most `width` characters"
+    text = ' '.join(text.split())
+    return text if len(text) <= width else text[:max(width - 1, 0)] + '…'
+
+def print_lines(
+    rows:list, # dicts with the same keys, all text; the last but one column gives way first, then the last is left out
+):
+    "A list of records, one line each, as wide as the terminal"
+    # `statement` takes the room that the others leave
+    room, names = shutil.get_terminal_size((100, 24)).columns, list(rows[0])
+    if room < 110: names = names[:-1]
+    wide = {k: min(40 if room >= 110 else 27, max(len(k), *(len(r[k]) for r in rows))) for k in names}
+    wide['statement'] = max(12, room - 2*(len(names) - 1) - sum(w for k, w in wide.items() if k != 'statement'))
+    for r in [dict(zip(names, names)), *rows]: print('  '.join(cut(r[k], w).ljust(w) for k, w in wide.items()).rstrip()[:room])
+
 def print_rows(
     rows:list, # dicts with the same keys
 ):
@@ -202,14 +220,25 @@ def _roles(study, preset, seeds, **given):
 def _published(study): return [p for p in published_protocols(project_root()/'figures/data'/study) if p.study == study]
 
 # %% ../nbs/22_cli.ipynb #ba3214fc
+def work(
+    p, # protocol
+) -> float: # in a unit that the runs of one study share
+    "About how much a run computes: its networks, times passes over the data, times what a pass costs"
+    s, epochs = p.settings, 'epochs' in p.settings
+    first, then = ('epochs', 'ft_epochs') if epochs else ('steps', 'ft_steps')
+    second = s.get('then_epochs', 0) if s.get('then_plr') else 0
+    passes = s.get(first, 1) + second + s.get(then, 0)*len(p.flrs)*s.get('ft_orders', 1)
+    shown = (s.get('n_train') or 50_000)*s.get('size', 1)**2 if epochs else s.get('batch', 1) # 0: all pictures, as many as CIFAR has
+    return len(networks(p))*passes*shown*s.get('width', 1)*s.get('depth', 1) # of small networks: time grows with the width, not its square
+
 def _show_plan(study, preset, protocols, runs, which):
     "What a sweep would do, and about how long it would take"
     todo = plan(protocols, runs, **which)
     rows = [dict(run=r.folder.name, plan='done', why='') for r in todo.done]
     rows += [dict(run=j.run.folder.name, plan=j.kind, why=j.why) for j in todo.jobs]
     print_rows(rows)
-    count = lambda wanted: sum(len(networks(p)) for p in wanted)
-    share = count(j.run.protocol for j in todo.jobs if j.kind != 'notebook') / count(_part('studies').protocols(study, preset))
+    whole = sum(map(work, _part('studies').protocols(study, preset)))
+    share = sum(work(j.run.protocol) for j in todo.jobs if j.kind != 'notebook') / whole
     time = duration(60 * _study(study).presets[preset].minutes * share)
     left_out = f", {len(todo.published)} published" if todo.published else ''
     print(f"{len(todo.jobs)} to do, {len(todo.done)} done{left_out}; about {time}")
@@ -236,6 +265,10 @@ def label(
         if part and all(n <= whole.get(f, set()) for f,n in mine.items()): return name
     return 'custom'
 
+def _there(runs):
+    "The option that names the folder of runs, as a shell reads it"
+    return f" --runs {shlex.quote(str(runs))}" if str(runs) != 'runs' else ''
+
 def _summary(study, preset, protocols, runs, seeds=None, changed=()): # seeds, changed settings: as they were asked for
     "What the finished runs show, and what to open next"
     found = finished(runs, study, protocols)
@@ -247,8 +280,9 @@ def _summary(study, preset, protocols, runs, seeds=None, changed=()): # seeds, c
     if name == 'custom': print(f"custom: these runs are not those of the preset {preset!r}; published, they are called so")
     lack = sum(bool(missing(p, [r.protocol for r in found])) for p in protocols)
     if lack: print(f"{lack} of {len(protocols)} runs are not finished; the same command goes on")
-    if name == 'custom' and changed: name, more = preset, (f' --seeds {seeds}' if seeds else '') + ''.join(f' --set {c}' for c in changed)
-    figures = f"\n      ulrs figures {study} --preset {name}{more}" + (f" --runs {runs}" if str(runs) != 'runs' else '')
+    if name == 'custom' and changed:
+        name, more = preset, (f' --seeds {seeds}' if seeds else '') + ''.join(f' --set {shlex.quote(c)}' for c in changed)
+    figures = f"\n      ulrs figures {study} --preset {name}{more}{_there(runs)}"
     print(f"next: open {found[len(found)//2]/'notebook.ipynb'}" + figures*(name != 'custom'))
 
 def finished(
@@ -432,7 +466,7 @@ def _found(runs, study, preset, overrides=None, **roles):
     "Finished runs of a study or of one preset, and its protocols; says what is missing"
     protocols = _on_their_data(runs, study, preset, overrides or {}, **roles) if preset else None
     found, words = finished(runs, study, protocols), f' --preset {preset}' if preset else ''
-    if not found: raise InputError(f"no finished run in {runs}; first: ulrs sweep {study}{words}")
+    if not found: raise InputError(f"no finished run in {runs}; first: ulrs sweep {study}{words}{_there(runs)}")
     lack = sum(bool(missing(p, [r.protocol for r in found])) for p in protocols or ())
     if lack: print(f"note: {lack} of {len(protocols)} runs are not finished", file=sys.stderr)
     return found, protocols
@@ -470,12 +504,59 @@ def _whole(study, found, before=()):
     try: return label(study, [*(r.protocol for r in found), *before])
     except InputError: return 'custom'
 
+# %% ../nbs/22_cli.ipynb #82ad3a64
+def _alike(p): # what the runs of one figure share
+    return replace(p, plr=1., data_seeds=(), train_seeds=(), readout_seeds=())
+
+def sets_of(
+    root,      # folder of all runs
+    study:str, # id
+) -> dict:     # name -> (finished runs, protocols that belong to them; None: not known)
+    "The finished runs of a study, taken apart by what they are: presets, and others by the settings that tell them apart"
+    groups, named = {}, {}
+    for run in finished(root, study): groups.setdefault(_alike(run.protocol), []).append(run)
+    for alike, runs in groups.items():
+        what, data = label(study, [r.protocol for r in runs], part=True), alike.settings.get('data')
+        named.setdefault((what, data, alike if what == 'custom' else None), []).extend(runs)
+    names = _set_names(list(named))
+    return {names[key]: (runs, _preset_on(study, *key[:2])) for key, runs in named.items()}
+
+def _preset_on(study, preset, data):
+    "The protocols of a preset on some data; None for what is no preset"
+    if preset == 'custom': return None
+    wanted = _part('studies').protocols(study, preset)
+    return [replace(p, settings=p.settings | dict(data=data)) for p in wanted] if data else wanted
+
+def _set_names(keys): # (preset or custom, data, what the runs share)
+    "A name for each set: of presets their own, with the data where there are several; of others their settings"
+    count = lambda what: sum(k[0] == what for k in keys)
+    records = [k[2].to_dict() | k[2].settings for k in keys if k[2]]
+    differ = [f for f in records[0] if f not in ('settings',) and len({str(r.get(f)) for r in records}) > 1] if records else []
+    def name(what, data, alike):
+        if count(what) == 1: return what
+        record = alike.to_dict() | alike.settings if alike else dict(data=data)
+        words = [f'{f}={record.get(f)}' for f in (differ if alike else ('data',))]
+        return re.sub(r'[^\w.=+@-]+', '-', '_'.join([what, *words]))
+    return {k: name(*k) for k in keys}
+
 # %% ../nbs/22_cli.ipynb #aa466b65
+def _draw_sets(names, runs, out, replace):
+    "The figures of all finished runs of some studies"
+    sets = {s: found for s in names if (found := sets_of(runs, s))}
+    if not sets: raise InputError(f"no finished run in {runs}; first: ulrs sweep {names[0]}{_there(runs)}")
+    for s, name, found, wanted in [(s, n, *found) for s, named in sets.items() for n, found in named.items()]:
+        lack = sum(bool(missing(p, [r.protocol for r in found])) for p in wanted or ())
+        if lack: print(f"note: {lack} of {len(wanted)} runs of {s} {name} are not finished", file=sys.stderr)
+        folder = Path(runs)/s/name/'figures'
+        if out: folder = out if sum(map(len, sets.values())) == 1 else out/s/name
+        preset = name.split('_')[0] if wanted else ''
+        for path in _part('plots').draw(s, collect(found, wanted), folder, preset, wanted=wanted, replace=replace): print(path)
+
 @app.command()
 def figures(
     study:Annotated[str, typer.Argument(help="only this study; default: every study that has finished runs",
                                         autocompletion=_studies)]=None,
-    preset:Preset='laptop',
+    preset:Annotated[str, typer.Option(help="only the runs of this preset; default: all finished runs, preset by preset", autocompletion=_presets)]=None,
     seeds:Seeds=None,
     set_:Set=None,
     runs:Runs='runs',
@@ -484,6 +565,8 @@ def figures(
     replace:Replace=False,
 ):
     """Draw the figures of a study from its tables; no training.
+
+    Without --preset every set of finished runs is drawn: presets, and runs with other settings by what tells them apart.
 
     Examples: `ulrs figures synthetic`, `ulrs figures synthetic --published --out .`, `ulrs figures convnetsi32_cifar10 --set n_train=600`
     """
@@ -494,7 +577,9 @@ def figures(
         if published and v: raise InputError(f"--published and --{option}: the committed tables are drawn whole; choose one of them")
     plots = _part('plots')
     names = [study] if study else [s for s in _part('studies').STUDIES if (data/s).is_dir()]
-    if not names: raise InputError(f"nothing to draw in {data}; first: ulrs sweep STUDY --preset {preset}")
+    if not names: raise InputError(f"nothing to draw in {data}; first: ulrs sweep STUDY{_there(runs)*(not published)}")
+    if preset is None and not (seeds or set_ or published): return _draw_sets(names, runs, out, replace)
+    preset = preset or 'laptop'
     name = 'custom' if {*assignments(set_)} - {'data'} else preset # as `ulrs tables` calls it
     for s in names:
         source, wanted = data/s/preset, None
@@ -817,20 +902,64 @@ def bench(
     print_rows([dict(name=k, value=v) for k, v in result.items() if k != 'rows'])
 
 # %% ../nbs/22_cli.ipynb #814f4571
+def _own_tables(published, runs): # (study, preset) -> tables
+    "Tables of the finished runs of a folder that are not published"
+    known = {key for tables in published.values() for key in tables['runs'].key}
+    there = [s for s in _part('studies').STUDIES if (Path(runs)/s).is_dir()]
+    sets = {(s, name): found for s in there for name, (found, _) in sets_of(runs, s).items()}
+    return {key: collect(found) for key, found in sets.items() if not {r.protocol.key for r in found} <= known}
+
+def _brief(table): # of verdicts, one row a part
+    "One line a claim: how it stands, and on which runs"
+    rows = []
+    for claim, parts in table.groupby('claim', sort=False):
+        ends = parts.drop_duplicates(['study', 'preset'])
+        count = {v: sum(ends.verdict == v) for v in dict.fromkeys(ends.verdict)}
+        verdict = ', '.join(f'{v} ({n})' if len(count) > 1 else v for v, n in count.items())
+        on = [f'{r.study} {r.preset}' for r in ends.itertuples() if isinstance(r.study, str)]
+        rows.append(dict(claim=claim, verdict=verdict, statement=parts.statement.iloc[0], on=', '.join(on)))
+    return rows
+
 @app.command()
 def claims(
     data:Annotated[str, typer.Option(help="folder of published tables; figures/data of this checkout by default")]=None,
+    runs:Runs='runs',
+    parts:Annotated[bool, typer.Option('--parts', help="every part of every claim, with its values")]=False,
     as_json:Annotated[bool, typer.Option('--json', help="for programs")]=False,
 ):
-    """Judge the paper's claims from the committed tables.
+    """Judge the paper's claims from the committed tables, and from finished runs of yours that are not among them.
 
-    Example: `ulrs claims --json`
+    One line a claim; with --parts or --json the values that it rests on.
+
+    Examples: `ulrs claims`, `ulrs claims --parts`, `ulrs claims --json`
     """
     judge = _part('claims')
-    table = judge.verdicts(judge.published_tables(data or project_root()/'figures/data'))
-    if as_json: return print(table.to_json(orient='records', indent=1))
+    published = judge.published_tables(data or project_root()/'figures/data')
+    table, own = judge.verdicts(published), _judged(published, runs) if data is None else None
+    if as_json:
+        import pandas as pd
+        return print(pd.concat([table, *([] if own is None else [own])]).to_json(orient='records', indent=1))
+    show = (lambda t: _print_parts(t, judge.MISSING)) if parts else (lambda t: print_lines(_brief(t)))
+    show(table)
+    if own is not None: print(f"\nfinished runs in {runs}:") or show(own)
+    if not parts: print("values of every part: ulrs claims --parts")
+
+def _judged(published, runs): # -> verdicts, None without runs that are not published
+    "The claims on finished runs of the user"
+    import warnings
+    import pandas as pd
+    found = []
+    for key, tables in _own_tables(published, runs).items():
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', RuntimeWarning) # of few rates some statistics are means of nothing
+            try: found.append(_part('claims').verdicts({key: tables}).dropna(subset='study'))
+            except (ValueError, KeyError, IndexError) as e: print(f"not judged: {' '.join(key)} in {runs} ({type(e).__name__}: {e})", file=sys.stderr)
+    found = pd.concat(found, ignore_index=True) if found else []
+    return found.assign(preset=found.preset + f' in {runs}') if len(found) else None
+
+def _print_parts(table, missing):
     def line(r):
-        if r.verdict == judge.MISSING: return dict(claim=r.claim, statement=r.statement, verdict=r.verdict)
+        if r.verdict == missing: return dict(claim=r.claim, statement=r.statement, verdict=r.verdict)
         return dict(claim=r.claim, statement=r.statement, preset=f'{r.study} {r.preset}', statistic=r.statistic,
                     value=f'{r.value:.3g} [{r.lo:.3g}, {r.hi:.3g}]', asked=r.threshold, n=f'{r.n:.0f} ({r.seeds:.0f} seeds)',
                     part=r.part if r.decides else 'reported only', verdict=r.verdict)

@@ -357,9 +357,10 @@ def put(
     "Write a file that may be asked for again, and never over somebody else's"
     digest, same = hashlib.sha256(data).hexdigest(), path.is_file() and read_plain(path) == data
     if not same: check_free(path, replace)
+    there = [_sum(path)] if path.is_file() else []
     (path.parent/RECORDS).mkdir(exist_ok=True)
     for folder in (path.parent, path.parent/RECORDS): sweep_up(folder)
-    atomic_write(path.parent/RECORDS/path.name, '\n'.join([digest, *_known(path)[:1]]).encode()) # a kill may leave the file before
+    atomic_write(path.parent/RECORDS/path.name, '\n'.join([digest, *there]).encode()) # a kill may leave the one before
     if not same: atomic_write(path, data)
 
 # %% ../nbs/13_runs.ipynb #1dcf2b4b

@@ -26,7 +26,7 @@ help:
 	@echo 'make gpu         on a machine with a GPU: checks, benchmarks, then runs of the main experiment at short size for MINUTES=60; DATA as above'
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
-	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
+	@echo 'make faults      the long fault campaign: 500 random kills of sweeps, tables, packs and figures (about 20 minutes)'
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make app         the explorer as a page of its own, without code'
 	@echo 'make readme      run nbs/index.ipynb and write README.md from it'
@@ -72,7 +72,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q
 
 faults: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --kills 200
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --kills 500
 
 lab: $(READY)
 	$(BIN)/jupyter lab nbs

@@ -560,7 +560,7 @@ def state(self,
     "Absent, partial, done, damaged or newer, and why"
     if self.trouble: return RunState('newer' if self.trouble.endswith(UPDATE) else 'damaged', self.trouble)
     names = {f.name for f in self.folder.iterdir() if not f.name.startswith('.')} if self.folder.is_dir() else set()
-    if not any(n in FIXED or n.endswith('.csv') for n in names): return RunState('absent')
+    if not names & FIXED and not names & {*self._noted()}: return RunState('absent') # what lies there is somebody else's
     try:
         if read_protocol(self.folder) != self.protocol:
             raise RunDamaged(f"{self/'protocol.json'}: holds another protocol; {AGAIN}")

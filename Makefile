@@ -27,7 +27,7 @@ help:
 	@echo 'make gpu         on a machine with a GPU for fifteen minutes: measure it, then runs of the main experiment at short size, for MINUTES=15; DATA as above'
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
-	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
+	@echo 'make faults      the long fault campaign: 500 random kills of sweeps, tables, packs and figures (about 20 minutes)'
 	@echo 'make fuzz        the long fuzz campaign: 6,000 files changed at random, read by every loader (about five minutes)'
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make app         the explorer as a page of its own, without code'
@@ -75,7 +75,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q
 
 faults: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --kills 200
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --kills 500
 
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --files 6000

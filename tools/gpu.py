@@ -45,6 +45,11 @@ def places(a):
     data = dict(data=(a.data,)) if a.data else {}
     return Places(ROOT/a.out, ROOT/a.runs, ROOT/a.work, ROOT/a.tables, parts=None if a.data or not parts.exists() else parts, **data)
 
+def part_size():
+    "Bytes of a part that travels beside this checkout; the default where this is none"
+    from understanding_lrs import lease
+    return lease.part_size(ROOT) if (ROOT/'.git').exists() else lease.PART
+
 def in_time(seconds):
     "A process that hangs ends by itself; one that is asked to end goes home first"
     last = threading.Timer(seconds, os._exit, [3])
@@ -78,7 +83,7 @@ def main(words=None):
     from understanding_lrs.runs import InputError
     try:
         if a.plan: return print(lease.plan_text(lease.plan_rows(seconds, a.per_epoch)))
-        if a.split: return [print(folder) for folder in lease.split_folder(a.split, ROOT/a.work/'parts')] and None
+        if a.split: return [print(folder) for folder in lease.split_folder(a.split, ROOT/a.work/'parts', part_size())] and None
         if a.home: return [print(f'{name}: {said}') for name,said in lease.bring_home(a.home, ROOT/a.runs, ROOT/a.tables).items()] and None
         if a.rehearse: return lease.rehearse(ROOT/a.work/'rehearsal', min(seconds, 60))
         import torch

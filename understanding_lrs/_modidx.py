@@ -804,6 +804,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'understanding_lrs.lease.model_epochs': ('lease.html#model_epochs', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.off': ('lease.html#off', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.on_epoch': ('lease.html#on_epoch', 'understanding_lrs/lease.py'),
+                                         'understanding_lrs.lease.part_size': ('lease.html#part_size', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.payload': ('lease.html#payload', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.plain_steps': ('lease.html#plain_steps', 'understanding_lrs/lease.py'),
                                          'understanding_lrs.lease.plan_rows': ('lease.html#plan_rows', 'understanding_lrs/lease.py'),

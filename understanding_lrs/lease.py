@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['PLAN', 'SPARE', 'PROBES', 'AT_ONCE', 'CPU_STUDIES', 'PATIENCE', 'FASTER', 'FILES', 'LARGEST', 'JOURNAL', 'PART',
-           'PARTS', 'NEEDED', 'OF_USE', 'EXPECTED', 'CLOSE', 'STAGES', 'REHEARSAL', 'PlanStep', 'model_epochs',
+           'CALL', 'PARTS', 'NEEDED', 'OF_USE', 'EXPECTED', 'CLOSE', 'STAGES', 'REHEARSAL', 'PlanStep', 'model_epochs',
            'wave_size', 'plan_rows', 'plan_text', 'Aim', 'wanted_runs', 'Watch', 'FakedWatch', 'Outbox', 'read_journal',
-           'archives', 'bring', 'digest', 'split_folder', 'join_parts', 'payload', 'there_is', 'machine', 'remarks',
-           'Helper', 'decode_ahead', 'compile_ahead', 'Bench', 'still_noise', 'bench_of', 'off', 'plain_steps',
-           'lane_steps', 'check_lanes', 'Choice', 'timed_steps', 'merit', 'free_lanes', 'Measure', 'fastest', 'choose',
-           'keep_choice', 'kept_choice', 'Together', 'WaveLife', 'ask', 'train_stages', 'live_one', 'missing_runs',
-           'Crew', 'Places', 'ledger_column', 'Lease', 'look', 'folder_of', 'decode', 'take_pictures', 'fixed',
-           'sample', 'start_compiler', 'decide', 'check', 'way', 'on_epoch', 'train', 'together', 'step_all', 'wave',
-           'training_seconds', 'wave_seconds', 'seal', 'share_of_probes', 'waves', 'control', 'live_all', 'begin_crew',
-           'end', 'hold', 'rehearse', 'ahead', 'published_preset', 'bring_home', 'keep_measurements']
+           'archives', 'bring', 'digest', 'split_folder', 'join_parts', 'payload', 'part_size', 'there_is', 'machine',
+           'remarks', 'Helper', 'decode_ahead', 'compile_ahead', 'Bench', 'still_noise', 'bench_of', 'off',
+           'plain_steps', 'lane_steps', 'check_lanes', 'Choice', 'timed_steps', 'merit', 'free_lanes', 'Measure',
+           'fastest', 'choose', 'keep_choice', 'kept_choice', 'Together', 'WaveLife', 'ask', 'train_stages', 'live_one',
+           'missing_runs', 'Crew', 'Places', 'ledger_column', 'Lease', 'look', 'folder_of', 'decode', 'take_pictures',
+           'fixed', 'sample', 'start_compiler', 'decide', 'check', 'way', 'on_epoch', 'train', 'together', 'step_all',
+           'wave', 'training_seconds', 'wave_seconds', 'seal', 'share_of_probes', 'waves', 'control', 'live_all',
+           'begin_crew', 'end', 'hold', 'rehearse', 'ahead', 'published_preset', 'bring_home', 'keep_measurements']
 
 # %% ../nbs/26_lease.ipynb #1fde0281
 import hashlib, importlib.util, json, os, platform, shutil, signal, subprocess, sys, tempfile, time
@@ -220,8 +220,8 @@ def bring(self, runs:list): # finished ones
 
 Outbox.bring = bring
 
-# %% ../nbs/26_lease.ipynb #57d93c44
-PART = 28_000_000 # bytes at most
+# %% ../nbs/26_lease.ipynb #d2a3a654
+PART, CALL = 28_000_000, 58*2**20 # bytes of a part and of all that travels at a time, at most
 PARTS = 'parts.json'
 
 def digest(data:bytes) -> str: return hashlib.sha256(data).hexdigest()
@@ -272,7 +272,7 @@ def join_parts(
         at += size
     return folder
 
-# %% ../nbs/26_lease.ipynb #816dd55a
+# %% ../nbs/26_lease.ipynb #96c8c5b6
 def payload(
     root,        # a checkout
     carried=(),  # ignored folders that travel along
@@ -282,6 +282,10 @@ def payload(
     files = [Path(root)/name for name in listed.decode().split('\0') if name]
     files += [f for folder in carried for f in Path(folder).rglob('*')]
     return sum(f.stat().st_size for f in files if f.is_file())
+
+def part_size(root) -> int: # a checkout
+    "Bytes of a part that travels with the checkout"
+    return min(PART, max(CALL - payload(root), 8_000_000))
 
 # %% ../nbs/26_lease.ipynb #391477fe
 NEEDED, OF_USE = ('torch', 'numpy', 'pandas', 'pyarrow', 'safetensors'), ('PIL', 'torchvision', 'scipy', 'triton')

@@ -880,7 +880,7 @@ def bands(
 # %% ../nbs/22_cli.ipynb #53d6a7d0
 @app.command()
 def bench(
-    what:Annotated[str, typer.Argument(help="synthetic, pictures, gpu: a training step; walk: a path on a GPU; precision: the first threshold by number format; paths: cheaper barriers; readings: their share of finished runs; explorer: moves; sweep: a run beside its work")]='synthetic',
+    what:Annotated[str, typer.Argument(help="synthetic, pictures, gpu: a training step; walk: a path on a GPU; precision: the first threshold by number format; paths: cheaper barriers; readings: their share of finished runs; explorer: moves; sweep: a run beside its work; folders: commands on many runs")]='synthetic',
     preset:Annotated[str, typer.Option(help="paths, readings: only finished runs of this preset; default: all")]=None,
     data:Annotated[str, typer.Option(help="precision: a folder of pictures in place of CIFAR-10")]=None,
     precision:Annotated[list[str], typer.Option(help="gpu, walk: only this number format; may be given again")]=(),
@@ -891,7 +891,7 @@ def bench(
 
     Examples: `ulrs bench synthetic --json`, `ulrs bench gpu --precision tf32`, `ulrs bench readings --preset laptop`
     """
-    names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps', pictures='pictures', gpu='gpu', walk='walk', precision='precision_effect', paths='paths',
+    names = dict(synthetic='synthetic', explorer='explorer', sweep='sweeps', folders='folders', pictures='pictures', gpu='gpu', walk='walk', precision='precision_effect', paths='paths',
                  readings='readings')
     what = pick(what, names, 'benchmark')
     for option,v,of in (('preset', preset, ('paths', 'readings')), ('data', data, ('precision',)), ('precision', precision or None, ('gpu', 'walk'))):

@@ -1098,7 +1098,8 @@ def _rows(run, table, take):
     if take == set(networks(p)): return df
     roles = [(i, k[:-1]) for i, k in enumerate(SEEDS) if getattr(p, k) and k[:-1] in df]
     keys = {tuple(n[i] for i, _ in roles) for n in take}
-    return df[[k in keys for k in zip(*(df[c] for _, c in roles))]]
+    wanted = [k in keys for k in zip(*(df[c] for _, c in roles))]
+    return df.iloc[[i for i, yes in enumerate(wanted) if yes]] # of an empty table too, with its columns
 
 # %% ../nbs/13_runs.ipynb #27fa877a
 def copy_rows(

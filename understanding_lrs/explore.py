@@ -900,7 +900,7 @@ def _moved(self, change):
     else: self.put(s, note) if change['owner'] is c['n_features'] else self._act(s, note)
 
 # %% ../nbs/21_explore.ipynb #7a6f13f9
-PAUSE, SOON, BETWEEN = .08, .02, .3 # seconds: before training, before drawing; between two pictures
+PAUSE, SOON, BETWEEN = .04, .02, .3 # seconds: before training, before drawing; between two pictures
 FIRST = 2. # seconds after the first picture, in which a browser asks an idle kernel for its widgets
 KEPT = 4   # lessons that are remembered
 

@@ -11,7 +11,7 @@ INTERVENTIONS = synthetic_implanted/wide synthetic_removed/wide synthetic_swappe
 EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper synthetic/wide synthetic_utilities/wide $(INTERVENTIONS)
 
 BIN = .venv/bin
-CHANGES = $(if $(DATA),--set data=$(DATA)) $(SET:%=--set %)
+CHANGES = $(if $(DATA),--set 'data=$(DATA)') $(SET:%=--set %)
 READY = .venv/.ready
 # Experiment notebooks are run by pytest at their smoke size; nbdev-test leaves them out.
 SKIP = ^([_.]|experiments$$)
@@ -27,7 +27,7 @@ help:
 	@echo 'make gpu         on a machine with a GPU for fifteen minutes: measure it, then runs of the main experiment at short size, for MINUTES=15; DATA as above'
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
-	@echo 'make faults      the long fault campaign: 200 random kills of sweeps (about 15 minutes)'
+	@echo 'make faults      the long fault campaign: 500 random kills of sweeps, tables, packs and figures (about 20 minutes)'
 	@echo 'make fuzz        the long fuzz campaign: 6,000 files changed at random, read by every loader (about five minutes)'
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make app         the explorer as a page of its own, without code'
@@ -63,7 +63,7 @@ appendix: $(READY)
 	  $(BIN)/ulrs figures $$s --preset $(PRESET) $(CHANGES) $(if $(SEEDS),--seeds $(SEEDS)); done
 
 gpu: $(READY)
-	$(BIN)/python tools/gpu.py --minutes $(MINUTES) $(if $(DATA),--data $(DATA))
+	$(BIN)/python tools/gpu.py --minutes $(MINUTES) $(if $(DATA),--data '$(DATA)')
 	$(BIN)/python tools/gpu.py --home lease/home
 
 paper-synthetic: $(READY)
@@ -75,7 +75,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q
 
 faults: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --kills 200
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --kills 500
 
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --files 6000
@@ -97,7 +97,7 @@ readme: $(READY)
 publish: $(READY)
 	@set -e; for sp in $(EVIDENCE); do \
 	  $(BIN)/ulrs tables $${sp%/*} --preset $${sp#*/} --out figures/data/$$sp $$(case $$sp in synthetic/laptop|synthetic/wide) ;; *) echo --leave-out curves;; esac); \
-	  $(BIN)/ulrs figures $${sp%/*} --preset $${sp#*/} --published --out figures; done
+	  $(BIN)/ulrs figures $${sp%/*} --preset $${sp#*/} --published --out figures --replace; done
 	$(BIN)/python -c "from understanding_lrs.explore import strip; strip().save('figures/explorer.svg')"
 	$(BIN)/python -c "from understanding_lrs.plots import publish_causes; publish_causes('figures')"
 	$(BIN)/python tools/readme.py

@@ -1,4 +1,6 @@
-"""python tests/faults.py [--kills 200] [--seed 0] [--out FILE.csv]: kill sweeps at random, call them again, and compare the end.
+"""python tests/faults.py [--kills 500] [--seed 0] [--out FILE.csv]: kill commands at random, call them again, and compare the end.
+
+Two fifths of the kills strike sweeps, the others what is done with finished runs (the class Shelf below).
 
 Rounds of a sweep of the tiny study. In each call one fault strikes at a random moment:
   kernel   SIGKILL of one kernel                    parent   SIGKILL of the sweeping process
@@ -7,14 +9,23 @@ Rounds of a sweep of the tiny study. In each call one fault strikes at a random 
   denied   the folder cannot be written                      an injected ENOSPC elsewhere)
 Then the sweep is called again, until its runs are finished. Asked at the end of each round: are `metrics` and `curves` the
 bytes of an undisturbed sweep; is a process, a kernel or a file left over; was a run done twice or by two at once?
+
+On the shelf each call of one of these is killed, at a random time or at a random one of its file operations, and called again:
+  tables   a published set is replaced by another   add      runs are added to a published set
+  pack     runs are packed over an older pack       unpack   runs arrive where some are already, finished or not
+  figures  pictures are drawn over older ones
+Asked after each: is the end that of an undisturbed call; is anything else in the folders, notes of the user among it, as it was;
+is a temporary file or folder left?
 """
-import argparse, collections, contextlib, csv, ctypes, dataclasses, datetime, json, os, platform, random, re, signal, socket
+import argparse, collections, contextlib, csv, ctypes, dataclasses, datetime, json, os, platform, random, re, shutil, signal, socket
 import subprocess, sys, tempfile, time, traceback
 from pathlib import Path
 import nbformat, psutil
 from conftest import TINY, patience
-import pandas, papermill # noqa: imported once for all forks
-from understanding_lrs.runs import Protocol, find_runs
+import pandas as pd
+import papermill # noqa: imported once for all forks
+from understanding_lrs import runs as memory
+from understanding_lrs.runs import Protocol, Run, find_runs, pack, publish, read_published, unpack
 from understanding_lrs.sweep import sweep
 
 HERE = Path(__file__).resolve().parent
@@ -301,6 +312,155 @@ class Campaign:
         if left := self.ours(): self.wrong.append(f'{len(left)} processes are left') or self.kill(*left)
         return dict(self.counts) | dict(seconds=round(time.time() - start), wrong=len(self.wrong)), self.wrong
 
+SHELF = 'tables', 'add', 'pack', 'unpack', 'figures'
+OPERATIONS = 'replace', 'rename', 'link', 'unlink', 'fsync', 'mkdir', 'rmdir' # of `os`: at one of them a process may die
+
+def files_in(folder):
+    "Every file below a folder, but for claims and checksums of pictures, with its bytes"
+    hidden = lambda f: f.name.startswith('.lock-') or '.ulrs' in f.parts
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob('*')) if f.is_file() and not hidden(f)}
+
+class Shelf:
+    "What is done with finished runs, killed and called again"
+    def __init__(self, seed, kinds=SHELF, say=print):
+        self.rng, self.say, self.kinds = random.Random(seed), say, kinds
+        self.counts, self.wrong, self.spent, self.steps = collections.Counter(), [], {}, {}
+        self.home = Path(tempfile.mkdtemp(prefix='faults-shelf-'))
+        memory.LARGE = 20_000 # so that small tables are Parquet too, as large ones are
+        self.runs = [self.finished(self.home/'runs', i) for i in range(4)]
+        self.ledgers = read_published(Path(__file__).resolve().parent.parent/'figures/data/synthetic/laptop') if 'figures' in kinds else {}
+        if 'figures' in kinds: from understanding_lrs import plots # noqa: imported once for all forks
+        self.begin, self.end = {}, {}
+        for kind in kinds: self.prepare(kind)
+
+    def finished(self, root, i, value=1.):
+        "A finished run without a kernel, and a note of the user beside it"
+        p = Protocol('tiny', .01*(i + 1), data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3))
+        run = Run(root, p).start()
+        rows = pd.DataFrame([dict(run=p.short, plr=p.plr, data_seed=d, metric='test_acc', value=value*(d + j)) for d in (1, 2) for j in range(300)])
+        for table in ('metrics', 'curves'): run.write_table(table, rows)
+        run.finish({})
+        (run/'notes.md').write_text('mine')
+        return run
+
+    def prepare(self, kind):
+        "The folder that a call finds, and the one that an undisturbed call leaves"
+        folder = self.begin[kind] = self.home/f'{kind}-begin'
+        folder.mkdir()
+        (folder/'mine.txt').write_text('mine')
+        if kind in ('tables', 'add'): publish(self.runs[:2], folder/'out')
+        if kind == 'pack': pack(self.runs[:1], folder/'a.tar')
+        if kind == 'unpack':
+            pack(self.runs, self.home/'all.tar')
+            shutil.copytree(self.runs[0].folder, folder/'runs/tiny'/self.runs[0].folder.name)
+            begun = Run(folder/'runs', self.runs[1].protocol).start()
+            begun.write_table('curves', pd.DataFrame([dict(run=begun.protocol.short, plr=1., value=2.)]))
+            (begun/'notes.md').write_text('of a run that is not finished')
+        if kind == 'figures': self.call(kind, folder, older=True)
+        done = self.fresh(kind)
+        start = time.monotonic()
+        if self.call(kind, done): raise RuntimeError(f'{kind} fails undisturbed')
+        self.spent[kind], self.steps[kind] = time.monotonic() - start, int((self.home/'steps').read_text())
+        self.end[kind] = files_in(done)
+        shutil.rmtree(done)
+
+    def fresh(self, kind):
+        folder = Path(tempfile.mkdtemp(dir=self.home))/'here'
+        shutil.copytree(self.begin[kind], folder)
+        return folder
+
+    def work(self, kind, folder, older=False):
+        "One call, in this process"
+        if kind == 'tables': publish(self.runs[1:], folder/'out')
+        if kind == 'add': publish(self.runs[2:], folder/'out', add=True)
+        if kind == 'pack': pack(self.runs, folder/'a.tar')
+        if kind == 'unpack': unpack(self.home/'all.tar', folder/'runs')
+        if kind != 'figures': return
+        from understanding_lrs import plots
+        ledgers = dict(self.ledgers)
+        if older: ledgers['metrics'] = ledgers['metrics'].assign(value=lambda m: m.value*.9)
+        plots.draw('synthetic', ledgers, folder/'pictures', 'laptop', names=['finetune_accuracy', 'swa_accuracy'], paper={})
+
+    def call(self, kind, folder, die_at=None, after=None, older=False):
+        "One call in a fork, which dies at the file operation of this number, or is killed after this time: its exit code"
+        pid = os.fork()
+        if not pid:
+            code, count = 1, [0]
+            try:
+                self.count_operations(count, die_at)
+                self.work(kind, folder, older)
+                (self.home/'steps').write_text(str(count[0]))
+                code = 0
+            except BaseException: traceback.print_exc()
+            finally: os._exit(code)
+        if after is not None:
+            time.sleep(after)
+            with contextlib.suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def count_operations(self, count, die_at):
+        def counted(operation):
+            def f(*a, **kw):
+                count[0] += 1
+                if count[0] == die_at: os.kill(os.getpid(), signal.SIGKILL)
+                return operation(*a, **kw)
+            return f
+        for name in OPERATIONS: setattr(os, name, counted(getattr(os, name)))
+
+    def strike(self, kind):
+        "One kill, one or two calm calls, and the questions"
+        folder = self.fresh(kind)
+        for again in range(self.rng.choice((1, 1, 2))): # the call after a kill may be killed too
+            when = self.moment(kind)
+            code = self.call(kind, folder, **when)
+            self.counts[kind] += 1
+            self.counts['kills'] += code == -signal.SIGKILL
+            if code not in (0, -signal.SIGKILL): self.wrong.append(f'{kind}: ended with {code} at {when}')
+            self.lost(kind, folder, when)
+        if self.call(kind, folder): self.wrong.append(f'{kind}: cannot be called again after {when}')
+        end, left = files_in(folder), [f.name for f in folder.rglob('.*') if f.name.startswith(('.tmp-', '.ready'))]
+        if left: self.wrong.append(f'{kind}: left over after {when}: {left}')
+        if end != self.end[kind]:
+            odd = sorted(k for k in end.keys() | self.end[kind].keys() if end.get(k) != self.end[kind].get(k))
+            self.wrong.append(f'{kind}: not the end of an undisturbed call after {when}: {odd[:5]}')
+        if not left and end == self.end[kind]: shutil.rmtree(folder.parent)
+
+    def moment(self, kind):
+        "When a call dies: at one of its file operations, or at some time"
+        if self.rng.random() < .6: return dict(die_at=self.rng.randint(1, self.steps[kind]))
+        return dict(after=self.rng.uniform(0, 1.1*self.spent[kind]))
+
+    def lost(self, kind, folder, when):
+        "Right after the kill: is what was there still there, whole, or already what is to come?"
+        before, now, end = files_in(self.begin[kind]), files_in(folder), self.end[kind]
+        whole = lambda f: now.get(f) in (before[f], end[f]) or f not in now and self.on_its_way(kind, folder, f)
+        gone = [f for f in before if f in end and not whole(f)]
+        if gone: self.wrong.append(f'{kind}: lost right after {when}: {gone[:5]}')
+
+    def on_its_way(self, kind, folder, name):
+        "Of a run that gives way to a finished one files go before others come; the pack has them"
+        return kind == 'unpack' and self.runs[1].folder.name in name and not name.endswith('notes.md')
+
+    def run(self, kills):
+        start = time.monotonic()
+        while self.counts['kills'] < kills:
+            self.strike(self.rng.choice(self.kinds))
+            if self.counts['kills'] % 20 == 0: self.say(f"{time.monotonic()-start:5.0f} s: {dict(self.counts)}" + (f", wrong: {self.wrong[:3]}" if self.wrong else ''), flush=True)
+        if not self.wrong: shutil.rmtree(self.home)
+        return dict(self.counts) | dict(seconds=round(time.monotonic() - start), wrong=len(self.wrong)), self.wrong
+
+def everything(seed, runs, kinds, kills):
+    "Sweeps and the shelf, two and three fifths of the kills"
+    mine, shelf = {k: KINDS[k] for k in kinds if k in KINDS}, [k for k in kinds if k in SHELF]
+    share = 0 if not mine else 1 if not shelf else .4
+    counts, wrong = collections.Counter(), []
+    for campaign, n in ((Shelf(seed, shelf) if shelf else None, kills - round(share*kills)), (Campaign(seed, runs, mine) if mine else None, round(share*kills))):
+        if not campaign: continue
+        some, bad = campaign.run(n)
+        counts.update(some)
+        wrong += bad
+    return dict(counts) | dict(wrong=len(wrong)), wrong
+
 def lanes(a):
     "Several campaigns at once: the sum of their counts"
     with tempfile.TemporaryDirectory() as folder:
@@ -319,15 +479,15 @@ def lanes(a):
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument('--kills', type=int, default=200)
+    a.add_argument('--kills', type=int, default=500)
     a.add_argument('--seed', type=int, default=0)
     a.add_argument('--runs', type=int, default=6, help='of the tiny study')
     a.add_argument('--only', help='kinds of faults, with commas')
     a.add_argument('--out', type=Path, help='write the counts there, as CSV')
     a.add_argument('--lanes', type=int, default=1, help='campaigns side by side, each with its own seed and folder')
     a = a.parse_args()
-    kinds = {k: KINDS[k] for k in a.only.split(',')} if a.only else KINDS
-    counts, wrong = lanes(a) if a.lanes > 1 else Campaign(a.seed, a.runs, kinds).run(a.kills)
+    kinds = a.only.split(',') if a.only else [*KINDS, *SHELF]
+    counts, wrong = lanes(a) if a.lanes > 1 else everything(a.seed, a.runs, kinds, a.kills)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     words = dict(date=datetime.date.today().isoformat(), hardware=f'{cores} cores, {platform.system()}', seed=a.seed) | counts
     for k, v in words.items(): print(f'{k:12} {v}')

@@ -1,5 +1,5 @@
 """The command line: 0 fine, 1 failed runs, 2 wrong input in one line on stderr; a finished verb leaves what it says."""
-import json, resource, subprocess, sys
+import json, resource, shlex, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
@@ -102,6 +102,57 @@ def test_seeds_are_those_of_the_main_role(ulrs, words, part):
 def test_a_plan_costs_its_share_of_the_preset(ulrs):
     for words, time in (('', '6 s'), ('--plr .1', '3 s'), ('--plr .1 --seeds 1..4', '12 s')):
         assert ulrs(f'sweep tiny --preset smoke --dry-run {words}')[1].endswith(f'about {time}\n')
+
+def test_an_estimate_follows_the_settings(ulrs):
+    for words, time in (('--set steps=6', '12 s'), ('--set steps=30 --plr .1', '30 s')):
+        assert ulrs(f'sweep tiny --preset smoke --dry-run {words}')[1].endswith(f'about {time}\n')
+
+def finished_run(p):
+    import pandas as pd
+    run = Run('runs', p).start()
+    run.write_table('metrics', pd.DataFrame([dict(run=p.short, plr=p.plr, value=1.)]))
+    run.finish({})
+    return run
+
+def test_finished_runs_are_told_apart_by_what_they_are(ulrs):
+    from understanding_lrs.cli import sets_of
+    made = lambda plr, **settings: finished_run(Protocol('tiny', plr, [.01], data_seeds=[1], train_seeds=[1], settings=SETTINGS | settings)).protocol
+    smoke = [made(.1), made(.2)]
+    names = lambda: {name: [r.protocol for r in found] for name, (found, _) in sets_of('runs', 'tiny').items()}
+    assert names() == dict(smoke=smoke)
+    five = made(.1, steps=5)
+    assert names() == dict(smoke=smoke, custom=[five])
+    seven = [made(.1, steps=7), made(.3, steps=7)]
+    assert names() == {'smoke': smoke, 'custom_steps=5': [five], 'custom_steps=7': seven}
+    assert [p.key for p in sets_of('runs', 'tiny')['smoke'][1]] == [p.key for p in smoke]
+
+def test_show_takes_what_a_sweep_printed(ulrs, tmp_path):
+    run = finished_run(Protocol('tiny', .1, [.01], data_seeds=[1], train_seeds=[1], settings=SETTINGS))
+    (run/'notebook.ipynb').write_text('{}')
+    for words in (run/'notebook.ipynb', run.folder, run.folder.absolute(), run.folder.name, run.protocol.short):
+        code, out, _ = ulrs(f'show {words}')
+        assert code == 0 and f'key: {run.protocol.key}' in out
+    code, _, err = ulrs(f'show {run.folder.name[:-1]}x')
+    assert code == 2 and f"did you mean '{run.folder.name}'?" in err
+
+@pytest.mark.parametrize('columns', [60, 80, 130])
+def test_claims_take_a_line_each(columns, monkeypatch, capsys):
+    import pandas as pd
+    from understanding_lrs.cli import _brief, print_lines
+    monkeypatch.setenv('COLUMNS', str(columns))
+    rows = [dict(claim=f'C{i}', statement='a statement that is longer than any terminal ' * 4, study='synthetic', preset=preset,
+                 verdict='reproduced' if i > 1 else f'seen at {preset}') for i in (1, 2, 13) for preset in ('laptop', 'paper', 'paper')]
+    print_lines(_brief(pd.DataFrame(rows)))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and max(map(len, lines)) <= columns
+    assert lines[2].split()[:2] == ['C2', 'reproduced'] and lines[1].startswith('C1') and ('synthetic laptop' in lines[1]) == (columns > 110)
+
+def test_suggested_commands_can_be_pasted(ulrs, capsys):
+    finished_run(Protocol('tiny', .1, [.01], data_seeds=[1], train_seeds=[1], settings=SETTINGS))
+    Path('runs').rename('my runs')
+    assert main(['sweep', 'tiny', '--plr', '.1', '--runs', 'my runs']) == 0
+    hint = next(line for line in capsys.readouterr().out.splitlines() if line.strip().startswith('ulrs figures'))
+    assert shlex.split(hint)[-2:] == ['--runs', 'my runs']
 
 def test_sweep_from_plan_to_tables(ulrs, tmp_path):
     code, out, _ = ulrs('sweep tiny --preset smoke --dry-run')

@@ -16,6 +16,9 @@ from understanding_lrs.stacked import Stage, make_stack, stack_sets
 from understanding_lrs.studies import live, protocols
 from understanding_lrs.synthetic import SHAPES, make_data
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch): monkeypatch.setattr(explore, 'FIRST', explore.PAUSE) # no browser is waited for
+
 TINY = Settings(steps=500, n_train=64, width=8, n_features=4, utility=1.)
 
 def same(a, b): # two frames, every array of them

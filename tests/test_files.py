@@ -79,6 +79,8 @@ def test_half_written_folder(tmp_path):
     assert run.state().kind == 'absent'
     with run.lock(): assert not list(run.folder.glob('.tmp-*'))
     (run/'metrics.csv').write_bytes(b'x')
+    assert run.state().kind == 'absent' and run.foreign() == ['metrics.csv'] # it is not of this run
+    (run/'progress.json').write_bytes(b'{}')
     assert run.state().kind == 'damaged' and 'protocol.json' in run.state().why
 
 def test_foreign_folder_is_refused(tmp_path):

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'CHOICES', 'RANGES', 'LOOKS', 'WORDS', 'MARKS', 'WINDOW', 'EVERY', 'AVERAGED', 'TAIL', 'REACH', 'SIDES',
            'CLASSES', 'STAGES', 'WIDE', 'HIGH', 'DPI', 'BOXES', 'STRIP', 'TOUR', 'LABELS', 'SLIDES', 'PAUSE', 'SOON',
-           'BETWEEN', 'KEPT', 'DEEP', 'MOST', 'FIXED', 'Settings', 'to_text', 'from_text', 'spelled', 'differences',
-           'listed', 'marks', 'looks', 'Readings', 'Snapshot', 'lines', 'exam', 'Lesson', 'follow', 'answers',
-           'network_of', 'Frame', 'look', 'snapshot', 'frame', 'describe', 'how_far', 'origin', 'titled', 'Plane',
-           'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip', 'Stop',
-           'reading', 'offered', 'slide', 'controls', 'turn', 'said', 'style_sheet', 'PictureBox', 'asked', 'row',
-           'folded', 'Explorer', 'locked', 'approximated', 'plainest', 'sound', 'open_source', 'found_below', 'named',
-           'sources', 'RunFrame', 'contents', 'caption_of', 'run_frame', 'Paths', 'Over', 'Profile', 'limits',
-           'RunPage', 'say_run', 'RunExplorer']
+           'BETWEEN', 'FIRST', 'KEPT', 'DEEP', 'MOST', 'FIXED', 'Settings', 'to_text', 'from_text', 'spelled',
+           'differences', 'listed', 'marks', 'looks', 'Readings', 'Snapshot', 'lines', 'exam', 'Lesson', 'follow',
+           'answers', 'network_of', 'Frame', 'look', 'snapshot', 'frame', 'describe', 'how_far', 'origin', 'titled',
+           'Plane', 'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip',
+           'Stop', 'reading', 'offered', 'slide', 'controls', 'turn', 'said', 'style_sheet', 'still', 'PictureBox',
+           'asked', 'row', 'folded', 'Explorer', 'locked', 'approximated', 'plainest', 'sound', 'open_source',
+           'found_below', 'named', 'sources', 'RunFrame', 'contents', 'caption_of', 'run_frame', 'Paths', 'Over',
+           'Profile', 'limits', 'RunPage', 'say_run', 'RunExplorer']
 
 # %% ../nbs/21_explore.ipynb #a6b1bb45
 import asyncio, base64, html, io, json, os, threading, time
@@ -142,10 +142,12 @@ def spelled(
 
 # %% ../nbs/21_explore.ipynb #5e1a0b03
 def differences(a:Settings, b:Settings) -> list: # names of settings
-    "Where two settings differ"
-    return [f.name for f in fields(Settings) if getattr(a, f.name) != getattr(b, f.name)]
+    "Where two settings differ; equal utilities of more or fewer features do not"
+    names = [f.name for f in fields(Settings) if getattr(a, f.name) != getattr(b, f.name)]
+    alike = set(a.utility) == set(b.utility) and len(set(a.utility)) == 1
+    return [name for name in names if name != 'utility' or not alike]
 
-def listed(s:Settings, names:list, most:int=4) -> str: # most: that are named one by one
+def listed(s:Settings, names:list, most:int=8) -> str: # most: that are named one by one
     "Some settings in words"
     words = [spelled(s, name) for name in names]
     rest = len(words) - most
@@ -700,6 +702,10 @@ def style_sheet() -> W.HTML:
     css = (resources.files('understanding_lrs')/'explore.css').read_text()
     return W.HTML(f'<style>{css}</style>', layout=W.Layout(display='none'))
 
+def still(image:W.Image, words:str) -> dict: # MIME type -> content
+    "What a saved page shows where there is no kernel"
+    return {'text/plain': words, 'image/png': base64.b64encode(image.value).decode()}
+
 class PictureBox(W.Box):
     "A picture as wide as the page; while it is not the one that was asked for it is pale, and a note on it says so"
     def __init__(self):
@@ -763,7 +769,7 @@ class Explorer(W.VBox):
         self.shot = self.frame = None          # the last readings; what the picture shows
         self.task = self.aim = None            # follows a lesson; its (settings that are trained, fine-tuning rate)
         self.at = None                         # step of the tour
-        self.quiet, self.due, self.drawn = False, None, 0.
+        self.quiet, self.due, self.drawn, self.took = False, None, 0., 0. # when the last picture was drawn, how long it took
         self.lock = threading.RLock() # JupyterLab lets messages of widgets run in a thread beside the one that follows a lesson
         self.controls, self.board = controls(), PictureBox()
         self.image = self.board.image
@@ -786,7 +792,7 @@ class Explorer(W.VBox):
         self.present.observe(lambda _: self._arrange(), 'value')
 
     def _repr_mimebundle_(self, **kw): # readers without a kernel see the picture
-        return super()._repr_mimebundle_(**kw) | {'image/png': base64.b64encode(self.image.value).decode()}
+        return super()._repr_mimebundle_(**kw) | still(self.image, f'Explorer: {to_text(self.settings)}')
 
 # %% ../nbs/21_explore.ipynb #5e1a0b12
 @patch_to(Explorer)
@@ -894,7 +900,9 @@ def _moved(self, change):
     else: self.put(s, note) if change['owner'] is c['n_features'] else self._act(s, note)
 
 # %% ../nbs/21_explore.ipynb #7a6f13f9
-PAUSE, SOON, BETWEEN, KEPT = .08, .02, .3, 4 # seconds: before training, drawing; between pictures. Lessons remembered
+PAUSE, SOON, BETWEEN = .08, .02, .3 # seconds: before training, before drawing; between two pictures
+FIRST = 2. # seconds after the first picture, in which a browser asks an idle kernel for its widgets
+KEPT = 4   # lessons that are remembered
 
 def _loop(): # the running event loop, or None
     try: return asyncio.get_running_loop()
@@ -937,7 +945,7 @@ def _train(self):
     self._tell()
     if first: self._train_here(self.start) # a mistake here has nothing to keep: it is raised
     elif loop is None: self._try(self._train_here, 0)
-    if loop and self.aim: self.task = loop.create_task(self._follow(self.settings))
+    if loop and self.aim: self.task = loop.create_task(self._follow(self.settings, FIRST if first else PAUSE))
 
 @patch_to(Explorer)
 def _train_here(self, mark):
@@ -968,12 +976,12 @@ def _try(self, work, *a):
 
 # %% ../nbs/21_explore.ipynb #8a7b72c2
 @patch_to(Explorer)
-async def _follow(self, s):
+async def _follow(self, s, pause): # pause: seconds
     "Follow a lesson in the other thread; a window trains while the one before it is drawn"
     loop = asyncio.get_running_loop()
     def aside(f, *a): return loop.run_in_executor(self.pool, f, *a)
     def left(): return self.task is not asyncio.current_task() # another lesson has begun
-    await asyncio.sleep(PAUSE)
+    await asyncio.sleep(pause)
     try:
         shots = (await aside(self._lesson, s.taught)).follow(s.flr)
         coming = aside(next, shots, None)
@@ -995,7 +1003,8 @@ def _seen(self, shot):
         self.far.value = said(f"{shot.doing}: {shot.step:,} of {self.settings.steps:,} steps")
         return
     self.shot = shot
-    if shot.doing == 'read' or time.monotonic() - self.drawn > BETWEEN: self._draw()
+    rest = max(BETWEEN, 2*self.took) # on a busy machine most of the time is left for the reader's moves
+    if shot.doing == 'read' or time.monotonic() - self.drawn > rest: self._draw()
 
 # %% ../nbs/21_explore.ipynb #5e1a0b16
 @patch_to(Explorer)
@@ -1004,9 +1013,10 @@ def _draw(self):
     "The picture of what was trained and is looked at; where the two do not belong together the last one stays, and says so"
     self.due = None
     if not self._fits(): return self._tell()
-    f = look(self.shot, self.settings)
+    start, f = time.monotonic(), look(self.shot, self.settings)
     self.board.show(self.page.show(f).png(), origin(f))
     self.frame, self.drawn = f, time.monotonic()
+    self.took = self.drawn - start
     self.far.value = said(how_far(f))
     self._tell()
 
@@ -1362,7 +1372,7 @@ class RunExplorer(W.VBox):
         else: self.search(found)
 
     def _repr_mimebundle_(self, **kw):
-        return super()._repr_mimebundle_(**kw) | {'image/png': base64.b64encode(self.image.value).decode()}
+        return super()._repr_mimebundle_(**kw) | still(self.image, f"RunExplorer: {contents(self.view) if self.view else 'nothing open'}")
 
 # %% ../nbs/21_explore.ipynb #5e1a0c08
 @patch_to(RunExplorer)

@@ -7,15 +7,16 @@ __all__ = ['STYLE', 'ONE', 'TWO', 'UNDATED', 'SEEDED', 'INK', 'FAINT', 'BLUE', '
            'MARKERS', 'MARK', 'AUTHORS', 'REGIMES', 'FIGURES', 'PICTURE_FIGURES', 'LINES', 'DATA', 'PAPER', 'PAIRS',
            'MANY', 'BIN', 'DOT', 'STAGE_LOOKS', 'KINDS', 'FEWEST', 'HUES', 'BANDS', 'BORDERS', 'INPUT_NAMES', 'BINS',
            'SHARPNESS', 'REGIME_DOTS', 'ROLES', 'PARTS', 'ARM', 'LOOKED', 'REMOVED', 'CAUSES', 'SPECIAL', 'LARGEST',
-           'house', 'slim', 'Picture', 'canvas', 'preset_of', 'read_paper', 'View', 'by_network', 'over_plr', 'spans',
-           'stretches', 'tints', 'rate', 'apart', 'plr_axis', 'regimes_on', 'shades', 'curve', 'authors', 'flr_name',
-           'key', 'limits_of_regimes', 'print_below', 'small_print', 'of_pictures', 'figure', 'synthetic_data', 'shown',
-           'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup', 'data_names', 'picture_print',
-           'pretraining', 'finetune_and_swa', 'stages', 'single_features', 'geometry', 'swarm', 'gaps_on',
-           'near_threshold', 'shares_on', 'dominance', 'kinds_on', 'kinds', 'sparse', 'regimes', 'overview', 'bands_on',
-           'measured', 'bands', 'shared_key', 'few_bands', 'band_inputs', 'filters', 'sharpness', 'picture_overview',
-           'beside_paper', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture', 'one_plr', 'crossed',
-           'factorial', 'relevance', 'edges', 'arms', 'removal', 'causes', 'publish_causes', 'write', 'draw', 'on_page']
+           'house', 'slim', 'is_tracked', 'Picture', 'canvas', 'preset_of', 'read_paper', 'View', 'by_network',
+           'over_plr', 'spans', 'stretches', 'tints', 'rate', 'apart', 'plr_axis', 'regimes_on', 'shades', 'curve',
+           'authors', 'flr_name', 'key', 'limits_of_regimes', 'print_below', 'small_print', 'of_pictures', 'figure',
+           'synthetic_data', 'shown', 'accuracy_axis', 'finetune_accuracy', 'swa_accuracy', 'own_setup', 'data_names',
+           'picture_print', 'pretraining', 'finetune_and_swa', 'stages', 'single_features', 'geometry', 'swarm',
+           'gaps_on', 'near_threshold', 'shares_on', 'dominance', 'kinds_on', 'kinds', 'sparse', 'regimes', 'overview',
+           'bands_on', 'measured', 'bands', 'shared_key', 'few_bands', 'band_inputs', 'filters', 'sharpness',
+           'picture_overview', 'beside_paper', 'boundary', 'two_stage', 'scratch', 'path_picture', 'spectrum_picture',
+           'one_plr', 'crossed', 'factorial', 'relevance', 'edges', 'arms', 'removal', 'causes', 'publish_causes',
+           'write', 'place', 'as_file', 'draw', 'on_page']
 
 # %% ../nbs/20_plots.ipynb #cc2c18a8
 import io, json, re, textwrap, warnings
@@ -39,8 +40,8 @@ from .claims import INTERVENED, PRACTICAL, SMALL, dominant_features, published_t
 from .features import DOMINANT, band_limits, band_pictures, effective_number, spectrum, variance_shares
 from .interventions import arm_name
 from .picture_readings import practical
-from .regimes import NETWORK, TAIL, UNKNOWN, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
-from .runs import InputError, atomic_write, networks, pick, read_published
+from .regimes import NETWORK, SLOW, TAIL, UNKNOWN, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
+from .runs import InputError, atomic_write, check_free, networks, pick, put, read_published
 from .studies import CAPTION, STUDIES, Study, SyntheticLife, on_its_data, protocols, select, study_of, synthetic_config
 from .sweep import project_root
 from .synthetic import SHAPES, SyntheticConfig, make_data
@@ -65,13 +66,18 @@ def slim(svg:bytes) -> bytes: # half the size, the same picture
     mark = rb'<use xlink:href="[^"]*" x="[^"]*" y="[^"]*" style="[^"]*"/>\n'
     return re.sub(rb'<g((?: clip-path="[^"]*")?)>\n((?:' + mark + rb')+)</g>', shared, svg)
 
+def is_tracked(folder) -> bool:
+    "Whether a folder is figures/ of the checkout: all there are the project's own, and git keeps what was there"
+    try: return Path(folder).resolve() == project_root()/'figures'
+    except InputError: return False # not a checkout
+
 class Picture(Figure):
     "A figure that shows itself on a page, and whose bytes depend on its content only"
     def render(self, kind:str='svg', dpi:int=200) -> bytes: # kind: svg, png or pdf
         out = io.BytesIO()
         with house(): self.savefig(out, format=kind, dpi=dpi, metadata=UNDATED[kind])
         return slim(out.getvalue()) if kind == 'svg' else out.getvalue()
-    def save(self, path): atomic_write(Path(path), self.render(Path(path).suffix[1:]))
+    def save(self, path, replace=False): put(Path(path), self.render(Path(path).suffix[1:]), replace or is_tracked(Path(path).parent)) # replace: whatever lies there
     def _repr_png_(self): return self.render('png', 110)
 
 def canvas(rows=1, cols=1, size=(TWO, 2.8), **kw): # as `Figure.subplots` -> (figure, axes)
@@ -252,8 +258,10 @@ def regimes_on(ax, view, names=True):
         if right/left > np.divide(*widest.get(regime, (1, 1))): widest[regime] = right, left
     for left,right in stretches(view.plrs, view.slow, *ax.get_xlim()):
         ax.axvspan(left, right, fc='none', ec='#b9cfe4', hatch='////', lw=0, zorder=-2.9)
+    converged = [p for p in view.found if regime_of(p, view.bounds) == '1' and p not in view.slow]
     for regime,(right,left) in widest.items() if names else ():
-        ax.text(np.sqrt(left*right), 1, regime, **name_of, **above(8))
+        words = regime if regime != '1' or converged else f'1, {SLOW}'
+        ax.text(np.sqrt(left*right), 1, words, **name_of, **above(8))
     for name,b in view.bounds.items():
         if b.line is None or b.hi is None: continue
         ax.axvline(b.line, color='white', lw=1.2, zorder=-2, label=f'_{name}')
@@ -1596,14 +1604,23 @@ SPECIAL |= {study: (arms,) + (removal,)*(study == 'synthetic_removed') for study
 # %% ../nbs/20_plots.ipynb #f0b54347
 LARGEST = 200_000 # bytes of an SVG
 
-def write(fig, stem): # path without suffix -> Path written
+def write(fig, stem, replace=False): # path without suffix; replace: whatever lies there -> Path written
     "SVG, or PNG where that would be too large; never both"
-    svg = fig.render('svg')
-    kind, data = ('svg', svg) if len(svg) <= LARGEST else ('png', fig.render('png', 250))
-    path = stem.with_name(f'{stem.name}.{kind}')
-    stem.with_name(f"{stem.name}.{'png' if kind == 'svg' else 'svg'}").unlink(missing_ok=True)
-    atomic_write(path, data)
-    return path
+    return place(as_file(fig, stem), replace)
+
+def place(picture, replace=False): # as `as_file` gives it -> Path written
+    "Write a picture, never over a file of somebody else's"
+    paths, data = picture
+    replace = replace or is_tracked(paths[0].parent)
+    check_free(paths[1], replace)
+    put(paths[0], data, replace)
+    paths[1].unlink(missing_ok=True)
+    return paths[0]
+
+def as_file(fig, stem): # -> (path of the picture, path that it must not have besides), bytes
+    "A figure as SVG, or as PNG where that would be too large"
+    svg, paths = fig.render('svg'), [stem.with_name(f'{stem.name}.{kind}') for kind in ('svg', 'png')]
+    return (paths, svg) if len(svg) <= LARGEST else (paths[::-1], fig.render('png', 250))
 
 def draw(
     study_id:str,       # one of `STUDIES`
@@ -1613,18 +1630,23 @@ def draw(
     paper:dict|None=None, # the authors' values; None: those of this checkout
     names=None,         # only these figures; None: all
     wanted:list|None=None, # protocols that are expected; None: those of the preset
+    replace:bool=False, # files of the same names, also those that we did not write
 ) -> list[Path]:        # files written
     "All figures of a study, or those of a study or preset that has its own"
     tables, out = tables if isinstance(tables, dict) else read_published(tables), Path(out_dir)
-    view, done = View(tables, study_of(study_id), read_paper() if paper is None else paper, preset, wanted=wanted), []
+    view, figures = View(tables, study_of(study_id), read_paper() if paper is None else paper, preset, wanted=wanted), {}
     out.mkdir(parents=True, exist_ok=True)
     special = {f.__name__: f for f in SPECIAL.get((study_id, view.preset)) or SPECIAL.get(study_id, ())}
     chosen = special or ( PICTURE_FIGURES if of_pictures(view.study) else FIGURES)
     for name in chosen if names is None else [pick(n, chosen, 'figure') for n in names]:
         try: fig = chosen[name](view)
         except InputError as e: warnings.warn(f"not drawn: {e}", stacklevel=2)
-        else: done.append(write(fig, out/f'{study_id}_{name}'))
-    return done
+        else: figures[out/f'{study_id}_{name}'] = fig
+    files = [as_file(fig, stem) for stem,fig in figures.items()]
+    for (path, other), data in files: # all or none is written
+        check_free(other, replace or is_tracked(out))
+        if not path.is_file() or path.read_bytes() != data: check_free(path, replace or is_tracked(out))
+    return [place(picture, replace) for picture in files]
 
 # %% ../nbs/20_plots.ipynb #3a1b0c18
 def on_page(
@@ -1636,5 +1658,6 @@ def on_page(
     if view is None: return None
     try: fig = f(view)
     except InputError as e: return print(f'not drawn: {e}')
-    write(fig, stem)
+    try: write(fig, stem)
+    except InputError as e: print(f'not written: {e}')
     return fig

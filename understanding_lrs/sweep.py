@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPo
 from dataclasses import dataclass, field
 from pathlib import Path
 from .system import cache_folder, cpus, ensure_home, lock_file
-from .runs import InputError, Protocol, Run, RunBusy, cover, find_runs, held, missing, needs_posix, pick, stop_asked
+from .runs import InputError, Protocol, Run, RunBusy, cover, find_runs, held, missing, needs_posix, pick, stop_asked, sweep_up, temporary
 from .runs import DEADLINE, KEEP_STATES, RUNNING, SCRATCH, STOP_FILE
 
 # %% ../nbs/18_sweep.ipynb #ca78530c
@@ -516,9 +516,12 @@ class Cluster:
         try: self.client.wait_for_workers(1, timeout=ANSWER)
         except TimeoutError:
             raise InputError(f"the Dask cluster at {address} has no worker; start one with: dask worker {address}") from None
-        with tempfile.NamedTemporaryFile(dir=root, prefix='.tmp-probe-') as probe:
-            for worker, why in self.client.run(_look, str(root), probe.name, templates, version).items():
+        probe = root/temporary('probe')
+        probe.touch()
+        try:
+            for worker, why in self.client.run(_look, str(root), str(probe), templates, version).items():
                 if why: raise InputError(f"the Dask worker {worker} {why}")
+        finally: probe.unlink()
 
     def submit(self, job, how): return self.pool.submit(_on_worker, job, how)
     def close(self):
@@ -542,7 +545,7 @@ class Stop:
     "Whether and why a sweep is to end early"
     def __init__(self, root, time_limit):
         self.deadline = time.time() + time_limit if time_limit else float('inf')
-        self.flag, self.why, self.since = root/f'.stop-{os.getpid()}-{uuid.uuid4().hex[:8]}', '', 0.
+        self.flag, self.why, self.since = root/temporary('stop'), '', 0.
         self.env = {STOP_FILE: str(self.flag)} | ({DEADLINE: repr(self.deadline)} if time_limit else {})
 
     def ask(self, why='stopped'):
@@ -614,6 +617,7 @@ def sweep(
 ) -> SweepResult:
     "Execute what is missing, each run in its own notebook; failures and an early end are in the result"
     protocols, root, templates = _check(protocols, root, template, here='://' not in str(executor))
+    sweep_up(root)
     todo, start, stop = plan(protocols, root, force, published, only_failed), time.monotonic(), Stop(root, time_limit)
     result = SweepResult(done=todo.done, published=len(todo.published))
     how = How(templates, threads, stop.env | ({KEEP_STATES: '1'} if keep_states else {}))
@@ -621,7 +625,9 @@ def sweep(
     with progress_log(progress) as log, contextlib.closing(place), stop.listening():
         for run in todo.done: _sweep_up(run)
         for job in todo.jobs:
-            if job.kind == 'again': log.say(f"{job.run.folder.name}: {job.why}; it is made anew")
+            if job.kind != 'again': continue
+            kept = ''.join(f'; left alone: {name}' for name in job.run.foreign())
+            log.say(f"{job.run.folder.name}: {job.why}; it is made anew{kept}")
         _drive(todo.jobs, place, how, log, result, stop)
     result.stopped = (stop.why or TIME_LIMIT) if result.left else False
     result.seconds = time.monotonic() - start

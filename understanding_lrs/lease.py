@@ -852,7 +852,7 @@ def waves(self, wanted:list): # of `Protocol`, the most telling first
 Lease.wave, Lease.training_seconds, Lease.wave_seconds, Lease.seal = wave, training_seconds, wave_seconds, seal
 Lease.share_of_probes, Lease.waves = share_of_probes, waves
 
-# %% ../nbs/26_lease.ipynb #54953ce3
+# %% ../nbs/26_lease.ipynb #60a9bea0
 def control(self):
     "Pre-training in the first number format at the rates beside the 1|2 line, once, where it fits"
     name, lines = self.aim.precisions[0], [json.loads(line) for line in self.out.lines]
@@ -863,12 +863,13 @@ def control(self):
     seconds = lambda lives: slower*self.training_seconds(asked[0], len(asked))
     if not asked or not wave_size(self.watch.left() - PLAN[-1].seconds, seconds, 1): return
     lives = [WaveLife(p, Run(self.places.work/'control', p), self.shared) for p in asked]
-    try: parts = self.attempt('control', lambda: self.train([stage for _,stage in ask(lives, 'pretrain')[0]]), [])
+    waiting, _ = ask(lives, 'pretrain')
+    try: parts = self.attempt('control', lambda: self.train([stage for _,stage in waiting]), []) if waiting else []
     finally:
         for life in lives: life._locked.close()
-    for p,part in zip(asked, parts):
+    for (life,_),part in zip(waiting, parts):
         loss = part['curves'][:, 0].mean(-1)
-        self.out.note('control', precision=name, plr=p.plr, epochs=len(loss) - 1, train_loss=[float(f'{v:.4g}') for v in loss[1:].tolist()])
+        self.out.note('control', precision=name, plr=life.protocol.plr, epochs=len(loss) - 1, train_loss=[float(f'{v:.4g}') for v in loss[1:].tolist()])
 
 def live_all(self):
     "Waves of all runs that are missing; without recordings only what Figure 1 needs"

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 import pytest
 sys.path.insert(0, str(Path(__file__).parent))
+from conftest import patience
 from faults import Campaign, Shelf
 
 def test_six_kills():
@@ -13,7 +14,7 @@ def test_the_questions_can_fail():
     "A changed table, a file left over and a run done twice are each named"
     campaign = Campaign(seed=0, runs=1, kinds={})
     root = campaign.home/'x'
-    assert campaign.call(root).wait(60) == 0
+    assert campaign.call(root).wait(patience(60)) == 0
     reference = campaign.ask(root, None, {})
     assert not campaign.wrong
     run, = (root/'tiny').iterdir()

@@ -3,6 +3,7 @@ import contextlib, json, os, subprocess, sys, tarfile, warnings
 from dataclasses import replace
 from pathlib import Path
 import pytest, torch
+from conftest import patience
 from understanding_lrs import lease, picture_lives, pictures
 from understanding_lrs.lease import FILES, FakedWatch, Helper, Lease, Places, archives, bring_home, read_journal, rehearse, wanted_runs
 from understanding_lrs.picture_lives import NESTED
@@ -102,7 +103,7 @@ def test_compilation(one_wave, tmp_path, monkeypatch, call, args, words):
     "fails or hangs: uncompiled, and the other process is gone"
     helper = Helper(call, args)
     if call == '_sleep': monkeypatch.setattr(lease, 'PATIENCE', .2)
-    else: helper.process.wait(120)
+    else: helper.process.wait(patience(120))
     monkeypatch.setattr(Lease, 'start_compiler', lambda self: helper)
     assert one_wave().lived == 2 and helper.ended()
     note, = events_of(tmp_path/'home', 'compile')
@@ -110,7 +111,7 @@ def test_compilation(one_wave, tmp_path, monkeypatch, call, args, words):
 
 def test_a_compiled_way_that_is_not_compiled_is_not_chosen(one_wave, tmp_path, monkeypatch):
     helper = Helper('_sleep', [0])
-    helper.process.wait(120)
+    helper.process.wait(patience(120))
     monkeypatch.setattr(Lease, 'start_compiler', lambda self: helper)
     monkeypatch.setattr(lease, 'timed_steps', lambda b, precision, way, steps: (.1, 'graph; torch.compile: no') if way.compiled else (.5, 'graph'))
     assert one_wave().lived == 2
@@ -223,7 +224,7 @@ def test_the_cores_bring_their_runs(tmp_path):
     todo = lease.missing_runs((('convnetsi32_cifar10', 'smoke'),), 'digits', set())
     crew = lease.Crew(todo, tmp_path/'runs', watch, 2)
     crew.tend()
-    for helper,_ in list(crew.going): assert helper.wait(240) == ''
+    for helper,_ in list(crew.going): assert helper.wait(patience(240)) == ''
     crew.tend()
     assert not crew.failed and not crew.todo
     done = find_runs(tmp_path/'runs')

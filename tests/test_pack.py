@@ -1,6 +1,7 @@
 """What arrives is, byte for byte, what was packed, or nothing is changed; a finished run never gives way."""
 import dataclasses, hashlib, io, json, os, signal, subprocess, sys, tarfile, time
 import numpy as np, pandas as pd, pytest
+from conftest import patience
 from understanding_lrs.runs import InputError, Protocol, Run, RunBusy, RunDamaged, find_runs, pack, unpack
 
 P = Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])
@@ -197,7 +198,7 @@ sys.exit(main(['unpack', {str(tmp_path/'a.tar')!r}, '--runs', {str(tmp_path/'b')
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert p.stdout.readline() == 'now\n' and leftovers(tmp_path/'b')
     p.send_signal(getattr(signal, end))
-    assert 'Traceback' not in p.communicate(timeout=60)[1]
+    assert 'Traceback' not in p.communicate(timeout=patience(60))[1]
     assert bool(leftovers(tmp_path/'b')) == (end == 'SIGKILL')
     assert list(unpack(tmp_path/'a.tar', tmp_path/'b').values()) == ['done, new'] and not leftovers(tmp_path/'b')
 
@@ -206,7 +207,7 @@ def test_two_at_once_do_not_sweep_each_other_away(tmp_path):
     pack(find_runs(tmp_path/'a'), tmp_path/'a.tar')
     code = f"from understanding_lrs.runs import unpack; print(len(unpack({str(tmp_path/'a.tar')!r}, {str(tmp_path/'b')!r})))"
     both = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [p.communicate(timeout=120) for p in both] == [('4\n', '')]*2
+    assert [p.communicate(timeout=patience(120)) for p in both] == [('4\n', '')]*2
     assert content(tmp_path/'a') == content(tmp_path/'b')
 
 def test_a_file_of_the_users_own_travels_along(tmp_path):

@@ -5,7 +5,7 @@ from understanding_lrs.basin import (JUDGES, QUESTIONS, advantage, answers, cent
                                      two_stage_interval)
 from understanding_lrs.claims import CLAIMS, INTERVENED, MISSING, verdicts
 from understanding_lrs.plots import View
-from understanding_lrs.runs import InputError, Run, collect, find_runs
+from understanding_lrs.runs import InputError, Run, collect, find_runs, read_published
 from understanding_lrs.seeds import stream
 from understanding_lrs.studies import STUDIES, live, protocols
 
@@ -167,3 +167,15 @@ def test_a_removal_draws_where_something_was_dominant(smoke):
 def test_a_basin_needs_a_fine_tuning():
     bare = live(protocols('synthetic', 'smoke', plrs=[1e-2], overrides=dict(flrs=[], swa_k=[]))[0]).tables
     with pytest.raises(InputError, match='no fine-tuning rate'): network_table(bare)
+
+# --- what is published
+
+def test_published_effects_are_those_of_the_tables(root, monkeypatch):
+    "values of the committed table, computed again from the committed tables"
+    monkeypatch.setattr(basin.estimate, '__defaults__', (2,))
+    file = root/'figures/data/basin/effects.csv'
+    told = pd.read_csv(file).set_index('what')
+    for claim,(study, _) in INTERVENED.items():
+        for q,e in answers(claim, read_published(root/'figures/data'/study/'wide')):
+            if q.id in basin.SHOWN: assert told.value[basin.SHOWN[q.id]] == pytest.approx(e.value, rel=1e-4), q.id
+    assert {'found', 'by lot', 'changed'} == set(told.kind) and (told.lo <= told.value).all() and (told.value <= told.hi).all()

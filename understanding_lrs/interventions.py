@@ -294,18 +294,18 @@ def intervention_study(
 def one_easier(u): return dict(utility=[1.] + [u]*15) # u: utility of the fifteen others
 EASIER = [one_easier(u) for u in (1., .9, .8, .7, .5)]
 intervention_study('synthetic_easier', 'One feature is easier than the others', intervention_presets(
-    EASIER, [(.2, 700), (1.5, 700), (12, 700)], rates(8, 9, 10, 11, 12, 13, 15)))
+    EASIER, [(.2, 700), (1.5, 700), (15, 1270)], rates(8, 9, 10, 11, 12, 13, 15)))
 
 # %% ../nbs/24_interventions.ipynb #55695596
 def hiding(how, share): return dict(hide=how, hide_share=share)
 HIDDEN = [{}, *(hiding('features', p) for p in (.125, .25, .5)), hiding('fixed', .25), hiding('samples', .25)]
 intervention_study('synthetic_hidden', 'A dominant feature does not pay', intervention_presets(
-    HIDDEN, [(.2, 700), (1.5, 900), (12, 1200)], rates(4, 6, 8, 10, 11, 13)))
+    HIDDEN, [(.2, 700), (1.5, 900), (13, 1270)], rates(4, 6, 8, 10, 11, 13)))
 
 # %% ../nbs/24_interventions.ipynb #91f6a858
 def removal(which, at): return dict(remove=which, remove_at=at)
 intervention_study('synthetic_removed', 'The dominant feature is removed during pre-training', intervention_presets(
-    [removal(which, 20_000) for which in ('best', 'last')], [(.2, 700), (1, 700), (10, 800)],
+    [removal(which, 20_000) for which in ('best', 'last')], [(.2, 700), (1, 700), (9, 1270)],
     tiny=[removal(which, 100) for which in REMOVE]))
 
 # %% ../nbs/24_interventions.ipynb #8329136c
@@ -315,11 +315,11 @@ def implanted(features, versions, steps=3000):
 
 def implants(steps): return [{}, implanted(1, 1, steps), implanted(1, VERSIONS, steps), implanted(16, 1, steps)]
 intervention_study('synthetic_implanted', 'A dominant feature is there before pre-training', intervention_presets(
-    implants(3000), [(.2, 700), (1, 900), (9, 1250)], rates(6, 8, 9, 11, 13, 15), implants(100)))
+    implants(3000), [(.2, 700), (1, 900), (9, 1270)], rates(6, 8, 9, 11, 13, 15), implants(100)))
 
 # %% ../nbs/24_interventions.ipynb #c78b0367
 intervention_study('synthetic_swapped', 'The data of fine-tuning lack the dominant feature', intervention_presets(
-    [removal(which, 40_000) for which in ('none', 'best', 'last')], [(.2, 700), (1, 700), (8, 700)],
+    [removal(which, 40_000) for which in ('none', 'best', 'last')], [(.2, 700), (1, 700), (6.5, 1270)],
     tiny=[removal(which, 200) for which in REMOVE]))
 
 # %% ../nbs/24_interventions.ipynb #258fdc10

@@ -630,7 +630,7 @@ SYNTHETIC_PRESETS |= dict(
                  data_seeds=tuple(range(1, 6)), train_seeds=tuple(range(1, 11)), minutes=18, mib=750, settings=dict(order='replay')),
     wide=Preset('60 independent data seeds', plrs=GRID, flrs=(LOW, HIGH), swa_k=SWA_K, data_seeds=tuple(range(101, 161)), train_seeds=(1,),
                 minutes=7, mib=800),
-    factorial=Preset('8 data x 8 init x 8 readout seeds around the threshold', plrs=GRID[9:14], flrs=(LOW,), swa_k=(5,),
+    factorial=Preset('8 data x 8 init x 8 readout seeds around the threshold', plrs=GRID[9:14], flrs=(LOW, HIGH), swa_k=(5,),
                      data_seeds=tuple(range(1, 9)), train_seeds=tuple(range(1, 9)), readout_seeds=tuple(range(1, 9)), minutes=7, mib=1000),
     edges=Preset('3 batch orders x 2 FLRs from each point, all pairs', plrs=GRID, flrs=(LOW, HIGH), swa_k=(5,), data_seeds=tuple(range(101, 121)),
                  train_seeds=(1,), minutes=4, mib=700, settings=dict(ft_orders=3)),

@@ -107,6 +107,12 @@ def test_a_spare_folder_that_somebody_else_made_is_refused(tmp_path, monkeypatch
     os.chown(planted, 54321, 54321)
     with pytest.raises(ValueError, match='ULRS_CACHE'): system.spare_folder()
 
+def test_a_cache_in_a_home_that_is_not_there_is_refused_before_any_work(monkeypatch, tmp_path, capsys):
+    from understanding_lrs.cli import main
+    monkeypatch.setenv('ULRS_CACHE', '~nobody-of-this-name/cache')
+    assert main(['sweep', 'synthetic', '--preset', 'smoke', '--runs', str(tmp_path/'runs')]) == 2
+    assert 'ULRS_CACHE is ~nobody-of-this-name/cache' in capsys.readouterr().err
+
 @pytest.mark.parametrize('name', ['s3://bucket/runs', 'gs:/x', 'file:///tmp/x'])
 def test_an_address_is_no_folder(monkeypatch, tmp_path, name):
     monkeypatch.chdir(tmp_path)

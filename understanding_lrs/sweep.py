@@ -581,6 +581,8 @@ def _check(protocols, root, template, here):
     needs_posix('a sweep')
     root = check_root(root)
     ensure_home()
+    try: cache_folder()
+    except ValueError as e: raise InputError(str(e)) from None
     check_kernel()
     templates = {s: Path(template).absolute() if template else template_of(s) for s in {p.study for p in protocols}}
     if not template: # of a registered study

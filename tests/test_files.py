@@ -237,3 +237,19 @@ def test_a_table_that_some_runs_lack_is_kept_when_more_are_added(tmp_path):
     for run in (a, b): publish([run], tmp_path/'t', add=True, leave_out=('sharpness',)*(run is a))
     assert 'sharpness' not in read_published(tmp_path/'t') and json.loads((tmp_path/'t/tables.json').read_text())['left_out'] == {a.protocol.short: ['sharpness']}
     with pytest.raises(InputError, match='table'): publish([b], tmp_path/'t', leave_out=('runs',))
+
+@pytest.mark.parametrize('name', ['protocol.json', 'DONE', 'metrics.csv', 'provenance.json', 'progress.json', 'checkpoint.safetensors', '.lock-1'])
+def test_a_pipe_in_the_place_of_a_file_does_not_hang(tmp_path, name):
+    def late(*_): raise AssertionError('it hangs')
+    run = Run(tmp_path, P).start()
+    (run/name).unlink(missing_ok=True)
+    os.mkfifo(run/name)
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(30)
+    try:
+        found, = find_runs(tmp_path)
+        assert found.state(deep=True).kind in ('partial', 'damaged')
+        if not found.trouble: assert (found.owner(), found.read_progress()) == ({}, {})
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

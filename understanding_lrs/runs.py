@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'SEEDS', 'MOST_NETWORKS', 'TEMP', 'DAY', 'RECORDS', 'COLUMNS', 'SMALL', 'FIXED', 'CLAIM', 'SCHEMA',
-           'AGAIN', 'UPDATE', 'ODD', 'BEAT', 'STALE', 'RUNNING', 'WRITTEN', 'RUN_NAME', 'DEADLINE', 'STOP_FILE',
-           'KEEP_STATES', 'SCRATCH', 'LARGE', 'GROUP', 'READY', 'PUBLISH_AGAIN', 'PACK_MEMBERS', 'PACK_RATIO',
-           'PACK_MANIFEST', 'UNPACKING', 'PACK_AGAIN', 'InputError', 'RunBusy', 'RunLost', 'RunDamaged', 'patch_to',
-           'int_list', 'coerce', 'pick', 'check_settings', 'positive', 'Protocol', 'canonical', 'networks', 'missing',
-           'temporary', 'atomic_write', 'sweep_up', 'check_free', 'put', 'table_bytes', 'read_table', 'RunState', 'Run',
-           'read_protocol', 'held', 'needs_posix', 'is_run', 'OutOfTime', 'stop_asked', 'keep_states', 'peak_mib',
-           'environment', 'run_folders', 'run_in', 'find_runs', 'glance', 'networks_in', 'cover', 'copy_rows', 'load',
-           'ledger', 'to_parquet', 'collect', 'joined', 'put_in_place', 'check_place', 'new_set', 'publish',
-           'read_published', 'published_protocols', 'pack', 'unpack']
+           'AGAIN', 'UPDATE', 'ODD', 'BEAT', 'STALE', 'NO_WAIT', 'RUNNING', 'WRITTEN', 'RUN_NAME', 'DEADLINE',
+           'STOP_FILE', 'KEEP_STATES', 'SCRATCH', 'LARGE', 'GROUP', 'READY', 'PUBLISH_AGAIN', 'PACK_MEMBERS',
+           'PACK_RATIO', 'PACK_MANIFEST', 'UNPACKING', 'PACK_AGAIN', 'InputError', 'RunBusy', 'RunLost', 'RunDamaged',
+           'patch_to', 'int_list', 'coerce', 'pick', 'check_settings', 'positive', 'Protocol', 'canonical', 'networks',
+           'missing', 'temporary', 'atomic_write', 'sweep_up', 'check_free', 'put', 'table_bytes', 'read_table',
+           'RunState', 'Run', 'read_protocol', 'held', 'needs_posix', 'is_run', 'OutOfTime', 'stop_asked',
+           'keep_states', 'peak_mib', 'environment', 'run_folders', 'run_in', 'find_runs', 'glance', 'networks_in',
+           'cover', 'copy_rows', 'load', 'ledger', 'to_parquet', 'collect', 'joined', 'put_in_place', 'check_place',
+           'new_set', 'publish', 'read_published', 'published_protocols', 'pack', 'unpack']
 
 # %% ../nbs/13_runs.ipynb #2442e172
 import contextlib, csv, dataclasses, datetime, difflib, functools, hashlib, json, math, os, platform, re, struct, sys, threading, time
@@ -601,13 +601,15 @@ Run.open = classmethod(_open)
 # %% ../nbs/13_runs.ipynb #5cf33670
 BEAT, STALE = 5., 60. # seconds between heartbeats; age from which an owner counts as gone
 
+NO_WAIT = getattr(os, 'O_NONBLOCK', 0) # a pipe in the place of a file is opened at once
+
 def _tokens(folder):
     "The claims on a folder, ascending; one, but for the moment of a take-over"
     return sorted(int(f.name[len(CLAIM):]) for f in folder.glob(f'{CLAIM}*') if f.name[len(CLAIM):].isdigit())
 
 def _living(path, now):
     "The owner that a claim names while it lives, else None; `now` is the time of the file system"
-    try: fd = os.open(path, os.O_RDONLY)
+    try: fd = os.open(path, os.O_RDONLY | NO_WAIT)
     except FileNotFoundError: return None
     try:
         with contextlib.suppress(ValueError, TypeError, KeyError):
@@ -663,7 +665,7 @@ def held(
     path, # file
 ) -> bool:
     "Whether a living process of this machine holds a file locked"
-    try: fd = os.open(path, os.O_RDONLY)
+    try: fd = os.open(path, os.O_RDONLY | NO_WAIT)
     except OSError: return False
     try: return lock_file(fd, shared=True) is False
     finally: os.close(fd)
@@ -857,6 +859,7 @@ def _digest(table, record, body):
 
 def _checkpoint_parts(path, deep=True):
     "Bytes and record of a checkpoint file, or `RunDamaged`"
+    if path.exists() and not path.is_file(): raise RunDamaged(f"{path}: is not a plain file; remove it")
     with open_plain(path) as f: data = f.read(-1 if deep or path.stat().st_size <= SMALL else SMALL)
     try:
         n = struct.unpack('<Q', data[:8])[0]

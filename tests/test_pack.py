@@ -210,12 +210,5 @@ def test_two_at_once_do_not_sweep_each_other_away(tmp_path):
     assert [p.communicate(timeout=patience(120)) for p in both] == [('4\n', '')]*2
     assert content(tmp_path/'a') == content(tmp_path/'b')
 
-def test_a_file_of_the_users_own_travels_along(tmp_path):
-    run = done(tmp_path/'a')
-    (run/'my notes (1).md').write_text('mine')
-    pack([run], tmp_path/'a.tar.gz')
-    unpack(tmp_path/'a.tar.gz', tmp_path/'b')
-    assert content(tmp_path/'a') == content(tmp_path/'b')
-
 def test_a_run_of_too_many_networks_is_refused():
     with pytest.raises(InputError, match='more than one run can hold'): Protocol('tiny', .1, data_seeds=range(2000), train_seeds=range(2000))

@@ -1417,7 +1417,7 @@ def pack(
     runs, # finished or partial; damaged ones and those in use are refused
     file, # tar file to write; `.gz` at the end compresses it
 ) -> int: # bytes
-    "Put runs into one file; of a run its own files"
+    "Put runs into one file; notes of the user beside a run travel along"
     import io, tarfile
     if os.path.lexists(file) and not _is_pack(file): raise InputError(f"{file} is there and is no pack of runs; choose another name")
     sweep_up(Path(file).absolute().parent)
@@ -1450,7 +1450,7 @@ def _packed(run):
     state = run.state(deep=True)
     if state.kind not in ('done', 'partial'): raise InputError(f"{run.folder}: {state.kind} ({state.why}); not packed")
     with run.lock():
-        return state.kind, {name: (run/name).read_bytes() for name in sorted(run.files())}
+        return state.kind, {name: (run/name).read_bytes() for name in sorted(f.name for f in run.folder.iterdir() if f.is_file() and f.name[0] != '.')}
 
 # %% ../nbs/13_runs.ipynb #671f644c
 PACK_MEMBERS, PACK_RATIO, PACK_MANIFEST = 100_000, 200, 32 << 20 # files; unpacked over packed bytes; bytes
@@ -1567,9 +1567,9 @@ def _settle(came, root, kind):
         if mine.kind == 'newer': raise InputError(f"{run.folder}: {mine.why}")
         if mine.kind == 'done' or mine.kind == kind == 'partial': return f'kept the {mine.kind} run that is here'
         run._wipe()
-        if kind == 'partial': run._write(WRITTEN, '\n'.join(sorted(f.name for f in came.folder.glob('*.csv'))).encode())
+        if kind == 'partial': run._write(WRITTEN, '\n'.join(sorted(came._noted())).encode())
         for f in sorted(came.folder.iterdir(), key=lambda f: (f.name == 'DONE', f.name != 'protocol.json')):
-            run._make_room(f.name)
+            if not (run/f.name).is_file() or (run/f.name).read_bytes() != f.read_bytes(): run._make_room(f.name)
             os.replace(f, run/f.name)
         _sync_folder(run.folder)
     return f'{kind}, new' if mine.kind == 'absent' else f'{kind}, in place of a {mine.kind} run'

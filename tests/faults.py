@@ -355,7 +355,7 @@ class Shelf:
             shutil.copytree(self.runs[0].folder, folder/'runs/tiny'/self.runs[0].folder.name)
             begun = Run(folder/'runs', self.runs[1].protocol).start()
             begun.write_table('curves', pd.DataFrame([dict(run=begun.protocol.short, plr=1., value=2.)]))
-            (begun/'notes.md').write_text('of a run that is not finished')
+            (begun/'other.md').write_text('of a run that is not finished')
         if kind == 'figures': self.call(kind, folder, older=True)
         done = self.fresh(kind)
         start = time.monotonic()
@@ -439,7 +439,7 @@ class Shelf:
 
     def on_its_way(self, kind, folder, name):
         "Of a run that gives way to a finished one files go before others come; the pack has them"
-        return kind == 'unpack' and self.runs[1].folder.name in name and not name.endswith('notes.md')
+        return kind == 'unpack' and self.runs[1].folder.name in name and not name.endswith('other.md')
 
     def run(self, kills):
         start = time.monotonic()

@@ -187,7 +187,7 @@ def test_damaged_and_partial_runs_are_listed(ulrs, tmp_path):
 
 def test_figures_are_drawn_from_what_is_there(ulrs, monkeypatch):
     drawn = []
-    plots = SimpleNamespace(draw=lambda study, source, out, preset, wanted: drawn.append((study, sorted(source), out, preset, len(wanted))) or [out/'a.svg'])
+    plots = SimpleNamespace(draw=lambda study, source, out, preset, wanted, replace: drawn.append((study, sorted(source), out, preset, len(wanted))) or [out/'a.svg'])
     monkeypatch.setitem(sys.modules, 'understanding_lrs.plots', plots)
     assert 'nothing to draw in runs' in ulrs('figures')[2]
     run = Run('runs', fake_studies().protocols('tiny', 'smoke')[0]).start()

@@ -124,7 +124,7 @@ def test_a_pack_is_written_over_packs_only(tmp_path):
     with pytest.raises(InputError, match='is no pack of runs'): pack([run], tmp_path/'results.tar')
     assert kept(tmp_path, ['results.tar'])
     for _ in range(2): pack([run], tmp_path/'a.tar')
-    assert unpack(tmp_path/'a.tar', tmp_path/'there') and find_runs(tmp_path/'there')[0].foreign() == []
+    for _ in range(2): assert unpack(tmp_path/'a.tar', tmp_path/'there') and find_runs(tmp_path/'there')[0].foreign() == ['my notes.md']
 
 def test_what_is_unpacked_leaves_notes(tmp_path):
     pack([done(tmp_path/'a')], tmp_path/'a.tar')
@@ -135,10 +135,11 @@ def test_what_is_unpacked_leaves_notes(tmp_path):
     assert kept(run.folder, ['notes.md', 'metrics.csv.kept'])
 
 def test_an_unpacked_unfinished_run_knows_its_tables(tmp_path):
-    pack([begun(tmp_path/'a')], tmp_path/'a.tar')
+    mine((run := begun(tmp_path/'a')).folder, 'best.csv')
+    pack([run], tmp_path/'a.tar')
     unpack(tmp_path/'a.tar', tmp_path/'b')
     run, = find_runs(tmp_path/'b')
-    assert run.tables() == ['curves'] and run.remove() == [] and not run.folder.exists()
+    assert run.tables() == ['curves'] and run.remove() == ['best.csv']
 
 def test_pictures(tmp_path):
     picture = tmp_path/'a.svg'

@@ -409,7 +409,6 @@ def pack_(
     chosen = [_one(runs, r) for r in run] if run else find_runs(runs, study)
     size = memory.pack(chosen, file)
     print(f"{file}: {len(chosen)} runs, {size/2**20:.1f} MiB")
-    if more := [r.folder/name for r in chosen for name in r.foreign()]: print(f"not packed, not of a run: {_few(more)}", file=sys.stderr)
 
 @app.command(name='unpack')
 def unpack_(

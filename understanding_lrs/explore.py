@@ -41,6 +41,7 @@ from .seeds import stream
 from .stacked import Stage, evaluate, make_stack, stack_sets
 from .studies import GRID, STUDIES, SYNTHETIC, study_of
 from .sweep import project_root
+from .system import cpus
 from .synthetic import SHAPES, SyntheticConfig, fill, make_data, single_feature_sets
 
 # %% ../nbs/21_explore.ipynb #baa0981d
@@ -214,7 +215,7 @@ def exam(config:SyntheticConfig): # utility and noise play no role: see `Lesson`
 # %% ../nbs/21_explore.ipynb #6afab0bc
 class Lesson:
     "The training of one setting, as far as it was followed"
-    def __init__(self, s:Settings, threads:int=min(2, os.cpu_count() or 1)):
+    def __init__(self, s:Settings, threads:int=min(2, cpus())):
         n, self.settings, self.threads, self.config = len(GRID), s.taught, threads, s.config
         self.data = make_data(self.config, s.seed)
         self.sets = stack_sets([self.data])

@@ -178,4 +178,4 @@ def test_published_effects_are_those_of_the_tables(root, monkeypatch):
     for claim,(study, _) in INTERVENED.items():
         for q,e in answers(claim, read_published(root/'figures/data'/study/'wide')):
             if q.id in basin.SHOWN: assert told.value[basin.SHOWN[q.id]] == pytest.approx(e.value, rel=1e-4), q.id
-    assert {'found', 'by lot', 'changed'} == set(told.kind) and (told.lo <= told.value).all() and (told.value <= told.hi).all()
+    assert {'observed', 'instrument', 'intervention'} == set(told.kind) and (told.lo <= told.value).all() and (told.value <= told.hi).all()

@@ -375,7 +375,7 @@ def lot_effects(
     net = between(network_table(tables), NEAR)
     found, _, (lo, hi) = two_stage_interval(net, 'low', 'dominant', n)
     seeds = net.readout_seed.nunique()
-    return {'sparse or not, decided by lot (two-stage least squares)': Estimate(found.effect, lo, hi, found.n, seeds)}
+    return {'sparse or not, decided by the random readout (two-stage least squares)': Estimate(found.effect, lo, hi, found.n, seeds)}
 
 SHOWN = {'C24.better': 'weak implant, regime 1', 'C24.strong': 'strong implant, regime 1',
          'C23.lost': 'dominant feature removed, at once', 'C23.back': 'the same, 20,000 steps later',
@@ -389,9 +389,9 @@ def effects(
 ) -> pd.DataFrame:  # one row an effect: kind, what, value, lo, hi (pp), n, seeds
     "What a dominant feature does to the accuracy after fine-tuning, by every way of asking; what was not run is left out"
     rows, wide, crossed = [], published.get(('synthetic', 'wide')), published.get(('synthetic', 'factorial'))
-    if wide: rows += [('found', what, e) for what,e in found_effects(wide).items()]
-    if crossed: rows += [('by lot', what, e) for what,e in lot_effects(crossed, n).items()]
+    if wide: rows += [('observed', what, e) for what,e in found_effects(wide).items()]
+    if crossed: rows += [('instrument', what, e) for what,e in lot_effects(crossed, n).items()]
     for claim,study in judges.items():
         tables = published.get((study, 'wide'))
-        if tables: rows += [('changed', SHOWN[q.id], e) for q,e in answers(claim, tables) if q.id in SHOWN]
+        if tables: rows += [('intervention', SHOWN[q.id], e) for q,e in answers(claim, tables) if q.id in SHOWN]
     return pd.DataFrame([dict(kind=kind, what=what, **vars(e)) for kind,what,e in rows])

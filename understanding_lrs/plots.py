@@ -1562,12 +1562,12 @@ def removal(view):
                        "dominant feature when one was removed. Bands: 95 % bootstrap over data seeds.")
 
 # %% ../nbs/20_plots.ipynb #078fa2ab
-CAUSES = {'found': FAINT, 'by lot': ORANGE, 'changed': BLUE}
+CAUSES = {'observed': FAINT, 'instrument': ORANGE, 'intervention': BLUE}
 
 def causes(
     table:pd.DataFrame, # as `basin.effects` gives it
 ) -> Picture:
-    "What a dominant feature does to the accuracy after fine-tuning, as found, by lot, and where it was changed"
+    "What a dominant feature does to the accuracy after fine-tuning, as observed, by an instrument, and by intervention"
     with house():
         fig, ax = canvas(size=(TWO, .75 + .23*len(table)))
         for y,row in enumerate(table.itertuples()):
@@ -1580,7 +1580,7 @@ def causes(
         for kind,color in CAUSES.items(): ax.plot([], [], 'o-', color=color, label=kind)
         ax.legend(loc='lower right')
         n, seeds = (f'{table[c].min()} to {table[c].max()}' for c in ('n', 'seeds'))
-        print_below(fig, f'Synthetic example. Lines: 95 % bootstrap over seeds; {n} networks of {seeds} data (by lot: readout) seeds.', 17)
+        print_below(fig, f'Synthetic example. Lines: 95 % bootstrap over seeds; {n} networks of {seeds} data (instrument: readout) seeds.', 17)
     return fig
 
 # %% ../nbs/20_plots.ipynb #19344973

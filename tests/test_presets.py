@@ -44,7 +44,7 @@ def test_factorial_is_fully_crossed():
     assert [p.plr for p in ps] == list(GRID[9:14])
     assert all(set(networks(p)) == {(d, t, r) for d in range(1, 9) for t in range(1, 9) for r in range(1, 9)} for p in ps)
     assert all({k: p.settings[k] for k in FULL} == FULL and p.settings['utility'] == [1.] for p in ps)
-    assert {(p.flrs, p.swa_k, p.settings['order'], p.settings['ft_orders']) for p in ps} == {((LOW,), (5,), 'own', 1)}
+    assert {(p.flrs, p.swa_k, p.settings['order'], p.settings['ft_orders']) for p in ps} == {((LOW, HIGH), (5,), 'own', 1)}
 
 def test_utilities_run_every_shape():
     ps = protocols('synthetic_utilities', 'wide')

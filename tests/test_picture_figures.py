@@ -484,7 +484,7 @@ def test_a_grid_is_known_without_its_pictures(monkeypatch):
     assert len(protocols(main.id, 'paper')) == 25 and {p.train_seeds for p in protocols(main.id, 'paper')} == {(1,)}
     assert [p.train_seeds[0] for p in protocols(main.id, 'authors')] == list(range(2003, 2028))
     m = made(plrs=(1e-4, 1e-3), pre=PLRS[:2], low=None, high=None, swa=None, converge=1, noisy=2)['metrics']
-    assert len(plots.View(dict(metrics=m), main, preset='short').missing) == 8
+    assert len(plots.View(dict(metrics=m), main, preset='short').missing) == 14
 
 def test_digits_from_training_to_figures(tmp_path):
     "a real study, at smoke size"

@@ -58,8 +58,8 @@ def _labels(loss, acc, std, chance): # arrays of one shape: end or draw of train
     later = {'3': at_chance, SLOW: std < QUIET}
     return np.select([*cases.values(), *later.values()], [*cases, *later], '2')
 
-def _slow_on_the_left(wide): # what left of the first rate that converges has not
-    "A copy whose small rates are not taken for noisy or lost ones"
+def _slow_on_the_left(wide): # one row per network, with its label in `regime`
+    "A copy in which networks that have not converged, left of the first rate that does, are labelled `SLOW`"
     converged = (wide.train_loss < CONVERGED).groupby(level='plr').mean()
     there = converged.index[converged >= .5]
     if not len(there): return wide

@@ -18,8 +18,8 @@ def root(): return Path(__file__).resolve().parent.parent
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
     if not GPU: return
-    from understanding_lrs.picture_lives import PictureLife
-    monkeypatch.setattr(PictureLife, 'device', staticmethod(lambda: 'cpu'))
+    from understanding_lrs.studies.image_trials import ImageTrial
+    monkeypatch.setattr(ImageTrial, 'device', staticmethod(lambda: 'cpu'))
 
 def patience(seconds, most=20.):
     "A time limit for what takes `seconds` at most on an idle machine: longer by the number of processes that wait for each core"

@@ -24,9 +24,9 @@ import nbformat, psutil
 from conftest import TINY, patience
 import pandas as pd
 import papermill # noqa: imported once for all forks
-from understanding_lrs import runs as memory
-from understanding_lrs.runs import Protocol, Run, find_runs, pack, publish, read_published, unpack
-from understanding_lrs.sweep import sweep
+from understanding_lrs.runs import runs as memory
+from understanding_lrs.runs.runs import Protocol, Run, find_runs, pack, publish, read_published, unpack
+from understanding_lrs.sweep.sweep import sweep
 
 HERE = Path(__file__).resolve().parent
 WHOLE = {'.lock', 'DONE', 'curves.csv', 'metrics.csv', 'notebook.ipynb', 'protocol.json', 'provenance.json'}
@@ -38,8 +38,8 @@ def protocols(n, steps=8, pause=.05):
 
 SWEEP = """
 import sys, json
-from understanding_lrs.runs import Protocol
-from understanding_lrs.sweep import sweep
+from understanding_lrs.runs.runs import Protocol
+from understanding_lrs.sweep.sweep import sweep
 given = json.loads(sys.argv[1])
 try: result = sweep([Protocol.from_dict(d) for d in given['protocols']], given['root'], given['template'], workers=2, progress='none',
                     executor=given['executor'])
@@ -376,7 +376,7 @@ class Shelf:
         if kind == 'pack': pack(self.runs, folder/'a.tar')
         if kind == 'unpack': unpack(self.home/'all.tar', folder/'runs')
         if kind != 'figures': return
-        from understanding_lrs import plots
+        from understanding_lrs.figures import plots
         ledgers = dict(self.ledgers)
         if older: ledgers['metrics'] = ledgers['metrics'].assign(value=lambda m: m.value*.9)
         plots.draw('synthetic', ledgers, folder/'pictures', 'laptop', names=['finetune_accuracy', 'swa_accuracy'], paper={})

@@ -12,9 +12,12 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np, pandas as pd, torch
 from PIL import Image
 from safetensors.torch import save_file
-from understanding_lrs import cli, images, native, runs
-from understanding_lrs.models import ConvSpec, picture_net
-from understanding_lrs.runs import Protocol, Run
+from understanding_lrs.app import cli
+from understanding_lrs.data import images
+from understanding_lrs.training import native
+from understanding_lrs.runs import runs
+from understanding_lrs.networks.models import ConvSpec, image_net
+from understanding_lrs.runs.runs import Protocol, Run
 
 LIMIT = 20. # seconds a case; a machine under load is given more
 
@@ -87,7 +90,7 @@ def write_pictures(folder, kinds=('png',)):
         Image.fromarray(a).save(f, **dict(exif=exif) if f.suffix in ('.png', '.jpg', '.tiff', '.webp') else {})
     return folder
 
-def read_pictures(folder): return told(images.load_pictures(folder, cache=folder.parent/'cache', progress=lambda line: None))
+def read_pictures(folder): return told(images.load_images(folder, cache=folder.parent/'cache', progress=lambda line: None))
 
 def write_parquet(folder):
     import pyarrow as pa, pyarrow.parquet as pq
@@ -142,14 +145,14 @@ class Names(Parquet):
         import pyarrow.parquet as pq
         self.describe(file, rng.choice((json_value, json_value, flip, cut))(pq.read_schema(file).metadata[b'huggingface'], rng))
 class Cache(Kind):
-    "Pictures by their id: there is only the cache"
+    "Images by their id: there is only the cache"
     def make(self, folder):
-        self.id = images.load_pictures(write_pictures(folder/'set'), cache=folder/'cache', progress=lambda line: None).id
+        self.id = images.load_images(write_pictures(folder/'set'), cache=folder/'cache', progress=lambda line: None).id
         shutil.rmtree(folder/'set')
     def files(self, folder): return sorted((folder/'cache'/'images').glob('*.safetensors'))
-    def read(self, folder): return told(images.load_pictures(self.id, cache=folder/'cache', progress=lambda line: None))
+    def read(self, folder): return told(images.load_images(self.id, cache=folder/'cache', progress=lambda line: None))
 class Notes(Kind):
-    "Pictures by their folder: what is wrong with the cache costs a decoding"
+    "Images by their folder: what is wrong with the cache costs a decoding"
     mutations = (*BYTES, json_value)
     def make(self, folder): read_pictures(write_pictures(folder/'set'))
     def files(self, folder): return sorted((folder/'cache').rglob('*.json'))
@@ -164,11 +167,11 @@ class Network(Kind):
     sealed = False # a file of weights has no checksum
     def make(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(picture_net(ConvSpec('convnet', 2, 3, 8), 0).state_dict(), folder/'net.safetensors', {'format': 'pt'})
+        save_file(image_net(ConvSpec('convnet', 2, 3, 8), 0).state_dict(), folder/'net.safetensors', {'format': 'pt'})
     def read(self, folder):
         state, settings = cli._tensors(str(folder/'net.safetensors'))
-        class Pictures: size, classes, channels = 8, 3, 3
-        return tell(dict(cli._network(str(folder/'net.safetensors'), state, None, Pictures, settings).state_dict()))
+        class Images: size, classes, channels = 8, 3, 3
+        return tell(dict(cli._network(str(folder/'net.safetensors'), state, None, Images, settings).state_dict()))
 class States(Kind):
     def make(self, folder): self.name = str(write_run(folder/'runs').folder.relative_to(folder))
     def files(self, folder): return [folder/self.name/'states.safetensors']

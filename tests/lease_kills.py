@@ -4,9 +4,10 @@ from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
-from understanding_lrs import lease, picture_lives
-from understanding_lrs.picture_readings import read_filters
-from understanding_lrs.runs import find_runs, unpack
+from understanding_lrs.app import lease
+from understanding_lrs.studies import image_trials as image_trials
+from understanding_lrs.probes.image_probes import read_filters
+from understanding_lrs.runs.runs import find_runs, unpack
 
 torch.set_num_threads(1)
 COSTS = dict(epoch=.5, probes=1., measure=5.)
@@ -19,7 +20,7 @@ class Here: # the pictures are in the cache: no process beside
 def hold(folder):
     "One lease of two waves, in this process, silent"
     lease.Helper, lease.choose, lease.check_lanes = Here, lambda *a: lease.Choice('fp32', 4, False, True, {'1': .5}), lambda *a: dict(good=True)
-    picture_lives.picture_readings = lambda protocol: dict(filters=read_filters)
+    image_trials.image_probes = lambda protocol: dict(filters=read_filters)
     sys.stdout = io.StringIO()
     lease.rehearse(folder, 0, lease.FakedWatch(36, COSTS), settings=TINY, seeds=(1,))
 
@@ -48,8 +49,8 @@ def readable(folder):
 
 if __name__ == '__main__':
     count, rng = int(sys.argv[1]), random.Random(15)
-    from understanding_lrs.images import load_pictures
-    load_pictures('digits')
+    from understanding_lrs.data.images import load_images
+    load_images('digits')
     start = time.monotonic()
     whole = killed(1e-3) # the first one warms nothing but says that a kill at once is survived
     child = os.fork()

@@ -2,19 +2,19 @@
 from dataclasses import replace
 import json
 import numpy as np, pytest, torch
-from understanding_lrs import native_conv
-from understanding_lrs.features import (INPUTS, band_accuracy, band_limits, band_mask, band_pictures, band_sets, band_std, check_limits, dominance,
+from understanding_lrs.training import native_conv
+from understanding_lrs.probes.features import (INPUTS, band_accuracy, band_limits, band_mask, band_pictures, band_sets, band_std, check_limits, dominance,
                                         effective_number, spectrum, varied_limits)
-from understanding_lrs.images import channel_stats, load_pictures, normalise
-from understanding_lrs.models import ConvSpec, default_radius
-from understanding_lrs.pictures import evaluate_nets, lend, make_nets, resident
+from understanding_lrs.data.images import channel_stats, load_images, normalise
+from understanding_lrs.networks.models import ConvSpec, default_radius
+from understanding_lrs.training.image_networks import evaluate_nets, lend, make_nets, resident
 
 CONVNET, RESNET = ConvSpec('convnet', 4, 10, 8), ConvSpec('resnet18', 2, 10, 8)
 ENGINES = [pytest.param('native', marks=pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')), 'torch']
 
 @pytest.fixture(scope='module')
 def data():
-    d = load_pictures('digits')
+    d = load_images('digits')
     return resident(replace(d, x_train=d.x_train[:140], y_train=d.y_train[:140]), *channel_stats(d.x_train))
 
 @pytest.mark.parametrize('spec', [CONVNET, RESNET], ids=lambda s: s.arch)

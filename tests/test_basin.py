@@ -1,13 +1,14 @@
 """What the statistics of the basin give on made-up networks whose answer is known; what was asked is what was written down first."""
 import matplotlib, numpy as np, pandas as pd, pytest
-from understanding_lrs import basin, plots
-from understanding_lrs.basin import (JUDGES, QUESTIONS, advantage, answers, centred, estimate, look_table, network_table, paired, partial_rank, slope, two_stage,
+from understanding_lrs.analysis import basin
+from understanding_lrs.figures import plots
+from understanding_lrs.analysis.basin import (JUDGES, QUESTIONS, advantage, answers, centred, estimate, look_table, network_table, paired, partial_rank, slope, two_stage,
                                      two_stage_interval)
-from understanding_lrs.claims import CLAIMS, INTERVENED, MISSING, verdicts
-from understanding_lrs.plots import View
-from understanding_lrs.runs import InputError, Run, collect, find_runs, read_published
-from understanding_lrs.seeds import stream
-from understanding_lrs.studies import STUDIES, live, protocols
+from understanding_lrs.analysis.claims import CLAIMS, INTERVENED, MISSING, verdicts
+from understanding_lrs.figures.plots import View
+from understanding_lrs.runs.runs import InputError, Run, collect, find_runs, read_published
+from understanding_lrs.core.seeds import stream
+from understanding_lrs.studies.registry import STUDIES, live, protocols
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):

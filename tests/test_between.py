@@ -4,18 +4,18 @@ import numpy as np, pytest, torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
-from understanding_lrs.cli import main
-from understanding_lrs.geometry import barrier, between, check_pair, direction_names, look
-from understanding_lrs.images import channel_stats, load_pictures, normalise, subset
-from understanding_lrs.models import ConvSpec, picture_net, si_params
-from understanding_lrs.pictures import evaluate_net, reestimate_
+from understanding_lrs.app.cli import main
+from understanding_lrs.probes.geometry import barrier, between, check_pair, direction_names, look
+from understanding_lrs.data.images import channel_stats, load_images, normalise, subset
+from understanding_lrs.networks.models import ConvSpec, image_net, si_params
+from understanding_lrs.training.image_networks import evaluate_net, reestimate_
 
 SPEC = ConvSpec('convnet', 4, 10, 8)
 
 def trained(seed, steps=60, spec=SPEC):
-    p = subset(load_pictures('digits'), 200)
+    p = subset(load_images('digits'), 200)
     x, y = normalise(p.x_train, *channel_stats(p.x_train)), p.y_train
-    net = picture_net(spec, seed).train()
+    net = image_net(spec, seed).train()
     opt = torch.optim.SGD([q for _,q in si_params(net)], lr=.5)
     for s in range(steps):
         at = torch.arange(40) + 40*(s%5)
@@ -29,14 +29,14 @@ def nets(): return [trained(s) for s in (1, 2)]
 
 @pytest.fixture(scope='module')
 def sets():
-    p = subset(load_pictures('digits'), 200)
+    p = subset(load_images('digits'), 200)
     floats = lambda x: normalise(x, *channel_stats(p.x_train))
     return floats(p.x_train), p.y_train, floats(p.x_test), p.y_test
 
 def test_no_barrier_to_itself_or_to_a_scaled_copy(nets, sets):
     a, b = nets
     assert list(between(a, a, *sets, points=3, batch=50).summary.values())[1:] == [0.]*4
-    scaled = picture_net(SPEC, 1)
+    scaled = image_net(SPEC, 1)
     scaled.load_state_dict(a.state_dict())
     with torch.no_grad():
         for _,p in si_params(scaled): p *= 5
@@ -74,7 +74,7 @@ def test_against_a_plain_walk(nets, sets):
         w = (1 - alpha)*wa + alpha*wb*rho/wb.norm()
         w *= rho/w.norm()
         parts = w.float().split([sa[n].numel() for n in names])
-        net = picture_net(SPEC, 5)
+        net = image_net(SPEC, 5)
         net.load_state_dict({k: (1 - alpha)*v + alpha*sb[k] for k,v in sa.items() if v.is_floating_point()}
                             | {n: p.view_as(sa[n]) for n,p in zip(names, parts)}, strict=False)
         reestimate_(net, sets[0], 40)
@@ -110,9 +110,9 @@ def test_ends_stay_and_nan_is_a_reading(nets, sets):
 def test_wrong_pairs(nets, sets):
     a, b = nets
     sa, sb = a.state_dict(), b.state_dict()
-    other = picture_net(ConvSpec('resnet18', 4, 10, 8), 1)
+    other = image_net(ConvSpec('resnet18', 4, 10, 8), 1)
     wrong = [('the second network has no tensor convs.0.weight and lacks', sa, other.state_dict()), ('batch-norm buffer norms.2.running_var', sa, {k: v for k,v in sb.items() if k != 'norms.2.running_var'}),
-             (r'convs.0.weight is \(4, 3, 3, 3\) in the first network, \(8', sa, picture_net(ConvSpec('convnet', 8, 10, 8), 1).state_dict()),
+             (r'convs.0.weight is \(4, 3, 3, 3\) in the first network, \(8', sa, image_net(ConvSpec('convnet', 8, 10, 8), 1).state_dict()),
              ('holds NaN or infinity', sa, sb | {'head.weight': sb['head.weight']/0}), ('are all zero', sa, {k: 0*v for k,v in sb.items()})]
     for part,one,two in wrong:
         with pytest.raises(ValueError, match=part): check_pair(one, two)
@@ -130,8 +130,8 @@ def leaves(): raise SystemExit(3)
 class Pair(nn.Flatten):
     def forward(self, x): return x, x
 def ours():
-    from understanding_lrs.models import ConvSpec, picture_net
-    return picture_net(ConvSpec('convnet', 4, 10, 8), 0)
+    from understanding_lrs.networks.models import ConvSpec, image_net
+    return image_net(ConvSpec('convnet', 4, 10, 8), 0)
 def wrapped(): return nn.DataParallel(ours())
 """
 
@@ -217,7 +217,7 @@ def test_bands_of_a_file(ulrs, tmp_path, nets, sets):
 
 def test_norm_in_numbers(ulrs):
     "own's numbers give what own gives, one for all channels (digits are grey) or one a channel"
-    mean, std = channel_stats(subset(load_pictures('digits'), 200).x_train)
+    mean, std = channel_stats(subset(load_images('digits'), 200).x_train)
     seen = {}
     for norm in ('own', f'{mean[0]!r}/{std[0]!r}', '/'.join(','.join(map(repr, v)) for v in (mean, std)), 'cifar'):
         code, out, err = ulrs(f'bands a.safetensors --data digits --pictures 200 --norm {norm} --json')
@@ -261,40 +261,40 @@ WRONG = [
 def test_wrong_input_is_one_line(ulrs, tmp_path, nets, words, part):
     s = nets[0].state_dict()
     (tmp_path/'text.safetensors').write_text('no tensors')
-    save_file(picture_net(ConvSpec('convnet', 8, 10, 8), 1).state_dict(), 'wide.safetensors')
+    save_file(image_net(ConvSpec('convnet', 8, 10, 8), 1).state_dict(), 'wide.safetensors')
     save_file({k: v for k,v in s.items() if 'running' not in k}, 'bare.safetensors')
     save_file(s | {'convs.2.weight': s['convs.2.weight']*torch.nan}, 'nan.safetensors')
     save_file({k: 0*v for k,v in s.items()}, 'zero.safetensors')
     save_file({'foo.weight': torch.ones(3, 2)}, 'other.safetensors')
-    save_file(picture_net(ConvSpec('convnet', 4, 3, 8), 1).state_dict(), 'few.safetensors')
+    save_file(image_net(ConvSpec('convnet', 4, 3, 8), 1).state_dict(), 'few.safetensors')
     code, out, err = ulrs(words)
     assert (code, out) == (2, '') and err.startswith('ulrs: ') and part in err and err.count('\n') == 1, err
 
 @pytest.fixture(scope='module')
 def kept(tmp_path_factory):
     "A finished run of two seeds on digits that kept its networks"
-    from understanding_lrs.runs import Run
-    from understanding_lrs.studies import live, protocols, settled
-    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-2]))
+    from understanding_lrs.runs.runs import Run
+    from understanding_lrs.studies.registry import live, protocols, resolved
+    p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-2]))
     with pytest.MonkeyPatch.context() as m:
         m.setenv('ULRS_KEEP_STATES', '1')
-        life = live(p, Run(tmp_path_factory.mktemp('runs'), p))
-    return life, life.run/'states.safetensors'
+        trial = live(p, Run(tmp_path_factory.mktemp('runs'), p))
+    return trial, trial.run/'states.safetensors'
 
 def test_points_of_a_run_repeat_its_readings(ulrs, kept):
     "pictures, their size and norm, batch: all from the protocol"
-    life, file = kept
-    t = life.tables['geometry']
+    trial, file = kept
+    t = trial.tables['geometry']
     want = lambda m,seed: t[(t.pair == 'low_high') & (t.metric == m) & (t.train_seed == seed)].value.item()
-    for k,seed in enumerate(life.protocol.train_seeds):
-        low, high = (f'{file}::flr={flr:.0e}@{k}' for flr in (min(life.protocol.flrs), max(life.protocol.flrs)))
-        code, out, err = ulrs(f"path {high} {low} --points {life.protocol.settings['path_points']} --json")
+    for k,seed in enumerate(trial.protocol.train_seeds):
+        low, high = (f'{file}::flr={flr:.0e}@{k}' for flr in (min(trial.protocol.flrs), max(trial.protocol.flrs)))
+        code, out, err = ulrs(f"path {high} {low} --points {trial.protocol.settings['path_points']} --json")
         assert code == 0, err
         got = json.loads(out)
         assert got['angle'] == pytest.approx(want('angle', seed), rel=1e-4)
         for m in ('train_barrier', 'test_barrier'): assert got[m] == pytest.approx(want(m, seed), abs=.1)
     code, out, err = ulrs(f'bands {file}::pretrain@1 --json')
-    m = life.tables['metrics']
+    m = trial.tables['metrics']
     assert code == 0, err
     assert json.loads(out)['test_acc'] == pytest.approx(m[(m.stage == 'pretrain') & (m.metric == 'test_acc') & (m.train_seed == 2) & m.band.isna()].value.item(), abs=.3)
 
@@ -314,13 +314,13 @@ def test_wrong_points_of_a_run(ulrs, kept):
 
 def read(capsys, net=None, file='net.safetensors'):
     "The tensors that a module gets from a file, and what is said"
-    from understanding_lrs import cli
+    from understanding_lrs.app import cli
     state, settings = cli._tensors(file)
     with torch.no_grad(): made = cli._network(file, state, net, digits(), settings)
     return made.state_dict(), capsys.readouterr().err
 
 @functools.lru_cache
-def digits(): return load_pictures('digits')
+def digits(): return load_images('digits')
 
 def equal(a, b): # state dicts, by values
     return len(a) == len(b) and all(torch.equal(v, w) for v, w in zip(a.values(), b.values()))

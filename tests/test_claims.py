@@ -1,8 +1,8 @@
 """Verdicts follow from tables by the written rules: constructed tables give each verdict."""
 import json
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.claims import CLAIMS, MISSING, NOT, OPEN, REPRODUCED, SINGLE, Part, c13, c14, c19, c20, resampled, verdicts, worst
-from understanding_lrs.studies import GRID, HIGH, LOW, STUDIES
+from understanding_lrs.analysis.claims import CLAIMS, MISSING, NOT, OPEN, REPRODUCED, SINGLE, Part, c13, c14, c19, c20, resampled, verdicts, worst
+from understanding_lrs.studies.registry import GRID, HIGH, LOW, STUDIES
 
 SEEDS = dict(train_seed=1, flr=np.nan, swa_k=np.nan, rank=np.nan, band=None, pair=None)
 

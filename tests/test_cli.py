@@ -3,9 +3,9 @@ import json, resource, shlex, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
-from understanding_lrs import runs
-from understanding_lrs.cli import main
-from understanding_lrs.runs import Protocol, Run, check_settings, pick, read_published
+from understanding_lrs.runs import runs
+from understanding_lrs.app.cli import main
+from understanding_lrs.runs.runs import Protocol, Run, check_settings, pick, read_published
 
 SETTINGS = dict(steps=3, pause=0.)
 
@@ -24,12 +24,12 @@ def fake_studies():
         p = study_of(study).presets[pick(name, study_of(study).presets, 'preset')]
         settings = check_settings(overrides or {}, SETTINGS)
         return [Protocol(study, plr, [.01], [], data_seeds, train_seeds, settings=settings) for plr in plrs or p.plrs]
-    return SimpleNamespace(STUDIES=known, study_of=study_of, protocols=protocols, settled=lambda wanted, here=True: wanted)
+    return SimpleNamespace(STUDIES=known, study_of=study_of, protocols=protocols, resolved=lambda wanted, here=True: wanted)
 
 @pytest.fixture
 def ulrs(monkeypatch, tmp_path, capsys):
     "Run a command in an empty folder: code, output, errors"
-    monkeypatch.setitem(sys.modules, 'understanding_lrs.studies', fake_studies())
+    monkeypatch.setitem(sys.modules, 'understanding_lrs.studies.registry', fake_studies())
     monkeypatch.chdir(tmp_path)
     def run(words):
         code = main(words.split())
@@ -115,7 +115,7 @@ def finished_run(p):
     return run
 
 def test_finished_runs_are_told_apart_by_what_they_are(ulrs):
-    from understanding_lrs.cli import sets_of
+    from understanding_lrs.app.cli import sets_of
     made = lambda plr, **settings: finished_run(Protocol('tiny', plr, [.01], data_seeds=[1], train_seeds=[1], settings=SETTINGS | settings)).protocol
     smoke = [made(.1), made(.2)]
     names = lambda: {name: [r.protocol for r in found] for name, (found, _) in sets_of('runs', 'tiny').items()}
@@ -138,7 +138,7 @@ def test_show_takes_what_a_sweep_printed(ulrs, tmp_path):
 @pytest.mark.parametrize('columns', [60, 80, 130])
 def test_claims_take_a_line_each(columns, monkeypatch, capsys):
     import pandas as pd
-    from understanding_lrs.cli import _brief, print_lines
+    from understanding_lrs.app.cli import _brief, print_lines
     monkeypatch.setenv('COLUMNS', str(columns))
     rows = [dict(claim=f'C{i}', statement='a statement that is longer than any terminal ' * 4, study='synthetic', preset=preset,
                  verdict='reproduced' if i > 1 else f'seen at {preset}') for i in (1, 2, 13) for preset in ('laptop', 'paper', 'paper')]
@@ -188,7 +188,7 @@ def test_damaged_and_partial_runs_are_listed(ulrs, tmp_path):
 def test_figures_are_drawn_from_what_is_there(ulrs, monkeypatch):
     drawn = []
     plots = SimpleNamespace(draw=lambda study, source, out, preset, wanted, replace: drawn.append((study, sorted(source), out, preset, len(wanted))) or [out/'a.svg'])
-    monkeypatch.setitem(sys.modules, 'understanding_lrs.plots', plots)
+    monkeypatch.setitem(sys.modules, 'understanding_lrs.figures.plots', plots)
     assert 'nothing to draw in runs' in ulrs('figures')[2]
     run = Run('runs', fake_studies().protocols('tiny', 'smoke')[0]).start()
     run.finish({})
@@ -199,7 +199,7 @@ def test_figures_are_drawn_from_what_is_there(ulrs, monkeypatch):
 def test_bench_prints_json(ulrs, monkeypatch):
     result = dict(rows=[dict(models=50, us=3.1)], peak_mib=200.)
     bench = SimpleNamespace(synthetic=lambda: result, sweeps=lambda: dict(rows=[dict(workers=2)]))
-    monkeypatch.setitem(sys.modules, 'understanding_lrs.bench', bench)
+    monkeypatch.setitem(sys.modules, 'understanding_lrs.app.bench', bench)
     assert json.loads(ulrs('bench --json')[1]) == result
     assert 'peak_mib' in ulrs('bench synthetic')[1] and 'workers' in ulrs('bench sweep')[1]
     bench.precision_effect, bench.readings = (lambda **kw: dict(rows=[kw]) for _ in range(2))
@@ -207,7 +207,7 @@ def test_bench_prints_json(ulrs, monkeypatch):
     assert json.loads(ulrs('bench readings --preset laptop --json')[1])['rows'] == [dict(preset='laptop')]
 
 def test_missing_room_is_one_line(ulrs, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'understanding_lrs.plots', None)
+    monkeypatch.setitem(sys.modules, 'understanding_lrs.figures.plots', None)
     code, _, err = ulrs('figures tiny')
     assert code == 2 and 'this version has no plots' in err
 
@@ -221,7 +221,7 @@ def test_status_of_a_thousand_runs_is_fast_and_light(tmp_path, monkeypatch):
         run._seal(['metrics.csv', 'protocol.json'])
     code = f"""
 import sys
-from understanding_lrs.cli import main
+from understanding_lrs.app.cli import main
 main(['status', '--runs', {str(tmp_path)!r}])
 sys.exit('torch' in sys.modules)"""
     used = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
@@ -322,7 +322,7 @@ def test_tables_of_runs_from_two_machines(ulrs):
     assert code == 0 and len(runs.read_published('grown')['runs']) == 2
 
 def test_published_runs_are_left_out_when_asked(ulrs, tmp_path, monkeypatch):
-    from understanding_lrs import cli
+    from understanding_lrs.app import cli
     some(1)
     assert ulrs('tables tiny --out figures/data/tiny/smoke')[0] == 0
     assert ulrs('clean --finished --yes')[0] == 0

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from understanding_lrs.sphere import ProjectedSGD, SphericalSGD, elr_to_lr, lr_to_elr, project_
+from understanding_lrs.core.sphere import ProjectedSGD, SphericalSGD, elr_to_lr, lr_to_elr, project_
 
 def path(rule, lr, rho, steps=50):
     "Directions after every step, for a two-layer network with layer norms (float64, eps 1e-14)"

@@ -3,9 +3,9 @@ import contextlib, dataclasses, os, re, signal, socket, subprocess, sys, threadi
 from pathlib import Path
 import psutil, pytest
 from conftest import TINY, patience, until
-from understanding_lrs import sweep as module
-from understanding_lrs.runs import InputError, Protocol, Run, find_runs
-from understanding_lrs.sweep import Local, slots, sweep
+from understanding_lrs.sweep import sweep as module
+from understanding_lrs.runs.runs import InputError, Protocol, Run, find_runs
+from understanding_lrs.sweep.sweep import Local, slots, sweep
 
 P = Protocol('tiny', .1, flrs=[.01], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3, pause=0.))
 SLOW = [dataclasses.replace(P, plr=plr, settings=dict(steps=30, pause=.1)) for plr in (.1, .2, .3, .4)]
@@ -61,8 +61,8 @@ def test_dask_with_a_worker_killed_mid_run(tmp_path, cluster, undisturbed):
     "The worker that is training is killed; its run is done by another one, and its kernel is gone"
     address, started = cluster
     code = f"""
-from understanding_lrs.runs import Protocol
-from understanding_lrs.sweep import sweep
+from understanding_lrs.runs.runs import Protocol
+from understanding_lrs.sweep.sweep import sweep
 import sys
 protocols = [Protocol.from_dict(d) for d in {[p.to_dict() for p in SLOW]!r}]
 result = sweep(protocols, {str(tmp_path)!r}, {str(TINY)!r}, executor={address!r}, progress='plain')

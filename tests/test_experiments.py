@@ -1,10 +1,10 @@
 """Every experiment notebook declares exactly its study's parameters, lives at smoke size, and its verdict there is 'reduced, so not comparable'."""
 import inspect, json, shutil
 import nbformat, papermill as pm, pytest, torch
-from understanding_lrs.runs import Protocol, Run, find_runs, networks
-from understanding_lrs.stacked import evaluate
-from understanding_lrs.studies import STUDIES, live, protocols, protocol_of, select
-from understanding_lrs.sweep import check_params, sweep
+from understanding_lrs.runs.runs import Protocol, Run, find_runs, networks
+from understanding_lrs.training.stacked import evaluate
+from understanding_lrs.studies.registry import STUDIES, live, protocols, protocol_of, select
+from understanding_lrs.sweep.sweep import check_params, sweep
 
 TEMPLATES = {s.template: s for s in STUDIES.values()}
 
@@ -36,28 +36,28 @@ def test_a_smoke_run(swept, root):
     assert any('image/png' in o.get('data', {}) or 'image/svg+xml' in o.get('data', {}) for c in page.cells for o in c.get('outputs', []))
 
 @pytest.fixture(scope='module')
-def life(swept, tmp_path_factory):
+def trial(swept, tmp_path_factory):
     "The same run, lived without its notebook; its networks are not kept"
     run, = find_runs(swept[0], 'synthetic')
     return live(run.protocol, Run(tmp_path_factory.mktemp('bare'), run.protocol))
 
-def test_the_notebook_is_the_bare_life(swept, life):
+def test_the_notebook_is_the_bare_life(swept, trial):
     "the tables of the notebook are the bytes of `live` without it"
     run, = find_runs(swept[0], 'synthetic')
-    bare = life.run
+    bare = trial.run
     for name in bare.tables(): assert (bare.folder/f'{name}.csv').read_bytes() == (run.folder/f'{name}.csv').read_bytes(), name
 
-def test_kept_states_are_the_networks_of_the_run(swept, life, tmp_path):
+def test_kept_states_are_the_networks_of_the_run(swept, trial, tmp_path):
     "every stage and average, bit for bit; measured again they give the table; without the wish there are none"
     run, = find_runs(swept[0], 'synthetic')
     states, meta = run.load_states()
     assert meta['networks'] == [list(n) for n in networks(run.protocol)]
-    assert states.keys() == life.points.keys() == {'pretrain', 'swa2', 'swa5', *(f'flr={f!r}' for f in run.protocol.flrs)}
-    assert all(torch.equal(states[k], life.points[k]) for k in states)
-    acc = evaluate(life.stack.at(states['swa5']), life.sets.x_test, life.sets.y_test)[1]
+    assert states.keys() == trial.points.keys() == {'pretrain', 'swa2', 'swa5', *(f'flr={f!r}' for f in run.protocol.flrs)}
+    assert all(torch.equal(states[k], trial.points[k]) for k in states)
+    acc = evaluate(trial.stack.at(states['swa5']), trial.sets.x_test, trial.sets.y_test)[1]
     rows = select(run.table('metrics'), stage='average', swa_k=5, metric='test_acc')
     assert rows.value.tolist() == pytest.approx(acc.tolist(), rel=1e-5)
-    assert run.state(deep=True).kind == 'done' and life.run.load_states() is None
+    assert run.state(deep=True).kind == 'done' and trial.run.load_states() is None
     copy = Run.open(shutil.copytree(run.folder, tmp_path/'synthetic'/run.folder.name))
     (copy/'states.safetensors').write_bytes(b'')
     assert 'states.safetensors has 0 bytes' in copy.state().why

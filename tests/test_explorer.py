@@ -6,15 +6,15 @@ import pytest
 import torch
 
 import ipywidgets as W
-from understanding_lrs import explore
-from understanding_lrs.explore import GRID, NETWORKS, TOUR, Explorer, InputError, Lesson, Page, RunExplorer, RunPage, Settings
-from understanding_lrs.explore import BANDS, View, from_text, frame, look, marks, open_source, run_frame, say_run, sources, to_text
-from understanding_lrs.explore import contents, describe, origin, snapshot, spelled, strip
-from understanding_lrs.models import MLPSpec, mlp
-from understanding_lrs.runs import Run, read_published
-from understanding_lrs.stacked import Stage, make_stack, stack_sets
-from understanding_lrs.studies import live, protocols
-from understanding_lrs.synthetic import SHAPES, make_data
+from understanding_lrs.app import explore
+from understanding_lrs.app.explore import GRID, NETWORKS, TOUR, Explorer, InputError, Lesson, Page, RunExplorer, RunPage, Settings
+from understanding_lrs.app.explore import BANDS, View, from_text, frame, look, marks, open_source, run_frame, say_run, sources, to_text
+from understanding_lrs.app.explore import contents, describe, origin, snapshot, spelled, strip
+from understanding_lrs.networks.models import MLPSpec, mlp
+from understanding_lrs.runs.runs import Run, read_published
+from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.studies.registry import live, protocols
+from understanding_lrs.data.synthetic import SHAPES, make_data
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch): monkeypatch.setattr(explore, 'FIRST', explore.PAUSE) # no browser is waited for

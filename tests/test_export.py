@@ -20,7 +20,7 @@ def copy(root, tmp_path):
     shutil.copy(root/'pyproject.toml', tmp_path)
     return tmp_path
 
-def modules(tree): return {p.name: p.read_bytes() for p in (tree/'understanding_lrs').glob('*.py')}
+def modules(tree): return {str(p.relative_to(tree)): p.read_bytes() for p in (tree/'understanding_lrs').rglob('*.py')}
 def notebooks(tree): return {str(p.relative_to(tree)): p.read_bytes() for p in (tree/'nbs').rglob('*.ipynb')}
 def differing(a, b): return sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
 def tags(path): return [c['metadata'].get('tags') for c in json.loads(path.read_text())['cells']]
@@ -39,11 +39,11 @@ def test_modules_are_the_export(copy):
     assert not changed, "run nbdev-export and commit the modules"
 
 def test_a_change_by_hand_is_seen(copy):
-    seeds = copy/'understanding_lrs'/'seeds.py'
+    seeds = copy/'understanding_lrs'/'core'/'seeds.py'
     seeds.write_text(seeds.read_text() + '\nextra = 1\n')
     before = modules(copy)
     nbdev('nbdev-export', copy)
-    assert 'seeds.py' in differing(before, modules(copy))
+    assert 'understanding_lrs/core/seeds.py' in differing(before, modules(copy))
 
 def test_export_leaves_the_settings_alone(copy):
     before = (copy/'pyproject.toml').stat().st_mtime_ns
@@ -77,7 +77,7 @@ def test_no_notebook_exports_by_itself(root):
 
 def test_run_all_in_a_copied_folder_changes_no_module(root, tmp_path):
     import papermill
-    page = shutil.copy(root/'nbs/00_seeds.ipynb', tmp_path)
-    before = {p: p.stat().st_mtime_ns for p in (root/'understanding_lrs').glob('*.py')}
+    page = shutil.copy(root/'nbs/core/00_seeds.ipynb', tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in (root/'understanding_lrs').rglob('*.py')}
     papermill.execute_notebook(page, str(tmp_path/'out.ipynb'), cwd=tmp_path, progress_bar=False, kernel_name='python3')
-    assert {p: p.stat().st_mtime_ns for p in (root/'understanding_lrs').glob('*.py')} == before
+    assert {p: p.stat().st_mtime_ns for p in (root/'understanding_lrs').rglob('*.py')} == before

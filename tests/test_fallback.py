@@ -1,10 +1,10 @@
 """Whatever the C compiler does, training works: without its kernel the stack runs in batched PyTorch, and says so once."""
 import warnings
 import pytest, torch
-from understanding_lrs import native
-from understanding_lrs.models import MLPSpec
-from understanding_lrs.stacked import Stage, make_stack, stack_sets
-from understanding_lrs.synthetic import SyntheticConfig, make_data
+from understanding_lrs.training import native
+from understanding_lrs.networks.models import MLPSpec
+from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.data.synthetic import SyntheticConfig, make_data
 
 GARBAGE = '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && echo garbage > "$2"; shift; done\n'
 

@@ -2,10 +2,10 @@
 import hashlib, json, os, subprocess, sys
 from dataclasses import replace
 import matplotlib, numpy as np, pandas as pd, pytest
-from understanding_lrs import plots
-from understanding_lrs.regimes import Boundary
-from understanding_lrs.runs import InputError, Run, RunDamaged, collect, find_runs, publish, read_published
-from understanding_lrs.studies import STUDIES, by_plr, live, protocols
+from understanding_lrs.figures import plots
+from understanding_lrs.analysis.regimes import Boundary
+from understanding_lrs.runs.runs import InputError, Run, RunDamaged, collect, find_runs, publish, read_published
+from understanding_lrs.studies.registry import STUDIES, by_plr, live, protocols
 
 STUDY = STUDIES['synthetic']
 
@@ -67,7 +67,7 @@ def test_a_single_fine_tuning_rate_is_the_low_one(view):
     assert [short for short,*_ in plots.stages(like(view, one))] == ['PT', 'SWA(5)', 'FT low']
     for f in (plots.dominance, plots.single_features, plots.one_plr): assert isinstance(f(like(view, one)), matplotlib.figure.Figure)
 
-DRAW = "import sys; from understanding_lrs.plots import draw; draw('synthetic', sys.argv[1], sys.argv[2], names=sys.argv[3:])"
+DRAW = "import sys; from understanding_lrs.figures.plots import draw; draw('synthetic', sys.argv[1], sys.argv[2], names=sys.argv[3:])"
 def pictures(folder): return sorted(p for p in folder.iterdir() if p.name != '.ulrs') # without the checksums of what we wrote
 def digests(folder): return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in pictures(folder)}
 
@@ -200,7 +200,7 @@ def run_page(path, skip=None, **given): # skip: cells with this text
 
 @pytest.mark.filterwarnings('ignore:Mean of empty slice', 'ignore:All-NaN', 'ignore:invalid value')
 def test_figure_notebooks_run_on_smoke_tables(folder, root, tmp_path):
-    pages = sorted(p for p in (root/'nbs'/'figures').glob('*.ipynb') if not p.stem.startswith(('images_', 'fig06'))) # on pictures: see test_picture_figures, test_bands
+    pages = sorted(p for p in (root/'nbs'/'figures').glob('*.ipynb') if not p.stem.startswith(('images_', 'fig06', '00_'))) # on pictures: see test_picture_figures, test_bands
     assert len(pages) >= 6
     for page in pages:
         given = dict(out=str(tmp_path)) | (dict(preset='smoke', data=str(folder)) if page.stem != 'fig04_synthetic_data' else {})

@@ -1,9 +1,9 @@
 """A file is seen whole or not at all; a run folder is finished, unfinished or named as damaged."""
 import dataclasses, json, os, signal, subprocess, sys, time
 import pandas as pd, pytest, torch
-from understanding_lrs import runs
-from understanding_lrs.runs import InputError, Protocol, Run, RunBusy, RunDamaged, atomic_write
-from understanding_lrs.runs import collect, find_runs, load, publish, read_published
+from understanding_lrs.runs import runs
+from understanding_lrs.runs.runs import InputError, Protocol, Run, RunBusy, RunDamaged, atomic_write
+from understanding_lrs.runs.runs import collect, find_runs, load, publish, read_published
 
 P = Protocol('tiny', .1, flrs=[.01], swa_k=[2, 5], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3))
 
@@ -129,7 +129,7 @@ def test_one_writer(tmp_path):
     run = Run(tmp_path, P)
     code = f"""
 import time
-from understanding_lrs.runs import Protocol, Run
+from understanding_lrs.runs.runs import Protocol, Run
 with Run({str(tmp_path)!r}, Protocol.from_dict({P.to_dict()!r})).lock():
     print(1, flush=True)
     time.sleep(60)"""
@@ -198,12 +198,12 @@ def test_networks_are_taken_once(tmp_path):
 
 def test_status_imports_nothing_heavy():
     heavy = {'torch', 'pandas', 'papermill', 'pydantic', 'fastcore', 'typer', 'rich'}
-    code = f"import sys, understanding_lrs.runs; sys.exit(bool({heavy} & set(sys.modules)))"
+    code = f"import sys, understanding_lrs.runs.runs; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 def test_tables_left_out_are_not_published(tmp_path):
     "a table that is too large to track is left out, an older copy of it goes, a misspelt name is refused"
-    from understanding_lrs.studies import live, protocols
+    from understanding_lrs.studies.registry import live, protocols
     p, = protocols('synthetic', 'smoke', plrs=[1e-2])
     run = live(p, Run(tmp_path/'runs', p)).run
     publish([run], tmp_path/'out')

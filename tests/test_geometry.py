@@ -1,10 +1,10 @@
 """angle(a, b) = arccos <a,b>/(|a||b|); barrier = max over the path of error above the line between its ends."""
 import numpy as np, pytest, torch
-from understanding_lrs.geometry import angle, barrier, barriers, path
-from understanding_lrs.models import MLPSpec
-from understanding_lrs.seeds import stream
-from understanding_lrs.stacked import Stage, evaluate, make_stack, stack_sets
-from understanding_lrs.synthetic import SyntheticConfig, make_data
+from understanding_lrs.probes.geometry import angle, barrier, barriers, path
+from understanding_lrs.networks.models import MLPSpec
+from understanding_lrs.core.seeds import stream
+from understanding_lrs.training.stacked import Stage, evaluate, make_stack, stack_sets
+from understanding_lrs.data.synthetic import SyntheticConfig, make_data
 
 def test_angle_against_float64_numpy():
     a, b = stream('probe', 1).standard_normal((2, 7, 50))

@@ -1,11 +1,11 @@
 """Numbers do not move without a bump of `numerics_version`."""
 import numpy as np, pytest, torch
-from understanding_lrs import training
-from understanding_lrs.models import MLPSpec, init_readout, init_weights, mlp
-from understanding_lrs.seeds import batch_order
-from understanding_lrs.stacked import Stage, make_stack, stack_sets
-from understanding_lrs.studies import STUDIES
-from understanding_lrs.synthetic import SyntheticConfig, make_data, single_feature_sets
+from understanding_lrs.training import reference as training
+from understanding_lrs.networks.models import MLPSpec, init_readout, init_weights, mlp
+from understanding_lrs.core.seeds import batch_order
+from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.studies.registry import STUDIES
+from understanding_lrs.data.synthetic import SyntheticConfig, make_data, single_feature_sets
 
 GOLDEN = dict(data=-54.58446473, labels=265.0, test=-361.8737512, single=-424.0921484, init=-0.2773621713, readout=-5.758126236,
               order=509, replay=181, losses=[1.4784439, 0.6954605, 0.55934405, 0.4968527])

@@ -3,12 +3,14 @@ import contextlib, warnings
 from dataclasses import replace
 from types import SimpleNamespace
 import pytest, torch
-from understanding_lrs import bench, picture_readings, pictures
-from understanding_lrs.images import Pictures, channel_stats, load_pictures
-from understanding_lrs.models import ConvSpec, default_radius, macs
-from understanding_lrs.pictures import PictureStage, epoch_, evaluate_nets, flat, lanes, make_nets, numerics, on_sphere, resident, step_, step_bytes, what_fits
-from understanding_lrs.seeds import batches, epoch_order
-from understanding_lrs.sphere import elr_to_lr
+from understanding_lrs.app import bench
+from understanding_lrs.probes import image_probes as image_probes
+from understanding_lrs.training import image_networks as pictures
+from understanding_lrs.data.images import Images, channel_stats, load_images
+from understanding_lrs.networks.models import ConvSpec, default_radius, macs
+from understanding_lrs.training.image_networks import ImageStage, epoch_, evaluate_nets, flat, lanes, make_nets, numerics, on_sphere, resident, step_, step_bytes, what_fits
+from understanding_lrs.core.seeds import batches, epoch_order
+from understanding_lrs.core.sphere import elr_to_lr
 
 GPU = torch.cuda.is_available()
 needs_gpu = pytest.mark.skipif(not GPU, reason='no GPU, or not asked for by ULRS_TEST_GPU=1')
@@ -18,7 +20,7 @@ RHO = default_radius(SMALL)
 by_arch = pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.arch)
 
 def digits(device): # 140 pictures: four batches and a rest of 12
-    d = load_pictures('digits')
+    d = load_images('digits')
     d = replace(d, x_train=d.x_train[:140], y_train=d.y_train[:140])
     return resident(d, *channel_stats(d.x_train), device)
 
@@ -88,7 +90,7 @@ def test_kept_memory_is_counted_without_memory():
     (2**40, 'would fit: '), (3*2**30, 'would fit: .*batch'), (2**20, 'would fit: a smaller width')], ids=['much', 'little', 'next to none'])
 def test_too_small_a_gpu_says_what_would_fit(data, monkeypatch, free, words):
     spec, seeds = replace(SMALL, width=32, size=32), [1, 2]
-    big = resident(Pictures('noise', tuple('0123456789'), *(torch.zeros(256, 3, 32, 32, dtype=torch.uint8), torch.arange(256) % 10)*2), (.5,)*3, (.2,)*3)
+    big = resident(Images('noise', tuple('0123456789'), *(torch.zeros(256, 3, 32, 32, dtype=torch.uint8), torch.arange(256) % 10)*2), (.5,)*3, (.2,)*3)
     def no_room(*a): raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
     monkeypatch.setattr(pictures, 'step_', no_room); monkeypatch.setattr(pictures, 'free_bytes', lambda device: free)
     with pytest.raises(ValueError, match=words) as e:
@@ -206,8 +208,8 @@ def test_a_benchmark_row_is_what_it_says(data, pretended, monkeypatch):
 
 def test_whole_runs_of_tests_stay_on_the_cpu():
     "also where there is a GPU: they demand equal bits"
-    from understanding_lrs.picture_lives import PictureLife
-    assert PictureLife.device() == 'cpu'
+    from understanding_lrs.studies.image_trials import ImageTrial
+    assert ImageTrial.device() == 'cpu'
 
 def test_what_a_recording_depends_on(pretended, monkeypatch):
     "other labels, radius, batch or number format need another; a second lane keeps the first"
@@ -229,9 +231,9 @@ def test_what_a_recording_depends_on(pretended, monkeypatch):
 @pytest.mark.parametrize('n, n_test', [(40, 24), (24, 40)])
 def test_a_timed_path_evaluates_what_its_floor_counts(monkeypatch, n, n_test):
     "3 points after 2 that are not counted, whichever set is the larger"
-    seen, evaluate = [], picture_readings.evaluate_nets
+    seen, evaluate = [], image_probes.evaluate_nets
     def counted(nets, x, y, *a, **kw): seen.append(len(nets)*len(y)); return evaluate(nets, x, y, *a, **kw)
-    monkeypatch.setattr(picture_readings, 'evaluate_nets', counted)
+    monkeypatch.setattr(image_probes, 'evaluate_nets', counted)
     spec = replace(SMALL, width=2) # far from its floor, also where other work slows the matrix product
     got = bench.walk(spec, n, n_test, 3, BATCH, ('fp32',), 'cpu', size=256)
     row, = got['rows']
@@ -240,7 +242,7 @@ def test_a_timed_path_evaluates_what_its_floor_counts(monkeypatch, n, n_test):
 
 def test_a_path_that_fails_loses_no_row(monkeypatch):
     def no_room(*a, **kw): raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
-    monkeypatch.setattr(picture_readings, 'along', no_room)
+    monkeypatch.setattr(image_probes, 'along', no_room)
     monkeypatch.setattr(bench, 'gpu_ways', lambda *a: dict(one=(1, lambda: .5)))
     said = []
     got = bench.gpu(SPECS[1], 64, BATCH, 2, ('fp32', 'bf16'), device='cpu', size=64, points=3, on_row=said.append)
@@ -305,7 +307,7 @@ def test_an_unknown_mode_warns_and_trains(there):
 @needs_gpu
 def test_a_stage_resumes(there, deterministic):
     lr = rates(SMALL, 1e-4, 1e-3)
-    def stage(): return PictureStage(make_nets(SMALL, [1, 2], RHO).to('cuda'), there, lr, 3, RHO, BATCH, swa_k=(2, 4), level=.5)
+    def stage(): return ImageStage(make_nets(SMALL, [1, 2], RHO).to('cuda'), there, lr, 3, RHO, BATCH, swa_k=(2, 4), level=.5)
     whole, part = stage().run().state(), stage().run(until=1).state()
     again = stage().load(part).run().state()
     for k,v in whole.items(): torch.testing.assert_close(again[k], v, rtol=1e-3, atol=1e-3, equal_nan=True)

@@ -1,7 +1,7 @@
 """What waits for a GPU is one call: it says its plan anywhere, is refused in one line without a GPU, and takes in what a lease brought."""
 import importlib.util, json, subprocess, sys
 import pytest, torch
-from understanding_lrs import lease
+from understanding_lrs.app import lease
 
 @pytest.fixture
 def tool(root):

@@ -1,11 +1,11 @@
-"""Pictures are what a viewer shows, whole and each once, or they are refused in one line before any work; nothing hangs or fills the memory."""
+"""Images are what a viewer shows, whole and each once, or they are refused in one line before any work; nothing hangs or fills the memory."""
 import io, json, os, shutil, time, unicodedata, warnings, zlib
 from functools import partial
 from pathlib import Path
 import numpy as np, pytest, torch
-from understanding_lrs import images as im
-from understanding_lrs.runs import InputError
-from understanding_lrs.studies import protocols, settled
+from understanding_lrs.data import images as im
+from understanding_lrs.runs.runs import InputError
+from understanding_lrs.studies.registry import protocols, resolved
 
 Image = pytest.importorskip('PIL.Image')
 pa, pq = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet')
@@ -19,7 +19,7 @@ def blob(p, kind='PNG', **kw):
 @pytest.fixture
 def load(tmp_path):
     said = []
-    f = partial(im.load_pictures, progress=said.append, cache=tmp_path/'cache')
+    f = partial(im.load_images, progress=said.append, cache=tmp_path/'cache')
     f.said = said
     return f
 
@@ -214,7 +214,7 @@ def test_runs_are_refused_where_their_pictures_cannot_be_kept(tmp_path, monkeypa
     (tmp_path/'cache').write_text('')
     monkeypatch.setenv('ULRS_CACHE', str(tmp_path/'cache'))
     with pytest.raises(InputError, match='set ULRS_CACHE to a folder that can be written'):
-        settled(protocols('convnetsi32_cifar10', 'smoke', overrides=dict(data=str(tree(tmp_path/'set')))))
+        resolved(protocols('convnetsi32_cifar10', 'smoke', overrides=dict(data=str(tree(tmp_path/'set')))))
 
 # --- folders of classes, small sets
 
@@ -228,7 +228,7 @@ def test_folders_of_classes_are_split_the_same_way_each_time(tmp_path, load):
     folder = classes(tmp_path/'pets', cat=10, dog=17)
     p = load(folder)
     assert (p.n_train, p.n_test, p.class_names) == (8 + 14, 2 + 3, ('cat', 'dog')) and 'one picture in five' in load.said[0]
-    again = im.load_pictures(shutil.copytree(folder, tmp_path/'moved'/'pets'), cache=tmp_path/'other', progress=print)
+    again = im.load_images(shutil.copytree(folder, tmp_path/'moved'/'pets'), cache=tmp_path/'other', progress=print)
     assert again.id == p.id
     both = torch.cat([p.x_train, p.x_test]).flatten(1).tolist()
     assert len({tuple(v) for v in both}) == 27, "every picture is in one half"
@@ -246,7 +246,7 @@ def small(tmp_path, monkeypatch, **given):
     monkeypatch.setenv('ULRS_CACHE', str(tmp_path/'cache'))
     folder = tmp_path/'pets'
     if not folder.exists(): classes(folder, cat=10, dog=17)
-    p, = settled(protocols('convnetsi32_cifar10', 'laptop', plrs=[1e-3], overrides=dict(data=str(folder), size=8) | given))
+    p, = resolved(protocols('convnetsi32_cifar10', 'laptop', plrs=[1e-3], overrides=dict(data=str(folder), size=8) | given))
     return p.settings['n_train'], p.settings['n_test']
 
 def test_a_small_set_is_used_whole_unless_a_number_is_asked_for(tmp_path, monkeypatch, capsys):
@@ -256,6 +256,6 @@ def test_a_small_set_is_used_whole_unless_a_number_is_asked_for(tmp_path, monkey
     with pytest.raises(InputError, match=r'class 0 \(cat\) has only 8'): small(tmp_path, monkeypatch, n_train=40)
 
 def test_a_preset_keeps_its_numbers_where_there_are_enough(monkeypatch):
-    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3], overrides=dict(data='digits')))
-    same, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
+    p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3], overrides=dict(data='digits')))
+    same, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
     assert p.key == same.key

@@ -1,4 +1,4 @@
-"""Pictures are the same tensors however they come; they are decoded once, known by content, and refused in one line when unfit."""
+"""Images are the same tensors however they come; they are decoded once, known by content, and refused in one line when unfit."""
 import http.server, io, json, os, pickle, tarfile, threading, warnings
 from dataclasses import replace
 from functools import partial
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np, pytest, torch
 import torch.nn.functional as F
-from understanding_lrs import images as im, system
-from understanding_lrs.seeds import batches, epoch_order, stream
+from understanding_lrs.data import images as im
+from understanding_lrs.core import system
+from understanding_lrs.core.seeds import batches, epoch_order, stream
 
 Image = pytest.importorskip('PIL.Image')
 pa, pq = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet')
@@ -45,9 +46,9 @@ def in_order(x, y): # (n, C, H, W), labels -> both in canonical order
 
 @pytest.fixture
 def load(tmp_path):
-    "load_pictures with its own cache; `load.said` is what it said"
+    "load_images with its own cache; `load.said` is what it said"
     said = []
-    f = partial(im.load_pictures, progress=said.append, cache=tmp_path/'cache')
+    f = partial(im.load_images, progress=said.append, cache=tmp_path/'cache')
     f.said = said
     return f
 
@@ -146,7 +147,7 @@ def test_cifar_is_announced_and_fetched_once(fake_cifar, tmp_path, load, capfd):
     assert (p.name, p.n_train, p.n_test, p.size, p.class_names) == ('cifar10', 10, 6, 32, ('ape', 'bee'))
     fake_cifar.unlink()
     assert load('cifar10', folder=tmp_path/'elsewhere').id == p.id and len(load.said) == 1
-    fresh = im.load_pictures('cifar10', folder=tmp_path/'archives', cache=tmp_path/'other cache', progress=load.said.append)
+    fresh = im.load_images('cifar10', folder=tmp_path/'archives', cache=tmp_path/'other cache', progress=load.said.append)
     assert fresh.id == p.id and len(load.said) == 1, "the unpacked archive is used without a word"
 
 def test_archive_put_by_hand(fake_cifar, tmp_path, load, monkeypatch, capfd):
@@ -245,7 +246,7 @@ def test_cache_that_cannot_be_written(tmp_path):
     "A file stands where the folder should be"
     (tmp_path/'cache').write_text('')
     with pytest.warns(UserWarning, match='ULRS_CACHE'):
-        assert im.load_pictures(parquet(tmp_path/'set', **DATA), cache=tmp_path/'cache', progress=lambda line: None).n_train == 10
+        assert im.load_images(parquet(tmp_path/'set', **DATA), cache=tmp_path/'cache', progress=lambda line: None).n_train == 10
 
 def test_two_at_once_decode_once(tmp_path, load):
     folder, ids = parquet(tmp_path/'set', **DATA), []
@@ -357,7 +358,7 @@ def test_another_size(side, size, framed):
 def made(n=40, m=20, size=8, classes=4):
     g = torch.Generator().manual_seed(0)
     x, xt = (torch.randint(0, 256, (k, 3, size, size), generator=g, dtype=torch.uint8) for k in (n, m))
-    return im.Pictures('made', tuple(map(str, range(classes))), x, torch.arange(n)%classes, xt, torch.arange(m)%classes)
+    return im.Images('made', tuple(map(str, range(classes))), x, torch.arange(n)%classes, xt, torch.arange(m)%classes)
 
 def test_subset_is_the_first_of_each_class_in_stored_order():
     p = made()
@@ -458,7 +459,7 @@ def test_operations_come_first():
 
 def test_epoch_order():
     for epoch in range(3): assert sorted(epoch_order(1, 50, epoch)) == list(range(50))
-    from understanding_lrs.seeds import batch_order
+    from understanding_lrs.core.seeds import batch_order
     want = np.stack([b for e in range(3) for b in batches(epoch_order(1, 50, e), 16) if len(b) == 16])
     assert np.array_equal(batch_order(1, 50, 16, 0, 9), want)
     assert not np.array_equal(epoch_order(1, 50, 0), epoch_order(1, 50, 0, 'finetune_order'))
@@ -486,7 +487,7 @@ def test_a_wrong_crop_is_seen():
 def test_cifar10_jpeg(root, tmp_path):
     folder = root.parent/'shared'/'data'/'cifar10-jpeg'
     if not folder.exists(): pytest.skip("the pictures of CIFAR-10 (JPEG) are not beside the project")
-    p = im.load_pictures(folder, cache=tmp_path, progress=lambda line: None)
+    p = im.load_images(folder, cache=tmp_path, progress=lambda line: None)
     assert (p.name, p.n_train, p.n_test, p.classes, p.channels, p.size) == ('cifar10-jpeg', 50_000, 10_000, 10, 3, 32)
     assert torch.bincount(p.y_train).tolist() == [5000]*10 and torch.bincount(p.y_test).tolist() == [1000]*10
     mean, _ = im.channel_stats(p.x_train)
@@ -497,16 +498,16 @@ def test_cifar10_jpeg(root, tmp_path):
 def test_pictures_of_ones_own_from_a_folder_to_figures(tmp_path, capsys):
     "seven classes of 8x8, numbers of pictures that seven does not divide"
     from PIL import Image
-    from understanding_lrs.cli import main
-    from understanding_lrs.runs import Run
-    from understanding_lrs.studies import live, protocols, settled
+    from understanding_lrs.app.cli import main
+    from understanding_lrs.runs.runs import Run
+    from understanding_lrs.studies.registry import live, protocols, resolved
     g = torch.Generator().manual_seed(0)
     for half,n in (('train', 18), ('test', 9)):
         for c in range(7):
             (folder := tmp_path/'mine'/half/f'class{c}').mkdir(parents=True)
             for i in range(n): Image.fromarray((torch.rand(8, 8, 3, generator=g)*80 + 25*c).byte().numpy()).save(folder/f'{i}.png')
     own = dict(data=str(tmp_path/'mine'), n_train=100, n_test=60)
-    for p in settled(protocols('convnetsi32_cifar10', 'smoke', overrides=own)): live(p, Run(tmp_path/'runs', p))
+    for p in resolved(protocols('convnetsi32_cifar10', 'smoke', overrides=own)): live(p, Run(tmp_path/'runs', p))
     changed = ' '.join(f'--set {k}={v}' for k,v in own.items())
     assert main(f'figures convnetsi32_cifar10 --preset smoke {changed} --runs {tmp_path}/runs'.split()) == 0
     drawn = {Path(l).name for l in capsys.readouterr().out.split()}

@@ -2,15 +2,16 @@
 from dataclasses import replace
 import numpy as np, pytest, torch
 from sklearn.neighbors import KNeighborsClassifier
-from understanding_lrs import interventions, training
-from understanding_lrs.features import dominance, single_feature_accuracy
-from understanding_lrs.interventions import HOW, LOOKS, InterventionLife, hidden_pattern, hide, look_steps, without
-from understanding_lrs.models import mlp
-from understanding_lrs.runs import InputError, OutOfTime, Run
-from understanding_lrs.seeds import batch_order, stream
-from understanding_lrs.stacked import version_order
-from understanding_lrs.studies import STUDIES, live, protocols
-from understanding_lrs.synthetic import SyntheticConfig, make_data, single_feature_sets
+from understanding_lrs.studies import interventions
+from understanding_lrs.training import reference as training
+from understanding_lrs.probes.features import dominance, single_feature_accuracy
+from understanding_lrs.studies.interventions import HOW, LOOKS, InterventionTrial, hidden_pattern, hide, look_steps, without
+from understanding_lrs.networks.models import mlp
+from understanding_lrs.runs.runs import InputError, OutOfTime, Run
+from understanding_lrs.core.seeds import batch_order, stream
+from understanding_lrs.training.stacked import version_order
+from understanding_lrs.studies.registry import STUDIES, live, protocols
+from understanding_lrs.data.synthetic import SyntheticConfig, make_data, single_feature_sets
 
 CHANGED = 'synthetic_easier', 'synthetic_hidden', 'synthetic_removed', 'synthetic_implanted', 'synthetic_swapped'
 PLAIN = protocols('synthetic', 'smoke', plrs=[1e-2], overrides=dict(swa_k=[5]))[0]
@@ -21,10 +22,10 @@ def arm(**settings):
     return replace(p, settings=p.settings | settings)
 
 def lived(p, stage='read'):
-    life = STUDIES[p.study].life(p)
-    for name,_ in life.stages:
-        getattr(life, name)()
-        if name == stage: return life
+    trial = STUDIES[p.study].trial(p)
+    for name,_ in trial.stages:
+        getattr(trial, name)()
+        if name == stage: return trial
 
 @pytest.fixture(scope='module')
 def plain(): return live(PLAIN)
@@ -68,10 +69,10 @@ def equal_points(a, b): return all(torch.equal(a[k], b[k]) for k in ('pretrain',
                                       dict(remove='none', remove_at=57), dict(remove='none', remove_at=200)], ids=str)
 def test_dose_zero_is_the_plain_study(plain, settings):
     "no intervention; versions with nothing hidden; a cut with nothing removed"
-    life = lived(arm(**settings))
-    assert equal_points(life.points, plain.points)
+    trial = lived(arm(**settings))
+    assert equal_points(trial.points, plain.points)
     for name in ('features', 'geometry'):
-        assert life.tables[name].drop(columns=['run', 'study']).equals(plain.tables[name].drop(columns=['run', 'study']))
+        assert trial.tables[name].drop(columns=['run', 'study']).equals(plain.tables[name].drop(columns=['run', 'study']))
 
 def test_utility_one_is_the_plain_study(plain):
     p = protocols('synthetic_easier', 'smoke', plrs=[1e-2])[0]
@@ -88,43 +89,43 @@ def test_hidden_steps_are_those_of_the_reference():
     "step by step the reference sees the version that the order names"
     p = arm(hide_share=.25, steps=20)
     p = replace(p, plr=1e-3, swa_k=())
-    life = lived(p, 'pretrain')
-    seen = life._seen(lambda rng: hidden_pattern('features', .25, (16, 64, interventions.VERSIONS), rng)).x_seen
+    trial = lived(p, 'pretrain')
+    seen = trial._seen(lambda rng: hidden_pattern('features', .25, (16, 64, interventions.VERSIONS), rng)).x_seen
     for k,seed in enumerate(p.data_seeds):
-        model, y = mlp(life.stack.spec, 1, seed), make_data(life.config, seed).y_train
+        model, y = mlp(trial.stack.spec, 1, seed), make_data(trial.config, seed).y_train
         for t,v in enumerate(version_order(1, 4, 0, 20, interventions.VERSIONS)):
             training.train(model, seen[k, v*64:(v + 1)*64], y, batch_order(1, 64, 16, t, t + 1), p.plr)
-        torch.testing.assert_close(life.points['pretrain'][k], model.flat(), rtol=1e-4, atol=2e-5)
+        torch.testing.assert_close(trial.points['pretrain'][k], model.flat(), rtol=1e-4, atol=2e-5)
 
 def test_fine_tuning_sees_plain_data():
     "a hidden feature is hidden in pre-training only"
-    life = lived(arm(hide_share=.5), 'finetune')
-    assert life.sets.x_seen is None and life.stage['finetune'].sets is life.plain
+    trial = lived(arm(hide_share=.5), 'finetune')
+    assert trial.sets.x_seen is None and trial.stage['finetune'].sets is trial.plain
 
 @pytest.mark.parametrize('at', [100, 200])
 @pytest.mark.parametrize('which', ['best', 'last'])
 def test_the_right_feature_goes(at, which):
-    life = lived(arm(remove=which, remove_at=at), 'finetune')
-    moment = life.points['before' if at == 100 else 'pretrain']
-    start = STUDIES[life.protocol.study].life(life.protocol).make().stack
-    acc = single_feature_accuracy(start.at(moment), *single_feature_sets(life.config))
-    assert life.removed.tolist() == (acc.argmax(1) if which == 'best' else acc.argsort(dim=1, descending=True, stable=True)[:, -1]).tolist()
-    for k,(seed,f) in enumerate(zip(life.frame.data_seed, life.removed)):
-        want = without(life.config, make_data(life.config, seed), seed, int(f))
-        assert torch.equal(life.sets.x_train[life.stack.data[k]], want.x_train) and torch.equal(life.sets.x_test[life.stack.data[k]], want.x_test)
+    trial = lived(arm(remove=which, remove_at=at), 'finetune')
+    moment = trial.points['before' if at == 100 else 'pretrain']
+    start = STUDIES[trial.protocol.study].trial(trial.protocol).make().stack
+    acc = single_feature_accuracy(start.at(moment), *single_feature_sets(trial.config))
+    assert trial.removed.tolist() == (acc.argmax(1) if which == 'best' else acc.argsort(dim=1, descending=True, stable=True)[:, -1]).tolist()
+    for k,(seed,f) in enumerate(zip(trial.frame.data_seed, trial.removed)):
+        want = without(trial.config, make_data(trial.config, seed), seed, int(f))
+        assert torch.equal(trial.sets.x_train[trial.stack.data[k]], want.x_train) and torch.equal(trial.sets.x_test[trial.stack.data[k]], want.x_test)
 
 def test_a_swap_leaves_pre_training_alone(plain):
-    life = lived(arm(remove_at=200))
-    assert torch.equal(life.points['pretrain'], plain.points['pretrain']) and torch.equal(life.points['swa5'], plain.points['swa5'])
-    assert not torch.equal(life.points[f'flr={PLAIN.flrs[-1]!r}'], plain.points[f'flr={PLAIN.flrs[-1]!r}'])
+    trial = lived(arm(remove_at=200))
+    assert torch.equal(trial.points['pretrain'], plain.points['pretrain']) and torch.equal(trial.points['swa5'], plain.points['swa5'])
+    assert not torch.equal(trial.points[f'flr={PLAIN.flrs[-1]!r}'], plain.points[f'flr={PLAIN.flrs[-1]!r}'])
 
 def test_an_implant_makes_its_feature_the_best():
     p = arm(n_train=512, implant_steps=3000)
-    life = lived(p, 'implant')
-    acc = single_feature_accuracy(life.start, *single_feature_sets(life.config))
+    trial = lived(p, 'implant')
+    acc = single_feature_accuracy(trial.start, *single_feature_sets(trial.config))
     assert acc.argmax(1).tolist() == [0, 0] and (dominance(acc) > 5).all()
-    seen = life.stage['implant'].sets.x_seen
-    assert torch.equal(seen[..., :2], life.plain.x_train[..., :2]) and not torch.equal(seen[..., 2:4], life.plain.x_train[..., 2:4])
+    seen = trial.stage['implant'].sets.x_seen
+    assert torch.equal(seen[..., :2], trial.plain.x_train[..., :2]) and not torch.equal(seen[..., 2:4], trial.plain.x_train[..., 2:4])
 
 def test_looks_after_a_removal():
     looks = live(arm(remove_at=100)).tables['looks']
@@ -166,4 +167,4 @@ def test_presets_compare_like_with_like(study):
     for p in ps: arms.setdefault(str({k: v for k,v in p.settings.items()}), []).append((p.plr, p.data_seeds, p.train_seeds, p.flrs))
     assert len(arms) >= 2 and len({str(a) for a in arms.values()}) == 1
     assert len({p.plr for p in ps}) >= 6 and len(ps[0].data_seeds) >= 40 and not {*range(901, 917)} & {*ps[0].data_seeds}
-    assert issubclass(STUDIES[study].life, InterventionLife)
+    assert issubclass(STUDIES[study].trial, InterventionTrial)

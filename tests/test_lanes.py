@@ -3,19 +3,19 @@ import contextlib
 from dataclasses import replace
 from types import SimpleNamespace
 import pytest, torch
-from understanding_lrs import pictures
-from understanding_lrs.images import channel_stats, load_pictures
-from understanding_lrs.models import ConvSpec, default_radius
-from understanding_lrs.pictures import (Evaluation, LaneStage, PictureStage, Recorded, Way, evaluate_lanes, evaluate_torch_nets, joined_stage, joined_states,
+from understanding_lrs.training import image_networks as pictures
+from understanding_lrs.data.images import channel_stats, load_images
+from understanding_lrs.networks.models import ConvSpec, default_radius
+from understanding_lrs.training.image_networks import (Evaluation, LaneStage, ImageStage, Recorded, Way, evaluate_lanes, evaluate_torch_nets, joined_stage, joined_states,
                                         lend, make_nets, part_of_state, reestimate_, resident)
-from understanding_lrs.sphere import elr_to_lr
+from understanding_lrs.core.sphere import elr_to_lr
 
 BATCH, SPEC = 32, ConvSpec('resnet18', 4, 10, 8)
 RHO = default_radius(SPEC)
 SOME = dict(swa_k=(2, 3), level=2.2)
 
 def digits(device='cpu'): # 108 pictures: three batches and a rest of 12
-    d = load_pictures('digits')
+    d = load_images('digits')
     d = replace(d, x_train=d.x_train[:108], y_train=d.y_train[:108], x_test=d.x_test[:50], y_test=d.y_test[:50])
     return resident(d, *channel_stats(d.x_train), device)
 
@@ -36,7 +36,7 @@ def test_slices_of_a_stage_are_single_runs(data):
     "bit for bit, crossing of the level, averages and curves included"
     whole = stage(LaneStage, data).run().state()
     for k in range(3):
-        one = PictureStage(make_nets(SPEC, [k + 1], RHO), data, rates()[k], 3, RHO, BATCH, engine='torch', **SOME).run().state()
+        one = ImageStage(make_nets(SPEC, [k + 1], RHO), data, rates()[k], 3, RHO, BATCH, engine='torch', **SOME).run().state()
         same(one, part_of_state(whole, slice(k, k + 1)))
     assert (whole['crossed'] > 0).any() and (whole['crossed'] < 0).any(), 'the level tells networks apart'
     same(whole, joined_states([part_of_state(whole, slice(0, 1)), part_of_state(whole, slice(1, 3))]))
@@ -46,20 +46,20 @@ def test_a_slice_that_differs_is_seen(data):
     with pytest.raises(AssertionError): same(part_of_state(a, slice(0, 1)), part_of_state(a, slice(1, 2)))
 
 def test_stages_are_joined(data):
-    several = [PictureStage(make_nets(SPEC, [k + 1], RHO), data, rates()[k], 3, RHO, BATCH, **SOME) for k in range(3)]
+    several = [ImageStage(make_nets(SPEC, [k + 1], RHO), data, rates()[k], 3, RHO, BATCH, **SOME) for k in range(3)]
     same(joined_stage(several, LaneStage).run().state(), stage(LaneStage, data).run().state())
-    with pytest.raises(ValueError, match='differ in networks and rates only'): joined_stage([several[0], stage(PictureStage, data, level=1.)])
+    with pytest.raises(ValueError, match='differ in networks and rates only'): joined_stage([several[0], stage(ImageStage, data, level=1.)])
 
 @pytest.mark.parametrize('at', [1, 2])
 def test_a_stage_resumes_in_lanes_and_out_of_them(data, at):
     whole, part = stage(LaneStage, data).run().state(), stage(LaneStage, data).run(until=at).state()
     same(whole, stage(LaneStage, data).load(part).run().state())
-    same(whole, stage(PictureStage, data, engine='torch').load(part).run().state())
+    same(whole, stage(ImageStage, data, engine='torch').load(part).run().state())
 
 def test_a_lost_network_stays_alone(data):
     lr = torch.tensor([elr_to_lr(1e-4, RHO), float('inf')])
     a = LaneStage(make_nets(SPEC, [1, 2], RHO), data, lr, 2, RHO, BATCH).run()
-    b = PictureStage(make_nets(SPEC, [1, 2], RHO), data, lr, 2, RHO, BATCH, engine='torch').run()
+    b = ImageStage(make_nets(SPEC, [1, 2], RHO), data, lr, 2, RHO, BATCH, engine='torch').run()
     same(a.state(), b.state())
     assert a.curves[-1, 3].isfinite().tolist() == [True, False]
 
@@ -126,7 +126,7 @@ def pretended(data, monkeypatch):
 
 def test_everything_in_a_stage_is_recorded(data, pretended):
     "steps, the last smaller batch, evaluations; the plain bits, and nothing recorded twice"
-    same(stage(PictureStage, data, engine='torch').run().state(), stage(LaneStage, pretended.data).run().state())
+    same(stage(ImageStage, data, engine='torch').run().state(), stage(LaneStage, pretended.data).run().state())
     looks = 4 # 0 to 3, one batch each
     assert len(pretended.played) == 3*(3*(3 + 1) + looks)
     lanes = [lane for _,lane in pictures._RESIDENT]
@@ -145,7 +145,7 @@ def test_a_recording_that_fails_is_noted_and_the_plain_step_goes_on(data, preten
     @contextlib.contextmanager
     def fails(*a, **kw): yield; raise RuntimeError('operation not permitted\nwhen stream is capturing')
     monkeypatch.setattr(torch.cuda, 'graph', fails)
-    same(stage(PictureStage, data, engine='torch').run().state(), stage(LaneStage, pretended.data).run().state())
+    same(stage(ImageStage, data, engine='torch').run().state(), stage(LaneStage, pretended.data).run().state())
     lane = pictures._RESIDENT[0][1]
     assert lane.how == 'eager' and lane.trouble[0] == 'CUDA graph: operation not permitted when stream is capturing' and not pretended.played
     assert not torch.backends.cudnn.benchmark
@@ -159,7 +159,7 @@ def test_one_compilation_serves_all_lanes(data, pretended, monkeypatch):
     try: got = stage(LaneStage, pretended.data, way=Way(compiled=True)).run()
     finally: pictures.compiled_forward.cache_clear()
     assert len(made) == 1 and {lane.how for _,lane in pictures._RESIDENT} == {'compiled graph'}
-    plain = stage(PictureStage, data, engine='torch').run()
+    plain = stage(ImageStage, data, engine='torch').run()
     torch.testing.assert_close(got.curves[:, 0, :1], plain.curves[:, 0, :1], rtol=1e-3, atol=1e-3, equal_nan=True)
 
 @pytest.mark.parametrize('at', ['once', 'in a step'])
@@ -167,7 +167,7 @@ def test_a_compilation_that_fails_is_noted(data, pretended, monkeypatch, at):
     "an unknown mode raises at once, a missing compiler at the first step"
     def no(*a): raise RuntimeError('no compiler')
     monkeypatch.setattr(pictures, 'compiled_forward', no if at == 'once' else lambda: no)
-    same(stage(PictureStage, data, engine='torch').run().state(), stage(LaneStage, pretended.data, way=Way(compiled=True)).run().state())
+    same(stage(ImageStage, data, engine='torch').run().state(), stage(LaneStage, pretended.data, way=Way(compiled=True)).run().state())
     lane = pictures._RESIDENT[0][1]
     assert lane.how == 'graph' and lane.trouble == ['torch.compile: no compiler']
 
@@ -192,7 +192,7 @@ def test_lanes_of_a_gpu_do_what_the_cpu_does(data, compiled):
     "recorded, perhaps compiled; a convergent network, as chaotic ones part from rounding alone"
     nets, lr = make_nets(SPEC, [1, 2], RHO), torch.full((2,), elr_to_lr(5e-5, RHO))
     there = LaneStage(nets.to('cuda'), digits('cuda'), lr, 3, RHO, BATCH, way=Way(compiled=compiled), **SOME).run()
-    here = PictureStage(nets, data, lr, 3, RHO, BATCH, engine='torch', **SOME).run()
+    here = ImageStage(nets, data, lr, 3, RHO, BATCH, engine='torch', **SOME).run()
     assert {lane.how for _,lane in pictures._RESIDENT} == {'compiled graph' if compiled else 'graph'}
     torch.testing.assert_close(there.curves[:, [0, 2]], here.curves[:, [0, 2]], rtol=1e-2, atol=1e-2, equal_nan=True)
     for k in (2, 3): assert (there.averages[k].cpu() - here.averages[k]).norm() <= 1e-2*here.averages[k].norm()

@@ -4,13 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 import pytest, torch
 from conftest import patience
-from understanding_lrs import lease, picture_lives, pictures
-from understanding_lrs.lease import FILES, FakedWatch, Helper, Lease, Places, archives, bring_home, read_journal, rehearse, wanted_runs
-from understanding_lrs.picture_lives import NESTED
-from understanding_lrs.runs import InputError, Run, find_runs, read_published, unpack
-from understanding_lrs.studies import live, protocols
+from understanding_lrs.app import lease
+from understanding_lrs.studies import image_trials as image_trials
+from understanding_lrs.training import image_networks as pictures
+from understanding_lrs.app.lease import FILES, FakedWatch, Helper, Lease, Places, archives, bring_home, read_journal, rehearse, wanted_runs
+from understanding_lrs.studies.image_trials import NESTED
+from understanding_lrs.runs.runs import InputError, Run, find_runs, read_published, unpack
+from understanding_lrs.studies.registry import live, protocols
 
-COSTS = dict(epoch=.5, probes=1., measure=20., pictures=5., check=5.) # seconds; a life of the rehearsal has 6 model-epochs, so it takes 4
+COSTS = dict(epoch=.5, probes=1., measure=20., pictures=5., check=5.) # seconds; a trial of the rehearsal has 6 model-epochs, so it takes 4
 WAVE = 30 + 4*4 + 10 # seconds of a rehearsal with one wave of four
 PAIR = 30 + 2*4 + 12 # of two
 
@@ -94,8 +96,8 @@ def test_a_wave_that_is_cut_off_leaves_the_ones_before(tmp_path):
 @pytest.fixture
 def one_wave(monkeypatch, tmp_path):
     "a wave of two with few probes"
-    from understanding_lrs.picture_readings import read_filters
-    monkeypatch.setattr(picture_lives, 'picture_readings', lambda protocol: dict(filters=read_filters))
+    from understanding_lrs.probes.image_probes import read_filters
+    monkeypatch.setattr(image_trials, 'image_probes', lambda protocol: dict(filters=read_filters))
     return lambda seconds=PAIR, **aim: rehearse(tmp_path, 0, FakedWatch(seconds, COSTS), **dict(seeds=(1,)) | aim)
 
 @pytest.mark.parametrize('call, args, words', [('decode_ahead', ['no/such/folder'], 'no folder'), ('_sleep', [600], 'not ready after')], ids=['fails', 'hangs'])
@@ -188,11 +190,11 @@ def test_checks_that_fail_are_reported(one_wave, tmp_path, monkeypatch):
     assert not note['good'] and note['weights'] == 1. and events_of(tmp_path/'home', 'pre-training only')
 
 def test_a_life_that_fails_leaves_the_others(one_wave, tmp_path, monkeypatch):
-    real = picture_lives.PictureLife.finetune
+    real = image_trials.ImageTrial.finetune
     def broken(self):
         if self.protocol.plr == 1e-4: raise RuntimeError('a chip is hot')
         return real(self)
-    monkeypatch.setattr(picture_lives.PictureLife, 'finetune', broken)
+    monkeypatch.setattr(image_trials.ImageTrial, 'finetune', broken)
     assert one_wave().lived >= 1 and 'a chip is hot' in events_of(tmp_path/'home', 'failed')[0]['why']
     brought(tmp_path/'home', tmp_path/'there')
     rates = [r.protocol.plr for r in find_runs(tmp_path/'there')]
@@ -243,9 +245,9 @@ def test_archives_are_split_where_one_is_too_large(whole, tmp_path):
     assert {r.protocol.key for r in find_runs(tmp_path/'there')} == {r.protocol.key for r in runs}
 
 def test_home_is_tables_and_figures_that_say_what_is_missing(whole, tmp_path):
-    from understanding_lrs.claims import published_tables, verdicts
-    from understanding_lrs.plots import View
-    from understanding_lrs.studies import STUDIES
+    from understanding_lrs.analysis.claims import published_tables, verdicts
+    from understanding_lrs.figures.plots import View
+    from understanding_lrs.studies.registry import STUDIES
     folder, _ = whole
     assert bring_home(folder/'home', tmp_path/'runs', tmp_path/'tables') == {'resnet18si_cifar10/short': '8 runs'}
     tables = read_published(tmp_path/'tables/resnet18si_cifar10/short')
@@ -295,12 +297,12 @@ def test_a_bare_image_is_enough(root, tmp_path):
     code = """
 from dataclasses import replace
 from pathlib import Path
-from understanding_lrs import lease
-from understanding_lrs.images import Pictures, save_cached, image_cache
+from understanding_lrs.app import lease
+from understanding_lrs.data.images import Images, save_cached, image_cache
 import torch
 lease.timed_steps = lambda *a: (.5, 'graph')
 x = torch.randint(0, 255, (260, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-p = Pictures('made-up', tuple('0123456789'), x[:200], torch.arange(200)%10, x[200:], torch.arange(60)%10)
+p = Images('made-up', tuple('0123456789'), x[:200], torch.arange(200)%10, x[200:], torch.arange(60)%10)
 save_cached(p, image_cache())
 there = Path(sys.argv[1])
 places = lease.Places(there/'home', there/'runs', there/'work', there/'tables', (p.id,))

@@ -31,8 +31,8 @@ def test_no_link_is_dead(root):
 
 def test_rooms_that_are_named_are_there(root):
     "In prose, code and comments: rooms are renumbered now and then"
-    rooms = {f.stem for f in (root/'nbs').glob('*.ipynb')}
-    texts = [*pages(root), *root.glob('understanding_lrs/[a-z]*.py'), *root.glob('tools/*.py'), root/'Makefile']
+    rooms = {f.stem for f in (root/'nbs').rglob('*.ipynb')}
+    texts = [*pages(root), *root.glob('understanding_lrs/**/[a-z]*.py'), *root.glob('tools/*.py'), root/'Makefile']
     named = {(str(f.relative_to(root)), n) for f in texts for n in ROOM.findall(prose(f))}
     assert sorted(x for x in named if x[1] not in rooms) == []
 

@@ -2,8 +2,8 @@
 import json, os, signal, subprocess, sys, time
 import pandas as pd, pytest
 from conftest import patience
-from understanding_lrs import runs
-from understanding_lrs.runs import InputError, Protocol, Run, RunBusy, RunLost
+from understanding_lrs.runs import runs
+from understanding_lrs.runs.runs import InputError, Protocol, Run, RunBusy, RunLost
 
 P = Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])
 ROWS = pd.DataFrame([dict(plr=.1, metric='test_acc', value=90.)])
@@ -18,7 +18,7 @@ def elsewhere(run):
 
 def other(root, body):
     "A process that holds the run and prints when it does"
-    code = f"import time\nfrom understanding_lrs.runs import Protocol, Run\nrun = Run({str(root)!r}, Protocol.from_dict({P.to_dict()!r}))\n"
+    code = f"import time\nfrom understanding_lrs.runs.runs import Protocol, Run\nrun = Run({str(root)!r}, Protocol.from_dict({P.to_dict()!r}))\n"
     p = subprocess.Popen([sys.executable, '-c', code + body], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     p.stdout.readline()
     return p
@@ -93,7 +93,7 @@ def test_of_many_claimers_one_wins(tmp_path):
     "8 processes claim at the same moment, 20 times: never two at once"
     code = f"""
 import os, sys, time
-from understanding_lrs.runs import Protocol, Run, RunBusy
+from understanding_lrs.runs.runs import Protocol, Run, RunBusy
 run = Run({str(tmp_path)!r}, Protocol.from_dict({P.to_dict()!r}))
 won = 0
 for i in range(20):

@@ -1,7 +1,7 @@
 """A compiled library is loaded only if this user has written it and nobody else could: anything else is compiled anew, in private."""
 import os, stat
 import pytest
-from understanding_lrs import native
+from understanding_lrs.training import native
 
 PLANTED, OURS = '#include <stdio.h>\nint who(void) { return 66; }\n', 'int who(void) { return 1; }\n'
 

@@ -1,9 +1,9 @@
 """Only what a manifest of ours lists is replaced or removed; everything else is named and left."""
 import dataclasses, json, os, subprocess, sys
 import pandas as pd, pytest
-from understanding_lrs import runs
-from understanding_lrs.cli import main
-from understanding_lrs.runs import InputError, Protocol, Run, check_free, find_runs, pack, publish, put, read_published, sweep_up, temporary, unpack
+from understanding_lrs.runs import runs
+from understanding_lrs.app.cli import main
+from understanding_lrs.runs.runs import InputError, Protocol, Run, check_free, find_runs, pack, publish, put, read_published, sweep_up, temporary, unpack
 
 P = Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])
 OTHER = dataclasses.replace(P, plr=.2)

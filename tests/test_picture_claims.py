@@ -3,12 +3,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.claims import CLAIMS, EMPTY, JPEG, LACKING, MISSING, NOT, NOT_YET, OPEN, PARTIAL, PICTURES, REPORTED, REPRODUCED, SINGLE
-from understanding_lrs.claims import Grid, Part, lacking, lines_of, main_of, published_tables, spearman, unrun, verdicts, worst
-from understanding_lrs.claims import c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c15, c16, c17, c18, c20
-from understanding_lrs.plots import read_paper
-from understanding_lrs.regimes import AGREE, boundaries, regime_of
-from understanding_lrs.studies import STUDIES, Life, Preset
+from understanding_lrs.analysis.claims import CLAIMS, EMPTY, JPEG, LACKING, MISSING, NOT, NOT_YET, OPEN, PARTIAL, IMAGES, REPORTED, REPRODUCED, SINGLE
+from understanding_lrs.analysis.claims import Grid, Part, lacking, lines_of, main_of, published_tables, spearman, unrun, verdicts, worst
+from understanding_lrs.analysis.claims import c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c15, c16, c17, c18, c20
+from understanding_lrs.figures.plots import read_paper
+from understanding_lrs.analysis.regimes import AGREE, boundaries, regime_of
+from understanding_lrs.studies.registry import STUDIES, Trial, Preset
 
 PLRS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)
 REGIME = ['1']*4 + ['2A']*3 + ['2B']*3 + ['3']*3
@@ -17,7 +17,7 @@ LOW, HIGH = [60, 65, 70, 75, 79, 80, 79, 74, 71, 68, 62, 62, 62], [60, 65, 70, 7
 SWA = [60, 65, 70, 75, 78, 81, 80, 70, 55, 40, 10, 10, 10]
 FLRS = 1e-5, 1e-4
 
-STUDY = replace(STUDIES['synthetic'], id='convnetsi32_cifar10', life=Life, chance=10., lines=(), settings={},
+STUDY = replace(STUDIES['synthetic'], id='convnetsi32_cifar10', trial=Trial, chance=10., lines=(), settings={},
                 presets={n: Preset('made up', PLRS, FLRS, (2, 5), (), (1, 2, 3), 1) for n in ('laptop', 'short')})
 
 def made(seeds=3, noise=.03, pre=PRE, low=LOW, high=HIGH, swa=SWA, converge=4, noisy=10, by_seed=None, plrs=PLRS):
@@ -365,7 +365,7 @@ def test_tables_of_verdicts(study):
     assert set(first[first.preset == 'laptop'].verdict) == {'seen at laptop size'}
     assert set(first.study) == {study} and first.reference.str.startswith('ResNet-18').all()
     assert table.claim.drop_duplicates().tolist() == [c.id for c in CLAIMS]
-    assert list(verdicts({}).columns) == list(table.columns) and set(PICTURES) >= {study}
+    assert list(verdicts({}).columns) == list(table.columns) and set(IMAGES) >= {study}
 
 def test_a_partial_grid_gives_no_verdict(study):
     part = made(plrs=PLRS[::2], pre=PRE[::2], low=LOW[::2], high=HIGH[::2], swa=SWA[::2], converge=2, noisy=5)

@@ -6,10 +6,10 @@ import matplotlib, numpy as np, pandas as pd, pytest, torch
 from test_figures import lines, run_page
 from test_figures import words as as_broken
 from test_picture_claims import FLRS, PLRS, STUDY, made
-from understanding_lrs import plots
-from understanding_lrs.claims import verdicts
-from understanding_lrs.runs import InputError, Run, find_runs, publish, read_published
-from understanding_lrs.studies import STUDIES, Preset, live, protocols, settled
+from understanding_lrs.figures import plots
+from understanding_lrs.analysis.claims import verdicts
+from understanding_lrs.runs.runs import InputError, Run, find_runs, publish, read_published
+from understanding_lrs.studies.registry import STUDIES, Preset, live, protocols, resolved
 
 def words(fig): return as_broken(fig).replace('\n', ' ')
 
@@ -460,7 +460,7 @@ def test_pages_of_readings_say_that_tables_are_missing(root, tmp_path, page, cap
 
 def test_the_transformers_figure_beside_the_paper(root):
     "drawn where the paper has fine-tuned accuracies of the study: ours and theirs both end at their own best, 0; refused elsewhere"
-    from understanding_lrs.claims import published_tables
+    from understanding_lrs.analysis.claims import published_tables
     t = published_tables(root/'figures/data')['vit_cifar10', 'laptop']
     v = plots.View(t, STUDIES['vit_cifar10'], plots.read_paper(root), 'laptop')
     fig = plots.beside_paper(v)
@@ -479,7 +479,7 @@ def test_a_page_of_older_tables_goes_on(root, tmp_path, capsys):
 def test_a_grid_is_known_without_its_pictures(monkeypatch):
     "drawing committed tables never looks for a data set"
     def never(*a, **k): raise AssertionError('asked for pictures')
-    monkeypatch.setattr('understanding_lrs.picture_lives.load_pictures', never)
+    monkeypatch.setattr('understanding_lrs.studies.image_trials.load_images', never)
     main = STUDIES['resnet18si_cifar10']
     assert len(protocols(main.id, 'paper')) == 25 and {p.train_seeds for p in protocols(main.id, 'paper')} == {(1,)}
     assert [p.train_seeds[0] for p in protocols(main.id, 'authors')] == list(range(2003, 2028))
@@ -488,7 +488,7 @@ def test_a_grid_is_known_without_its_pictures(monkeypatch):
 
 def test_digits_from_training_to_figures(tmp_path):
     "a real study, at smoke size"
-    for p in settled(protocols('resnet18si_cifar10', 'smoke')): live(p, Run(tmp_path/'runs', p))
+    for p in resolved(protocols('resnet18si_cifar10', 'smoke')): live(p, Run(tmp_path/'runs', p))
     publish(find_runs(tmp_path/'runs'), tmp_path/'tables')
     done = plots.draw('resnet18si_cifar10', tmp_path/'tables', tmp_path)
     assert [p.name for p in done] == [f'resnet18si_cifar10_{n}.svg' for n in plots.PICTURE_FIGURES]

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from understanding_lrs.models import (ConvNet, ConvSpec, MLPSpec, PreactResNet18, conv_layers, conv_weights, default_radius, filters,
-                                      init_head, init_norm, macs, mlp, picture_net, resnet_blocks, si_params)
-from understanding_lrs.sphere import ProjectedSGD, elr_to_lr, invariant_groups, joint_norm, scaling_error
+from understanding_lrs.networks.models import (ConvNet, ConvSpec, MLPSpec, PreactResNet18, conv_layers, conv_weights, default_radius, filters,
+                                      init_head, init_norm, macs, mlp, image_net, resnet_blocks, si_params)
+from understanding_lrs.core.sphere import ProjectedSGD, elr_to_lr, invariant_groups, joint_norm, scaling_error
 
 RESNET, CONVNET = ConvSpec(width=2, classes=3, size=8), ConvSpec('convnet', 2, 3, 8)
 PRACTICAL = ConvSpec(width=2, classes=3, size=8, practical=True)
@@ -37,7 +37,7 @@ def test_counts_of_the_protocol(spec, convs, affine, head, n_filters, norm):
 
 @pytest.mark.parametrize('spec', [ConvSpec(), ConvSpec('convnet')])
 def test_norms_at_init(spec):
-    net = picture_net(spec, train_seed=3)
+    net = image_net(spec, train_seed=3)
     assert joint_norm(p for _, p in si_params(net)) == pytest.approx(init_norm(spec), rel=.01)  # spread of a norm of > 10**5 numbers
     for _, p in si_params(net):
         bound = p[0].numel()**-.5
@@ -54,12 +54,12 @@ def test_head_of_the_practical_network():
     w, s = init_head(PRACTICAL, 1)[0], init_head(RESNET, 1)[0]
     assert w.abs().max() <= 16**-.5 and s.norm().item() == pytest.approx(10)
     torch.testing.assert_close(s, w*10/w.norm())
-    assert picture_net(PRACTICAL, 1).head.weight.requires_grad
+    assert image_net(PRACTICAL, 1).head.weight.requires_grad
     assert init_head(dataclasses.replace(RESNET, readout_norm=2.5), 1)[0].norm().item() == pytest.approx(2.5)
 
 @pytest.mark.parametrize('spec', [ConvSpec(width=4), ConvSpec('convnet', 4), ConvSpec(width=2, classes=7, size=24, channels=1)])
 def test_layers_and_cost_are_those_of_the_module(spec):
-    net, seen, cost = picture_net(spec, 0), {}, []
+    net, seen, cost = image_net(spec, 0), {}, []
     def note(m, _, y):
         seen[m] = (*m.weight.shape[:3], y.shape[-1])
         cost.append(m.weight.numel()*y[0, 0].numel())
@@ -80,7 +80,7 @@ def norms_of(net): return [m for m in net.modules() if isinstance(m, nn.BatchNor
 
 @pytest.mark.parametrize('kind', ALL)
 def test_norms_are_those_of_the_protocol(kind):
-    net = picture_net(ALL[kind], 0)
+    net = image_net(ALL[kind], 0)
     assert len(norms_of(net)) == (4 if ALL[kind].arch == 'convnet' else 20)  # 16 in blocks, 3 in shortcuts, the last
     for m in norms_of(net): assert (m.eps, m.momentum, m.track_running_stats, m.affine) == (1e-5, .1, True, kind == 'practical')
 
@@ -103,18 +103,18 @@ def by_hand(net, x, quirk=True):
 
 @pytest.mark.parametrize('kind', SCALE_INVARIANT)
 def test_forward_is_the_table(kind):
-    net, x = picture_net(ALL[kind], 1).double(), pictures(ALL[kind]).double()
+    net, x = image_net(ALL[kind], 1).double(), pictures(ALL[kind]).double()
     torch.testing.assert_close(net(x), by_hand(net, x), rtol=1e-9, atol=1e-9)
 
 def test_practical_forward_starts_as_the_table_and_has_affine_norms():
-    net, x = picture_net(PRACTICAL, 1).double(), pictures(PRACTICAL).double()
+    net, x = image_net(PRACTICAL, 1).double(), pictures(PRACTICAL).double()
     before = net(x)
     torch.testing.assert_close(before, by_hand(net, x), rtol=1e-9, atol=1e-9)
     with torch.no_grad(): net.bn.weight.mul_(2.)
     torch.testing.assert_close(net(x), 2*before, rtol=1e-9, atol=1e-9)
 
 def test_the_shortcut_reads_the_rectified_input_normalised_again():
-    net, x = picture_net(RESNET, 1).double(), pictures(RESNET).double()
+    net, x = image_net(RESNET, 1).double(), pictures(RESNET).double()
     assert not torch.allclose(net(x), by_hand(net, x, quirk=False), rtol=1e-2)
     seen = {}
     block = net.blocks[2]
@@ -131,21 +131,21 @@ RESNET_GROUPS = sorted([[f'blocks.{b}.conv1.weight'] for b in range(8)] + SUMS)
 @pytest.mark.parametrize('spec', [RESNET, ALL['side 16']])
 def test_groups_of_the_resnet(spec):
     "conv1 of each block alone; what is added in a stage together; the union are all 20 convs"
-    net = picture_net(spec, 1)
+    net = image_net(spec, 1)
     assert sorted(invariant_groups(net, pictures(spec))) == RESNET_GROUPS
     assert sorted(sum(RESNET_GROUPS, [])) == sorted(names(net)) and len(names(net)) == 20
 
 @pytest.mark.parametrize('kind', ['convnet', 'one channel, side 24'])
 def test_groups_of_the_convnet(kind):
-    assert invariant_groups(picture_net(ALL[kind], 1), pictures(ALL[kind])) == [[f'convs.{l}.weight'] for l in range(4)]
+    assert invariant_groups(image_net(ALL[kind], 1), pictures(ALL[kind])) == [[f'convs.{l}.weight'] for l in range(4)]
 
 def test_groups_of_the_practical_network():
     "With its norms held fixed those of the scale-invariant one. With trained norms 11 more, made of pairs in front of a conv"
-    net = picture_net(PRACTICAL, 1)
+    net = image_net(PRACTICAL, 1)
     for m in norms_of(net): m.requires_grad_(False)
     assert sorted(invariant_groups(net, pictures(PRACTICAL))) == RESNET_GROUPS
     wide = dataclasses.replace(PRACTICAL, width=4, size=16)  # narrower, a block can be dead for random gains
-    net, x = picture_net(wide, 1), pictures(wide)
+    net, x = image_net(wide, 1), pictures(wide)
     groups = invariant_groups(net, x)
     assert len(groups) == 23 and all([f'blocks.{b}.bn1.weight', f'blocks.{b}.bn1.bias'] in groups for b in range(8))
     assert sorted(map(len, groups)) == [1]*8 + [2]*8 + [3]*4 + [5]*3
@@ -156,12 +156,12 @@ def test_groups_of_the_practical_network():
 @pytest.mark.parametrize('kind', ALL)
 def test_the_function_does_not_see_the_joint_scale_of_the_convs(kind, c):
     "In float64 with a tiny eps"
-    net = picture_net(ALL[kind], 1)
+    net = image_net(ALL[kind], 1)
     assert scaling_error(net, pictures(ALL[kind]), names(net), c) < 1e-8
 
 @pytest.mark.parametrize('kind', ALL)
 def test_without_norms_it_does(kind):
-    net = picture_net(ALL[kind], 1)
+    net = image_net(ALL[kind], 1)
     for m in list(net.modules()):
         for n, child in list(m.named_children()):
             if isinstance(child, nn.BatchNorm2d): setattr(m, n, nn.Identity())
@@ -169,7 +169,7 @@ def test_without_norms_it_does(kind):
     assert scaling_error(net, pictures(ALL[kind]), names(net), 10.) > 1
 
 def test_one_tensor_of_a_sum_alone_matters():
-    net, x = picture_net(RESNET, 1), pictures(RESNET)
+    net, x = image_net(RESNET, 1), pictures(RESNET)
     for g in SUMS:
         for n in g: assert scaling_error(net, x, [n], 10.) > 1e-3
 
@@ -177,7 +177,7 @@ def test_one_tensor_of_a_sum_alone_matters():
 def test_a_sphere_optimiser_takes_what_asks_for_a_gradient(kind):
     "It is all convs and nothing else; the joint norm is held, the head stays"
     spec = ALL[kind]
-    net, x, rho = picture_net(spec, 1), pictures(spec), default_radius(spec)
+    net, x, rho = image_net(spec, 1), pictures(spec), default_radius(spec)
     params, before = [p for p in net.parameters() if p.requires_grad], {k: v.clone() for k, v in net.head.state_dict().items()}
     convs = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)]
     assert [*map(id, params)] == [id(p) for _, p in si_params(net)] == [*map(id, convs)]
@@ -193,24 +193,24 @@ def test_a_sphere_optimiser_takes_what_asks_for_a_gradient(kind):
 def test_init_depends_on_the_seeds_alone(kind):
     spec = ALL[kind]
     torch.manual_seed(0)
-    a = picture_net(spec, 1).state_dict()
+    a = image_net(spec, 1).state_dict()
     torch.manual_seed(5)
-    b, c, d = (picture_net(spec, *s).state_dict() for s in ((1,), (2,), (1, 0)))
+    b, c, d = (image_net(spec, *s).state_dict() for s in ((1,), (2,), (1, 0)))
     assert all(torch.equal(a[k], b[k]) for k in a)
-    convs = names(picture_net(spec, 1))
+    convs = names(image_net(spec, 1))
     assert not any(torch.equal(a[k], c[k]) for k in [*convs, 'head.weight'])
     assert all(torch.equal(a[k], d[k]) for k in convs) and not torch.equal(a['head.weight'], d['head.weight'])  # 0 is a seed
-    assert torch.equal(d['head.weight'], picture_net(spec, 0).head.weight)
+    assert torch.equal(d['head.weight'], image_net(spec, 0).head.weight)
 
 def test_init_is_pinned():
     "The same numbers on every machine: corners of the stem, the last conv, a head and a bias"
-    net = picture_net(ConvSpec(), 1)
-    found = net.flat()[0], net.flat()[-1], net.head.weight[0, 0], picture_net(CONVNET, 1).head.bias[-1]
+    net = image_net(ConvSpec(), 1)
+    found = net.flat()[0], net.flat()[-1], net.head.weight[0, 0], image_net(CONVNET, 1).head.bias[-1]
     assert [f'{v:.6g}' for v in found] == ['0.105541', '0.0107753', '0.32355', '0.192502']
 
 @pytest.mark.parametrize('kind', ALL)
 def test_flat_and_load_flat_are_inverse(kind):
-    a, b = picture_net(ALL[kind], 1), picture_net(ALL[kind], 2, 1)
+    a, b = image_net(ALL[kind], 1), image_net(ALL[kind], 2, 1)
     b.load_state_dict({**b.state_dict(), **{k: v for k, v in a.state_dict().items() if 'norm' in k or 'bn' in k}})
     w = a.flat()
     assert w.shape == (conv_weights(ALL[kind]),) and not torch.equal(b.flat(), w)
@@ -240,5 +240,5 @@ def test_bad_specs(bad, text):
 def test_bad_calls():
     with pytest.raises(ValueError, match="PreactResNet18 needs arch 'resnet18', got 'convnet'"): PreactResNet18(CONVNET)
     with pytest.raises(ValueError, match=r'pictures must be \(n, 3, 8, 8\), got \(8, 1, 8, 8\)'):
-        picture_net(RESNET, 1)(torch.zeros(8, 1, 8, 8))
-    with pytest.raises(ValueError, match='takes integers >= 0'): picture_net(RESNET, -1)
+        image_net(RESNET, 1)(torch.zeros(8, 1, 8, 8))
+    with pytest.raises(ValueError, match='takes integers >= 0'): image_net(RESNET, -1)

@@ -1,19 +1,19 @@
 """Readings are functions of the networks of a run: the same in memory and from kept networks; two stages at one rate are one long stage."""
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest, torch
-from understanding_lrs import picture_lives
-from understanding_lrs.picture_readings import columns_of, picture_readings
-from understanding_lrs.pictures import flat, make_nets
-from understanding_lrs.regimes import CONVERGED
-from understanding_lrs.runs import InputError, Run, collect, find_runs, publish, read_published
-from understanding_lrs.studies import STUDIES, live, protocols, select, settled
+from understanding_lrs.studies import image_trials as image_trials
+from understanding_lrs.probes.image_probes import columns_of, image_probes
+from understanding_lrs.training.image_networks import flat, make_nets
+from understanding_lrs.analysis.regimes import CONVERGED
+from understanding_lrs.runs.runs import InputError, Run, collect, find_runs, publish, read_published
+from understanding_lrs.studies.registry import STUDIES, live, protocols, select, resolved
 
-def smoke(study='convnetsi32_cifar10', i=0, **kw): return settled(protocols(study, 'smoke', overrides=kw))[i]
+def smoke(study='convnetsi32_cifar10', i=0, **kw): return resolved(protocols(study, 'smoke', overrides=kw))[i]
 
 @pytest.fixture
 def bare(monkeypatch):
     "no readings: training alone is asked about"
-    monkeypatch.setattr(picture_lives, 'picture_readings', lambda protocol: {})
+    monkeypatch.setattr(image_trials, 'image_probes', lambda protocol: {})
 
 def test_two_stages_at_one_rate_are_one_long_stage(bare):
     one, two = live(smoke(epochs=6)), live(smoke(epochs=4, then_plr=1e-4, then_epochs=2))
@@ -32,43 +32,43 @@ def test_further_orders_leave_the_first_alone(bare):
     assert set(three.tables['metrics'].band.dropna()) >= {'order=1', 'order=2'}
 
 def test_networks_at_one_loss_are_those_of_their_epoch(bare):
-    life = live(smoke(i=1, epochs=8, level=.2)) # 1e-2
-    crossed = life.stage['pretrain'].crossed
+    trial = live(smoke(i=1, epochs=8, level=.2)) # 1e-2
+    crossed = trial.stage['pretrain'].crossed
     for k,epoch in enumerate(crossed.tolist()):
-        losses = life.stage['pretrain'].curves[1:, 0, k]
+        losses = trial.stage['pretrain'].curves[1:, 0, k]
         assert losses[epoch - 1] < .2 and (losses[:epoch - 1] >= .2).all()
         short = live(smoke(i=1, epochs=epoch, level=0.))
-        assert torch.equal(flat(short.points['pretrain'])[k], flat(life.points['pretrain@0.2'])[k])
+        assert torch.equal(flat(short.points['pretrain'])[k], flat(trial.points['pretrain@0.2'])[k])
 
 def test_pretraining_can_end_at_a_loss(bare):
-    life = live(smoke(i=1, epochs=200, stop_loss=CONVERGED, look_every=0))
-    m = life.tables['metrics']
+    trial = live(smoke(i=1, epochs=200, stop_loss=CONVERGED, look_every=0))
+    m = trial.tables['metrics']
     epochs, acc = (select(m, stage='pretrain', metric=n).value.to_numpy() for n in ('convergence_epoch', 'test_acc_converged'))
-    st = life.stage['pretrain']
+    st = trial.stage['pretrain']
     assert st.step == epochs.max() < 200 and (acc > 50).all()
     assert (st.curves[epochs.astype(int), 0, [0, 1]] < CONVERGED).all()
 
 def test_later_readings_are_those_of_the_moment(tmp_path, monkeypatch):
-    p, full = smoke(ft_orders=2), picture_readings
+    p, full = smoke(ft_orders=2), image_probes
     now = live(p)
     monkeypatch.setenv('ULRS_KEEP_STATES', '1')
-    monkeypatch.setattr(picture_lives, 'picture_readings', lambda protocol: dict(norms=full(protocol)['norms']))
+    monkeypatch.setattr(image_trials, 'image_probes', lambda protocol: dict(norms=full(protocol)['norms']))
     run = Run(tmp_path/'run', p)
     assert live(p, run).run.tables() == ['curves', 'metrics', 'norms']
-    monkeypatch.setattr(picture_lives, 'picture_readings', full)
-    assert picture_lives.PictureLife(p, run).read_later() == ['geometry', 'bands', 'borders', 'filters', 'sharpness', 'edges']
+    monkeypatch.setattr(image_trials, 'image_probes', full)
+    assert image_trials.ImageTrial(p, run).read_later() == ['geometry', 'bands', 'borders', 'filters', 'sharpness', 'edges']
     for name in now.tables: assert (run/f'{name}.csv').read_bytes() == (now.run/f'{name}.csv').read_bytes(), name
-    assert run.state(deep=True).kind == 'done' and picture_lives.PictureLife(p, run).read_later() == []
+    assert run.state(deep=True).kind == 'done' and image_trials.ImageTrial(p, run).read_later() == []
 
 def test_without_kept_networks_there_is_nothing_to_read(tmp_path, bare, monkeypatch):
     p, run = smoke(), Run(tmp_path/'run', smoke())
     live(p, run)
-    monkeypatch.setattr(picture_lives, 'picture_readings', picture_readings)
-    with pytest.raises(InputError, match='kept no networks'): picture_lives.PictureLife(p, run).read_later()
+    monkeypatch.setattr(image_trials, 'image_probes', image_probes)
+    with pytest.raises(InputError, match='kept no networks'): image_trials.ImageTrial(p, run).read_later()
 
 def test_every_reading_has_its_rows():
-    life = live(smoke('resnet18si_cifar10_basin'))
-    t = life.tables
+    trial = live(smoke('resnet18si_cifar10_basin'))
+    t = trial.tables
     assert set(t['bands'].stage) == {'pretrain', 'average', 'finetune'} and set(t['filters'].stage) == {'init', 'pretrain', 'average', 'finetune'}
     assert set(t['edges'].pair) == {'low0-high0', 'low0-low1', 'low0-high1', 'high0-low1', 'high0-high1', 'low1-high1'}
     assert select(t['sharpness'], metric='sharpness').value.gt(0).all()
@@ -88,11 +88,11 @@ def test_bad_settings_are_one_clear_line(kw, words):
     assert '\n' not in str(e.value)
 
 def test_the_command_reads_what_is_missing(tmp_path, monkeypatch, capsys):
-    from understanding_lrs.cli import main
+    from understanding_lrs.app.cli import main
     p = smoke()
     monkeypatch.setenv('ULRS_KEEP_STATES', '1')
     with monkeypatch.context() as m:
-        m.setattr(picture_lives, 'picture_readings', lambda protocol: {})
+        m.setattr(image_trials, 'image_probes', lambda protocol: {})
         live(p, Run(tmp_path, p))
     assert main(['read', 'convnetsi32_cifar10', '--runs', str(tmp_path)]) == 0
     assert 'norms, geometry, bands, borders, filters, sharpness' in capsys.readouterr().out
@@ -102,7 +102,7 @@ def test_the_command_reads_what_is_missing(tmp_path, monkeypatch, capsys):
 def test_a_study_without_fine_tuning_has_tables_and_a_summary(tmp_path):
     "its geometry has columns and no rows"
     study = STUDIES['resnet18si_cifar10_boundary']
-    for p in settled(protocols(study.id, 'smoke', overrides=dict(flrs=[], swa_k=[]))): live(p, Run(tmp_path/'runs', p))
+    for p in resolved(protocols(study.id, 'smoke', overrides=dict(flrs=[], swa_k=[]))): live(p, Run(tmp_path/'runs', p))
     tables = collect(find_runs(tmp_path/'runs', study.id))
     assert not len(tables['geometry']) and {'run', 'plr', 'metric', 'value'} <= {*tables['geometry'].columns}
     publish(find_runs(tmp_path/'runs', study.id), tmp_path/'tables')
@@ -110,43 +110,43 @@ def test_a_study_without_fine_tuning_has_tables_and_a_summary(tmp_path):
 
 def test_a_great_circle_is_another_way_to_the_same_middle(monkeypatch):
     "through `along`: inner points differ from those of the chord, ends and middle agree, all lie on the sphere"
-    from understanding_lrs import picture_readings as readings
-    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
-    life, seen = STUDIES[p.study].life(p).make(), {}
-    a, b = life.nets, make_nets(life.spec, [8, 9], life.rho)
+    from understanding_lrs.probes import image_probes as readings
+    p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
+    trial, seen = STUDIES[p.study].trial(p).make(), {}
+    a, b = trial.nets, make_nets(trial.spec, [8, 9], trial.rho)
     for circle in (False, True):
         seen[circle] = []
         monkeypatch.setattr(readings, 'measured', lambda nets, *args, **kw: seen[circle].append(flat(nets)) or torch.zeros(2, 2))
-        s = SimpleNamespace(protocol=SimpleNamespace(settings=p.settings | dict(path_points=5, great_circle=circle)), data=life.data, rho=life.rho, _how=dict)
+        s = SimpleNamespace(protocol=SimpleNamespace(settings=p.settings | dict(path_points=5, great_circle=circle)), data=trial.data, rho=trial.rho, _how=dict)
         readings.along(a, b, s, test=False)
     chord, arc = torch.stack(seen[False]), torch.stack(seen[True])
-    torch.testing.assert_close(arc.norm(dim=2), torch.full((5, 2), life.rho))
+    torch.testing.assert_close(arc.norm(dim=2), torch.full((5, 2), trial.rho))
     torch.testing.assert_close(arc[[0, 2, 4]], chord[[0, 2, 4]], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(arc[1], chord[1], atol=1e-3)
 
 def test_derivatives_are_read_in_the_precision_of_the_protocol(monkeypatch):
     "PyTorch's own default on a GPU would be tf32 convolutions, whatever was asked for"
     from contextlib import contextmanager
-    asked, honest = [], picture_lives.numerics
+    asked, honest = [], image_trials.numerics
     @contextmanager
     def noted(precision, device='cpu'):
         asked.append(precision)
         with honest(precision, device): yield
         asked.pop()
     inside = []
-    monkeypatch.setattr(picture_lives, 'numerics', noted)
-    monkeypatch.setattr(picture_lives, 'picture_readings', lambda p: dict(norms=lambda points, life: inside.append(asked[-1:]) or pd.DataFrame(dict(value=[1.]))))
+    monkeypatch.setattr(image_trials, 'numerics', noted)
+    monkeypatch.setattr(image_trials, 'image_probes', lambda p: dict(norms=lambda points, trial: inside.append(asked[-1:]) or pd.DataFrame(dict(value=[1.]))))
     for precision in ('fp32', 'bf16'): live(smoke(precision=precision))
     assert inside == [['fp32'], ['fp32']] and not asked
 
-@pytest.mark.parametrize('where', ['resident', 'PictureStage', 'picture_readings'])
+@pytest.mark.parametrize('where', ['resident', 'ImageStage', 'image_probes'])
 def test_too_small_a_gpu_is_one_line(monkeypatch, where):
     def no_room(*a, **k): raise torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate')
-    monkeypatch.setattr(picture_lives, where, no_room if where != 'picture_readings' else lambda p: dict(norms=no_room))
+    monkeypatch.setattr(image_trials, where, no_room if where != 'image_probes' else lambda p: dict(norms=no_room))
     with pytest.raises(InputError, match='out of GPU memory.*GiB.*--per-gpu 1') as e: live(smoke())
     assert '\n' not in str(e.value)
 
 def test_a_run_says_how_fast_it_was(bare):
-    life = live(smoke())
-    said = life.provenance()['network_epochs_per_s']
-    assert said.keys() == {'pretrain', 'average', 'finetune'} and said['pretrain'] == pytest.approx(2*4/life.seconds['pretrain'], rel=.01)
+    trial = live(smoke())
+    said = trial.provenance()['network_epochs_per_s']
+    assert said.keys() == {'pretrain', 'average', 'finetune'} and said['pretrain'] == pytest.approx(2*4/trial.seconds['pretrain'], rel=.01)

@@ -3,17 +3,17 @@ import math
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest, torch
 from torch.optim.swa_utils import AveragedModel, update_bn
-from understanding_lrs import native_conv
-from understanding_lrs.images import Pictures, channel_stats, load_pictures, normalise
-from understanding_lrs.models import ConvSpec, default_radius, picture_net, si_params
-from understanding_lrs.pictures import (PictureStage, epoch_, evaluate_net, evaluate_nets, flat, lend, make_nets, numerics, on_sphere, reestimate_,
+from understanding_lrs.training import native_conv
+from understanding_lrs.data.images import Images, channel_stats, load_images, normalise
+from understanding_lrs.networks.models import ConvSpec, default_radius, image_net, si_params
+from understanding_lrs.training.image_networks import (ImageStage, epoch_, evaluate_net, evaluate_nets, flat, lend, make_nets, numerics, on_sphere, reestimate_,
                                         resident, train_epoch, unflat)
-from understanding_lrs.runs import InputError, OutOfTime, Run
-from understanding_lrs.seeds import epoch_order
-from understanding_lrs.sphere import ProjectedSGD, elr_to_lr, project_
-from understanding_lrs.picture_lives import picture_summary, picture_verdict
-from understanding_lrs.regimes import network_regimes
-from understanding_lrs.studies import STUDIES, live, on_its_data, protocols, select, settled
+from understanding_lrs.runs.runs import InputError, OutOfTime, Run
+from understanding_lrs.core.seeds import epoch_order
+from understanding_lrs.core.sphere import ProjectedSGD, elr_to_lr, project_
+from understanding_lrs.studies.image_trials import image_summary, image_verdict
+from understanding_lrs.analysis.regimes import network_regimes
+from understanding_lrs.studies.registry import STUDIES, live, on_its_data, protocols, select, resolved
 
 BATCH, QUIET = 24, 1e-4 # a batch that is no multiple of 16; a rate at which rounding does not grow
 CONVNET, RESNET = ConvSpec('convnet', 4, 10, 8), ConvSpec('resnet18', 2, 10, 8)
@@ -21,7 +21,7 @@ needs_kernel = pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no 
 
 @pytest.fixture(scope='module')
 def data():
-    d = load_pictures('digits')
+    d = load_images('digits')
     d = replace(d, x_train=d.x_train[:140], y_train=d.y_train[:140])
     return resident(d, *channel_stats(d.x_train))
 
@@ -30,7 +30,7 @@ def rates(spec, *elrs): return torch.tensor([elr_to_lr(e, default_radius(spec)) 
 
 def plainly(spec, data, seed, elr, epochs=1):
     "one network by the reference"
-    net, rho = picture_net(spec, seed), default_radius(spec)
+    net, rho = image_net(spec, seed), default_radius(spec)
     project_([p for _,p in si_params(net)], rho)
     opt = ProjectedSGD([p for _,p in si_params(net)], lr=elr_to_lr(elr, rho), rho=rho)
     x = data.floats(data.x_train)
@@ -99,7 +99,7 @@ def test_a_network_is_alone(data):
 def test_stages_resume_bit_for_bit(data, engine):
     "cut after every epoch"
     rho, lr = default_radius(CONVNET), rates(CONVNET, 1e-2, 1e-3)
-    def stage(): return PictureStage(make_nets(CONVNET, [1, 2], rho), data, lr, 3, rho, BATCH, swa_k=(1, 2, 4), engine=engine)
+    def stage(): return ImageStage(make_nets(CONVNET, [1, 2], rho), data, lr, 3, rho, BATCH, swa_k=(1, 2, 4), engine=engine)
     whole = stage().run().state()
     for cut in range(4):
         again = stage().load({k: v.clone() for k,v in stage().run(until=cut).state().items()} if cut else stage().state()).run().state()
@@ -108,7 +108,7 @@ def test_stages_resume_bit_for_bit(data, engine):
 
 def test_statistics_are_torchs(data):
     net, _ = plainly(RESNET, data, 1, QUIET)
-    other, x = picture_net(RESNET, 1), data.floats(data.x_train)
+    other, x = image_net(RESNET, 1), data.floats(data.x_train)
     other.load_state_dict(net.state_dict())
     update_bn(x.split(BATCH), other)
     reestimate_(net, x, BATCH)
@@ -120,7 +120,7 @@ def test_statistics_are_torchs(data):
 
 def test_averages_are_torchs(data):
     rho = default_radius(CONVNET)
-    st, swa = PictureStage(make_nets(CONVNET, [5], rho), data, rates(CONVNET, 1e-2), 4, rho, BATCH, swa_k=(3, 5)), None
+    st, swa = ImageStage(make_nets(CONVNET, [5], rho), data, rates(CONVNET, 1e-2), 4, rho, BATCH, swa_k=(3, 5)), None
     for e in range(5):
         st.run(until=e) if e else None
         swa = AveragedModel(lend(st.nets, 0)) if swa is None else swa
@@ -153,17 +153,17 @@ def test_numerics_come_back():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 def test_the_gpu_agrees(data):
     rho = default_radius(RESNET)
-    there = resident(Pictures('digits', tuple('0123456789'), *(getattr(data, n) for n in ('x_train', 'y_train', 'x_test', 'y_test'))), data.mean, data.std, 'cuda')
+    there = resident(Images('digits', tuple('0123456789'), *(getattr(data, n) for n in ('x_train', 'y_train', 'x_test', 'y_test'))), data.mean, data.std, 'cuda')
     a, b = make_nets(RESNET, [1], rho), make_nets(RESNET, [1], rho).to('cuda')
     close(epoch_(a, data, 0, rates(RESNET, QUIET), rho, BATCH)[0], epoch_(b, there, 0, rates(RESNET, QUIET), rho, BATCH)[0])
 
-def smoke(**kw): return settled(protocols('convnetsi32_cifar10', 'smoke', overrides=kw))[0]
+def smoke(**kw): return resolved(protocols('convnetsi32_cifar10', 'smoke', overrides=kw))[0]
 
 @pytest.mark.parametrize('study, kw', [('convnetsi32_cifar10', {}), ('resnet18si_cifar10_two_stage', {}), ('resnet18si_cifar10_basin', {}),
                                        ('resnet18si_cifar10_boundary', dict(stop_loss=1.))], ids=str)
 def test_a_stopped_run_goes_on_to_the_same_tables(study, kw, tmp_path):
     "in every stage: averaging, a second rate, several batch orders, an early end"
-    p = settled(protocols(study, 'smoke', plrs=[1e-3], overrides=kw))[-1]
+    p = resolved(protocols(study, 'smoke', plrs=[1e-3], overrides=kw))[-1]
     whole, run, stops = live(p, Run(tmp_path/'a', p)), Run(tmp_path/'b', p), 0
     while run.state().kind != 'done':
         try: live(p, run, time_limit=1e-3)
@@ -172,16 +172,16 @@ def test_a_stopped_run_goes_on_to_the_same_tables(study, kw, tmp_path):
     for t in run.tables(): assert (run.folder/f'{t}.csv').read_bytes() == (whole.run.folder/f'{t}.csv').read_bytes(), t
 
 def test_tables_of_a_run(tmp_path):
-    life = live(smoke())
-    m, g = life.tables['metrics'], life.tables['geometry']
+    trial = live(smoke())
+    m, g = trial.tables['metrics'], trial.tables['geometry']
     assert {'train_loss', 'train_acc', 'test_loss', 'test_acc', 'test_acc_tail', 'test_acc_tail_std', 'train_loss_tail'} <= set(m[m.stage == 'pretrain'].metric)
     assert set(m.data) == {'digits'} and set(m.train_seed) == {1, 2} and m.data_seed.isna().all() and m[~m.metric.str.contains('converge|_tail_std') & ~m.band.notna()].value.notna().all()
     assert m[m.metric.str.endswith('_tail_std')].value.isna().all(), 'a tail of one look has no noise'
     assert set(g.pair) == {'low_high', 'swa5_high', 'swa5_low'} and (g[g.metric.str.contains('barrier')].value >= 0).all()
-    n = life.tables['norms']
+    n = trial.tables['norms']
     squares = n[n.metric == 'weight_norm'].assign(value=lambda d: d.value**2).groupby(['stage', 'flr', 'swa_k', 'train_seed'], dropna=False).value.sum()
     kept = squares[squares.index.get_level_values('stage') != 'average']**.5
-    assert kept.tolist() == pytest.approx([life.rho]*len(kept), rel=1e-5)
+    assert kept.tolist() == pytest.approx([trial.rho]*len(kept), rel=1e-5)
     assert (n[n.metric == 'grad_norm'].value > 0).all()
 
 @pytest.mark.parametrize('kw, words', [
@@ -197,27 +197,27 @@ def test_bad_input_is_one_clear_line(kw, words):
 def test_a_lost_network_is_a_result(engine, monkeypatch):
     "NaN in one of two networks: no accuracy anywhere, regime 3, a note, and nothing of it in the other one"
     if engine == 'torch': monkeypatch.setattr(native_conv, 'conv_kernel', lambda: None)
-    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
-    whole, life = live(p), STUDIES[p.study].life(p)
-    life.make().nets.state['convs.1.weight'][0] = math.nan
-    life.live()
-    labels = network_regimes(life.tables['metrics'], 10.)
-    assert labels.set_index('train_seed').regime[1] == '3' and '1 of 2 networks were lost' in picture_verdict(life).seen
+    p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
+    whole, trial = live(p), STUDIES[p.study].trial(p)
+    trial.make().nets.state['convs.1.weight'][0] = math.nan
+    trial.live()
+    labels = network_regimes(trial.tables['metrics'], 10.)
+    assert labels.set_index('train_seed').regime[1] == '3' and '1 of 2 networks were lost' in image_verdict(trial).seen
     for name in ('metrics', 'geometry', 'bands', 'borders', 'norms', 'sharpness', 'curves'):
-        t = life.tables[name]
+        t = trial.tables[name]
         counted = t.metric.isin(['weight_norm', 'convergence_epoch', 'test_acc_converged'])
         assert t[(t.train_seed == 1) & ~counted & (t.stage != 'init')].value.isna().all() if 'stage' in t else True
-        theirs, mine = (x.tables[name].query('train_seed == 2').value.to_numpy() for x in (whole, life))
+        theirs, mine = (x.tables[name].query('train_seed == 2').value.to_numpy() for x in (whole, trial))
         np.testing.assert_array_equal(theirs, mine)
 
 def test_what_was_lost_on_the_way_has_no_tail(monkeypatch):
     "good looks before the loss of a network do not count"
-    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3], overrides=dict(epochs=20)))
-    life = STUDIES[p.study].life(p)
+    p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3], overrides=dict(epochs=20)))
+    trial = STUDIES[p.study].trial(p)
     def lose(stage, done, total, fraction):
-        if stage == 'pretrain' and done == 19: life.stage['pretrain'].nets.state['convs.1.weight'][0] = math.nan
-    life.on_progress = lose
-    tail = select(pd.concat(life.pretrain().rows), stage='pretrain', metric='test_acc_tail').set_index('train_seed').value
+        if stage == 'pretrain' and done == 19: trial.stage['pretrain'].nets.state['convs.1.weight'][0] = math.nan
+    trial.on_progress = lose
+    tail = select(pd.concat(trial.pretrain().rows), stage='pretrain', metric='test_acc_tail').set_index('train_seed').value
     assert math.isnan(tail[1]) and tail[2] > 10
 
 def test_guessing_depends_on_the_data(tmp_path):
@@ -228,12 +228,12 @@ def test_guessing_depends_on_the_data(tmp_path):
         for c in range(4):
             (tmp_path/part/f'c{c}').mkdir(parents=True)
             for i in range(n): Image.fromarray((rng.integers(0, 60, (8, 8, 3)) + 50*c).astype('uint8')).save(tmp_path/part/f'c{c}'/f'{i}.png')
-    p, = settled(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e3], overrides=dict(data=str(tmp_path), path_pictures=64)))
-    life = live(p)
-    assert select(life.tables['metrics'], metric='chance').value.tolist() == [25., 25.]
-    assert on_its_data(life.study, life.tables).chance == 25. and life.study.chance == 10.
-    assert len(life.data.y_train[:64].unique()) == 4 and (life.data.y_train.diff() < 0).any()
-    at_chance = life.tables['metrics'].assign(value=lambda t: t.value.where(~t.metric.isin(['test_acc_tail']), 25.5))
+    p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e3], overrides=dict(data=str(tmp_path), path_pictures=64)))
+    trial = live(p)
+    assert select(trial.tables['metrics'], metric='chance').value.tolist() == [25., 25.]
+    assert on_its_data(trial.study, trial.tables).chance == 25. and trial.study.chance == 10.
+    assert len(trial.data.y_train[:64].unique()) == 4 and (trial.data.y_train.diff() < 0).any()
+    at_chance = trial.tables['metrics'].assign(value=lambda t: t.value.where(~t.metric.isin(['test_acc_tail']), 25.5))
     at_chance = at_chance.assign(value=lambda t: t.value.mask(t.metric == 'test_acc_tail_std', 2.)) # a long tail
     ledger = pd.DataFrame(dict(run=[p.short], settings=['{}']))
-    assert picture_summary(dict(metrics=at_chance, runs=ledger), life.study)[0]['regime'] == '3'
+    assert image_summary(dict(metrics=at_chance, runs=ledger), trial.study)[0]['regime'] == '3'

@@ -3,15 +3,15 @@ from dataclasses import replace
 from types import SimpleNamespace
 import pytest, torch
 import torch.nn.functional as F
-from understanding_lrs import native_conv
-from understanding_lrs.images import augment, channel_stats, load_pictures, normalise
-from understanding_lrs.models import ConvSpec, picture_net, trained_params
-from understanding_lrs.picture_lives import PictureLife
-from understanding_lrs.picture_readings import along, read_geometry
-from understanding_lrs.pictures import VELOCITY, PictureStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident, trained
-from understanding_lrs.runs import InputError, OutOfTime, Run
-from understanding_lrs.seeds import epoch_order
-from understanding_lrs.studies import STUDIES, live, protocols, settled
+from understanding_lrs.training import native_conv
+from understanding_lrs.data.images import augment, channel_stats, load_images, normalise
+from understanding_lrs.networks.models import ConvSpec, image_net, trained_params
+from understanding_lrs.studies.image_trials import ImageTrial
+from understanding_lrs.probes.image_probes import along, read_geometry
+from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident, trained
+from understanding_lrs.runs.runs import InputError, OutOfTime, Run
+from understanding_lrs.core.seeds import epoch_order
+from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
 
 CONVNET, RESNET, RULE, BATCH = ConvSpec('convnet', 4, 10, 8, practical=True), ConvSpec('resnet18', 2, 10, 8, practical=True), Rule(.9, 5e-2, 2), 24
 ENGINES = [pytest.param('native', marks=pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')), 'torch']
@@ -19,14 +19,14 @@ SGD = dict(momentum=RULE.momentum, weight_decay=RULE.weight_decay)
 
 @pytest.fixture(scope='module')
 def data():
-    d = load_pictures('digits')
+    d = load_images('digits')
     d = replace(d, x_train=d.x_train[:100], y_train=d.y_train[:100], x_test=d.x_test[:100], y_test=d.y_test[:100])
     return resident(d, *channel_stats(d.x_train))
 
-def stage(nets, data, epochs, lr=(1e-2, 3e-2), **kw): return PictureStage(nets, data, torch.tensor(lr), epochs, 0., BATCH, rule=RULE, **kw)
+def stage(nets, data, epochs, lr=(1e-2, 3e-2), **kw): return ImageStage(nets, data, torch.tensor(lr), epochs, 0., BATCH, rule=RULE, **kw)
 def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', shifts='augment', rule=RULE):
     "the reference: torch's optimiser, one network"
-    from understanding_lrs.images import augment_table, crop_flip
+    from understanding_lrs.data.images import augment_table, crop_flip
     opt = torch.optim.SGD([p for _,p in trained_params(net)], lr=lr, momentum=rule.momentum, weight_decay=rule.weight_decay)
     net.train()
     for e in range(epochs):
@@ -40,22 +40,22 @@ def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', shifts='augme
 def test_a_stage_is_torchs_sgd_on_shifted_pictures(data, spec, purpose, shifts):
     st = stage(make_nets(spec, [3, 4], 0.), data, 2, purpose=purpose).run()
     for k,(seed,lr) in enumerate([(3, 1e-2), (4, 3e-2)]):
-        there = plainly(picture_net(spec, seed), data, seed, lr, 2, purpose, shifts).state_dict()
+        there = plainly(image_net(spec, seed), data, seed, lr, 2, purpose, shifts).state_dict()
         for n,v in at_rest(st.nets).state.items(): torch.testing.assert_close(v[k], there[n], rtol=2e-3, atol=2e-4)
 
 @pytest.mark.parametrize('other', [Rule(0., 5e-2, 2), Rule(.9, 0., 2), Rule(.9, 5e-2, 0)], ids=str)
 def test_every_part_of_the_rule_counts(data, other):
     "so that the test above can fail"
     mine = flat(stage(make_nets(CONVNET, [3], 0.), data, 1, lr=(1e-2,)).run().nets)[0]
-    net = plainly(picture_net(CONVNET, 3), data, 3, 1e-2, 1, rule=other)
+    net = plainly(image_net(CONVNET, 3), data, 3, 1e-2, 1, rule=other)
     assert not torch.allclose(mine, torch.cat([p.detach().flatten() for _,p in trained_params(net)]), atol=1e-3)
 
 def test_shifted_pictures_are_those_of_augment(data):
-    from understanding_lrs.images import augment_table, crop_flip
+    from understanding_lrs.data.images import augment_table, crop_flip
     assert torch.equal(crop_flip(data.x_train, augment_table(3, 1, 100, 2), 2), augment(data.x_train, 3, 1, 2))
 
 def test_everything_is_trained(data):
-    assert trained(RESNET) == [n for n,_ in picture_net(RESNET, 1).named_parameters()]
+    assert trained(RESNET) == [n for n,_ in image_net(RESNET, 1).named_parameters()]
     before = make_nets(RESNET, [3, 4], 0.)
     after = stage(before, data, 1).run().nets
     assert all(not torch.equal(after.state[n], before.state[n]) for n in trained(RESNET))
@@ -73,13 +73,13 @@ def test_momentum_survives_a_resume_and_goes_on_in_the_next_stage(data):
 
 def test_a_path_is_straight_in_all_that_is_trained(data, monkeypatch):
     "no sphere: convolutions, affine norms and head are averaged as they are [protocol, section 3]"
-    from understanding_lrs import picture_readings
+    from understanding_lrs.probes import image_probes as image_probes
     a, b = make_nets(CONVNET, [3, 4], 0.), make_nets(CONVNET, [5, 6], 0.)
     for nets in (a, b): nets.state['norms.0.weight'] *= torch.rand(2, 4) + .5
     seen, settings = [], dict(path_points=3, path_pictures=0, great_circle=False, batch=BATCH)
-    life = SimpleNamespace(protocol=SimpleNamespace(settings=settings), data=data, rho=0., _how=dict)
-    monkeypatch.setattr(picture_readings, 'measured', lambda nets, *args, **kw: seen.append(flat(nets)) or torch.zeros(2, 2))
-    along(a, b, life, test=False)
+    trial = SimpleNamespace(protocol=SimpleNamespace(settings=settings), data=data, rho=0., _how=dict)
+    monkeypatch.setattr(image_probes, 'measured', lambda nets, *args, **kw: seen.append(flat(nets)) or torch.zeros(2, 2))
+    along(a, b, trial, test=False)
     torch.testing.assert_close(torch.stack(seen), torch.stack([flat(a), (flat(a) + flat(b))/2, flat(b)]))
 
 def test_angles_are_those_of_the_convolutions(data):
@@ -91,24 +91,24 @@ def test_angles_are_those_of_the_convolutions(data):
     assert torch.equal(directions(si), flat(si))
 
 def test_a_run_stops_goes_on_and_is_the_same(tmp_path):
-    p, = settled(protocols('resnet18_practical_cifar10', 'smoke', plrs=[1e-2], overrides=dict(epochs=3)))
+    p, = resolved(protocols('resnet18_practical_cifar10', 'smoke', plrs=[1e-2], overrides=dict(epochs=3)))
     whole = live(p)
-    life = PictureLife(p, Run(tmp_path, p))
+    trial = ImageTrial(p, Run(tmp_path, p))
     def stop(stage, done, total, fraction):
-        if stage == 'average' and done == 1: life.deadline = 0.
-    life.on_progress = stop
-    with pytest.raises(OutOfTime): life.live()
-    life._locked.close()
-    again = PictureLife(p, Run(tmp_path, p)).live()
+        if stage == 'average' and done == 1: trial.deadline = 0.
+    trial.on_progress = stop
+    with pytest.raises(OutOfTime): trial.live()
+    trial._locked.close()
+    again = ImageTrial(p, Run(tmp_path, p)).live()
     for name in ('metrics', 'geometry', 'bands', 'norms', 'filters'): assert whole.tables[name].value.equals(again.tables[name].value)
     assert 'sharpness' not in again.tables, 'the unit sphere is that of scale-invariant networks'
 
 def test_fine_tuning_starts_at_rest():
-    life = PictureLife(*settled(protocols('resnet18_practical_cifar10', 'smoke', plrs=[1e-2]))).pretrain()
-    assert any(n.startswith(VELOCITY) for n in life.points['pretrain'].state)
-    start = life.finetune().stage['finetune']
-    again = PictureStage(at_rest(life.points['pretrain']).repeat(2), life.data, torch.tensor([1e-4, 1e-4, 1e-3, 1e-3]), 2, 0., 32, 'finetune_order',
-                         rule=life.rule, at=[]).run()
+    trial = ImageTrial(*resolved(protocols('resnet18_practical_cifar10', 'smoke', plrs=[1e-2]))).pretrain()
+    assert any(n.startswith(VELOCITY) for n in trial.points['pretrain'].state)
+    start = trial.finetune().stage['finetune']
+    again = ImageStage(at_rest(trial.points['pretrain']).repeat(2), trial.data, torch.tensor([1e-4, 1e-4, 1e-3, 1e-3]), 2, 0., 32, 'finetune_order',
+                         rule=trial.rule, at=[]).run()
     assert torch.equal(flat(start.nets), flat(again.nets))
 
 @pytest.mark.parametrize('kw, words', [
@@ -142,7 +142,7 @@ def test_both_engines_train_and_evaluate_the_same(data, rule):
     nets = make_nets(CONVNET, [3, 4], 0.)
     for n,v in nets.state.items():
         if n.startswith('norms') and n.endswith('weight'): v.copy_(torch.linspace(-1, 1.5, v.numel()).view_as(v))
-    def trained(engine, **kw): return PictureStage(nets.repeat(2), data, torch.tensor([1e-2, 3e-2, 2e-2, 5e-3]), 2, 0., BATCH, rule=rule, engine=engine, **kw).run()
+    def trained(engine, **kw): return ImageStage(nets.repeat(2), data, torch.tensor([1e-2, 3e-2, 2e-2, 5e-3]), 2, 0., BATCH, rule=rule, engine=engine, **kw).run()
     mine, plain, shared = trained('native'), trained('torch'), trained('native', threads=2)
     assert (mine.nets.state['norms.0.weight'] < 0).any()
     for n,v in plain.nets.state.items():

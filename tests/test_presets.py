@@ -2,10 +2,10 @@
 import math
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.picture_lives import PictureLife
-from understanding_lrs.runs import InputError, missing, networks, published_protocols
-from understanding_lrs.studies import CAPTION, GRID, HIGH, LOW, STUDIES, UTILITIES, fine_tunings, protocols
-from understanding_lrs.synthetic import SHAPES
+from understanding_lrs.studies.image_trials import ImageTrial
+from understanding_lrs.runs.runs import InputError, missing, networks, published_protocols
+from understanding_lrs.studies.registry import CAPTION, GRID, HIGH, LOW, STUDIES, UTILITIES, fine_tunings, protocols
+from understanding_lrs.data.synthetic import SHAPES
 
 DATA = Path(__file__).resolve().parent.parent/'figures'/'data'
 PUBLISHED = """3.162e-5 5.623e-5 1.000e-4 1.778e-4 3.162e-4 5.623e-4 1.000e-3 1.778e-3 3.162e-3 5.623e-3 7.499e-3 1.000e-2
@@ -15,7 +15,7 @@ FULL = dict(shape='tick', margin=.1, noise=0., n_train=512, n_test=2000, width=3
 
 def steps(ps): return sum(len(networks(p))*(p.settings['steps'] + len(fine_tunings(p))*p.settings['ft_steps']) for p in ps)
 def epochs(ps): return sum(len(networks(p))*(p.settings['epochs'] + max(p.swa_k) + len(p.flrs)*p.settings['ft_epochs']) for p in ps)
-PICTURES = [s for s in STUDIES if STUDIES[s].life is PictureLife]
+IMAGES = [s for s in STUDIES if STUDIES[s].trial is ImageTrial]
 
 def test_the_grid_is_the_published_one():
     assert GRID == tuple(float(x) for x in PUBLISHED.split())
@@ -60,7 +60,7 @@ def test_utilities_run_every_shape():
 @pytest.mark.parametrize('study', STUDIES)
 def test_smoke_is_small(study):
     ps = protocols(study, 'smoke')
-    if study in PICTURES: assert epochs(ps) < 200 and {p.settings['data'] for p in ps} == {'digits'}
+    if study in IMAGES: assert epochs(ps) < 200 and {p.settings['data'] for p in ps} == {'digits'}
     else: assert steps(ps) < 20_000
 
 CIFAR = """1e-5 1.4e-5 2e-5 3e-5 5e-5 7e-5 1e-4 1.4e-4 2e-4 3e-4 5e-4 7e-4 1e-3 1.4e-3 2e-3 3e-3 5e-3 7e-3 1e-2 1.4e-2 2e-2 3e-2 5e-2 7e-2 1e-1"""

@@ -26,8 +26,8 @@ def test_echo_false_keeps_the_output_only(readme):
     assert 'secret' not in text and 'echo' not in text and '| a |' in text
 
 def test_links_start_at_the_root(readme):
-    text = readme.render(notebook('![f](../figures/a.svg) [s](../nbs/01_sphere.ipynb) <img src="../figures/b.svg">'))
-    assert text == '![f](figures/a.svg) [s](nbs/01_sphere.ipynb) <img src="figures/b.svg">\n'
+    text = readme.render(notebook('![f](../figures/a.svg) [s](../nbs/core/01_sphere.ipynb) <img src="../figures/b.svg">'))
+    assert text == '![f](figures/a.svg) [s](nbs/core/01_sphere.ipynb) <img src="figures/b.svg">\n'
 
 def test_pictures_in_outputs_are_refused(readme):
     with pytest.raises(ValueError, match='figures/'): readme.render(notebook(('fig', {'image/png': 'aGk='})))

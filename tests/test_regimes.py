@@ -1,8 +1,8 @@
 """One rule from tables to regimes: constructed tables give known labels and lines; intervals come from data seeds."""
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.regimes import (LAST_EPOCHS, NETWORK, SLOW, TAIL_LOOKS, UNKNOWN, Boundary, boundaries, bootstrap, network_regimes, rate, regime_of,
+from understanding_lrs.analysis.regimes import (LAST_EPOCHS, NETWORK, SLOW, TAIL_LOOKS, UNKNOWN, Boundary, boundaries, bootstrap, network_regimes, rate, regime_of,
                                        regime_words, tail_std, unconverged)
-from understanding_lrs.seeds import stream
+from understanding_lrs.core.seeds import stream
 
 GRID = np.geomspace(1e-4, 1, 9)
 KINDS = {'1': (1e-4, 80, .1), 'slow': (.4, 60, .2), '2': (.4, 70, 5), '3': (.7, 50.5, 2), 'nan': (np.nan,)*3,

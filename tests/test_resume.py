@@ -1,12 +1,13 @@
 """Stopped anywhere and continued = never stopped, bit for bit; the order in which things are asked does not matter."""
 import pytest, torch
-from understanding_lrs import seeds, stacked
-from understanding_lrs.models import MLPSpec
-from understanding_lrs.runs import InputError, Run
-from understanding_lrs.stacked import Stage, make_stack, stack_sets
-from understanding_lrs.runs import OutOfTime
-from understanding_lrs.studies import live, protocols, study_of
-from understanding_lrs.synthetic import SyntheticConfig, make_data
+from understanding_lrs.core import seeds
+from understanding_lrs.training import stacked
+from understanding_lrs.networks.models import MLPSpec
+from understanding_lrs.runs.runs import InputError, Run
+from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.runs.runs import OutOfTime
+from understanding_lrs.studies.registry import live, protocols, study_of
+from understanding_lrs.data.synthetic import SyntheticConfig, make_data
 
 def stage(lr=5e-2): # above the threshold, where a single bit would grow
     sets = stack_sets([make_data(SyntheticConfig(n_train=64, n_test=50), d) for d in (1, 2)])
@@ -41,41 +42,41 @@ def test_a_run_in_pieces(tmp_path):
 @pytest.fixture
 def reads(monkeypatch):
     "names of the readings as they are taken"
-    from understanding_lrs import lives
+    from understanding_lrs.studies import trials as lives
     taken, honest = [], lives.readings(protocols('synthetic', 'smoke')[2])
-    def noted(name, f): return lambda points, life: taken.append(name) or f(points, life)
+    def noted(name, f): return lambda points, trial: taken.append(name) or f(points, trial)
     monkeypatch.setattr(lives, 'readings', lambda p: {n: noted(n, f) for n,f in honest.items()})
     return taken
 
 class Killed(Exception): pass
 
-def kill_after(life, n):
+def kill_after(trial, n):
     "n readings; like a kill: what is not on disk by then is lost"
     def told(stage, done, total, _):
-        if stage == 'read' and len(life.tables) == n: raise Killed
-    life.on_progress = told
-    with pytest.raises(Killed): life.live()
-    life._locked.close()
+        if stage == 'read' and len(trial.tables) == n: raise Killed
+    trial.on_progress = told
+    with pytest.raises(Killed): trial.live()
+    trial._locked.close()
 
 def test_a_late_run_stops_after_every_reading(tmp_path, reads):
     p = protocols('synthetic', 'smoke')[2]
     whole, run, names = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p), list(reads)
     reads.clear()
     for n in names:
-        life = study_of(p.study).life(p, run)
-        life.on_progress = lambda stage, *_: setattr(life, 'deadline', 0. if stage == 'read' else None)
-        with pytest.raises(OutOfTime, match=f'after the reading {n}'): life.live()
-        life._locked.close()
+        trial = study_of(p.study).trial(p, run)
+        trial.on_progress = lambda stage, *_: setattr(trial, 'deadline', 0. if stage == 'read' else None)
+        with pytest.raises(OutOfTime, match=f'after the reading {n}'): trial.live()
+        trial._locked.close()
     assert len(names) > 1 and reads == names
-    life = live(p, run)
-    assert tables(run) == tables(whole) and reads == names and list(life.provenance()['readings']) == names
-    assert life.seconds['read'] >= sum(life.provenance()['readings'].values()) - .01*len(names)
+    trial = live(p, run)
+    assert tables(run) == tables(whole) and reads == names and list(trial.provenance()['readings']) == names
+    assert trial.seconds['read'] >= sum(trial.provenance()['readings'].values()) - .01*len(names)
 
 def test_a_killed_run_takes_no_reading_twice(tmp_path, reads, monkeypatch):
     p = protocols('synthetic', 'smoke')[2]
     whole, run, names = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p), list(reads)
     reads.clear()
-    kill_after(study_of(p.study).life(p, run), 1)
+    kill_after(study_of(p.study).trial(p, run), 1)
     monkeypatch.setattr(Stage, 'run', lambda st, **kw: st if st.step == st.steps else pytest.fail('trained again'))
     live(p, run)
     assert reads == names and tables(run) == tables(whole)
@@ -85,7 +86,7 @@ def test_a_table_of_other_networks_is_not_kept(tmp_path, reads, harm):
     p = protocols('synthetic', 'smoke')[2]
     whole, run, names = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p), list(reads)
     reads.clear()
-    kill_after(study_of(p.study).life(p, run), 1)
+    kill_after(study_of(p.study).trial(p, run), 1)
     file, checkpoint = run.folder/f'{names[0]}.csv', run.folder/'checkpoint.safetensors'
     file.write_bytes(file.read_bytes().replace(b'1', b'2'))
     if harm == 'no checkpoint': checkpoint.unlink()

@@ -1,7 +1,8 @@
 """A row of sixteen numbers in one register gives the bits of a row in two: tables do not depend on the width of the processor."""
 import pytest, torch
-from understanding_lrs import native, native_conv
-from understanding_lrs.models import ConvSpec, MLPSpec, init_readout, init_weights
+from understanding_lrs.training import native
+from understanding_lrs.training import native_conv
+from understanding_lrs.networks.models import ConvSpec, MLPSpec, init_readout, init_weights
 
 def wide():
     "whether the compiler has sixteen-wide registers here"

@@ -1,8 +1,8 @@
 """The same tables, bit for bit, of every kind of study: in pieces in this process, or whole in the kernels of one worker or two."""
 import pytest
-from understanding_lrs.runs import OutOfTime, Run, find_runs
-from understanding_lrs.studies import live, protocols, settled
-from understanding_lrs.sweep import sweep
+from understanding_lrs.runs.runs import OutOfTime, Run, find_runs
+from understanding_lrs.studies.registry import live, protocols, resolved
+from understanding_lrs.sweep.sweep import sweep
 
 KINDS = 'synthetic', 'synthetic_removed', 'convnetsi32_cifar10', 'resnet18_practical_cifar10', 'vit_cifar10'
 
@@ -25,7 +25,7 @@ def in_pieces(protocol, root):
 @pytest.mark.parametrize('study', KINDS)
 def test_processes_workers_and_interruptions_do_not_show(tmp_path, study):
     pytest.importorskip('sklearn') # its digits are the pictures
-    first, second = settled(protocols(study, 'smoke'))[:2]
+    first, second = resolved(protocols(study, 'smoke'))[:2]
     two = swept([first, second], tmp_path/'two', workers=2)
     one = swept([first], tmp_path/'one', workers=1)
     assert one and one == in_pieces(first, tmp_path/'pieces') == {k: v for k, v in two.items() if k[0] == first.key}

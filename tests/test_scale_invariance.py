@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from understanding_lrs.sphere import (bare_copy, disjoint_sets, echelon, invariant_groups, scale_products,
+from understanding_lrs.core.sphere import (bare_copy, disjoint_sets, echelon, invariant_groups, scale_products,
                                       scaling_error, zero_one_sums)
 
 def lin(i, o, bias=False): return nn.Linear(i, o, bias=bias)

@@ -85,7 +85,7 @@ def third_party(path):
 
 def test_what_is_imported_is_declared(root, toml):
     declared = {canonicalize_name(Requirement(r).name) for r in toml['project']['dependencies']}
-    used = {m: f.name for f in (root/'understanding_lrs').glob('*.py') for m in third_party(f)}
+    used = {m: f.name for f in (root/'understanding_lrs').rglob('*.py') for m in third_party(f)}
     package = {'PIL': 'pillow', 'sklearn': 'scikit-learn'} # where the module has another name
     missing = {m: f for m,f in used.items() if canonicalize_name(package.get(m, m)) not in declared}
     assert not missing, f"imported but not in pyproject.toml: {missing}"

@@ -5,8 +5,8 @@ The oracles below are written from the published table of shapes, not from the m
 import numpy as np
 import pytest
 
-from understanding_lrs.seeds import stream
-from understanding_lrs.synthetic import SHAPES, Circles, areas, place
+from understanding_lrs.core.seeds import stream
+from understanding_lrs.data.synthetic import SHAPES, Circles, areas, place
 
 S2, S10 = 2**.5, 10**.5
 NAMES = 'circles sectors stripe diamond peaks tick cross union_jack'.split()

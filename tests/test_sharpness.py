@@ -1,8 +1,8 @@
 """sharpness = largest eigenvalue of the Riemannian Hessian of the unit sphere, against a dense one; filter norms have squares that sum to 1."""
 import math, pytest, torch
 import torch.nn.functional as F
-from understanding_lrs.geometry import curvature, filter_norms, sharpness
-from understanding_lrs.models import ConvSpec, MLPSpec, conv_weights, filters, mlp, picture_net, si_params
+from understanding_lrs.probes.geometry import curvature, filter_norms, sharpness
+from understanding_lrs.networks.models import ConvSpec, MLPSpec, conv_weights, filters, mlp, image_net, si_params
 
 def setup(seed, scale=1.):
     "A scale-invariant MLP in float64, data, and its loss as a function of (params) or of one vector"
@@ -59,12 +59,12 @@ def test_all_tangents_curved_down():
 
 def test_a_picture_network_in_float32():
     "top eigenvalue by power iteration on products of finite differences of gradients"
-    net = picture_net(ConvSpec('convnet', 2, 3, 8), 1).train()
+    net = image_net(ConvSpec('convnet', 2, 3, 8), 1).train()
     g = torch.Generator().manual_seed(1)
     x, y = torch.randn(30, 3, 8, 8, generator=g), torch.arange(30)%3
     params = [p for _,p in si_params(net)]
     top, average = sharpness(lambda: F.cross_entropy(net(x), y), params, tol=1e-4)
-    double = picture_net(ConvSpec('convnet', 2, 3, 8), 1).train().double()
+    double = image_net(ConvSpec('convnet', 2, 3, 8), 1).train().double()
     ps = [p for _,p in si_params(double)]
     want = sharpness(lambda: F.cross_entropy(double(x.double()), y), ps, tol=1e-6)
     assert (top, average) == (pytest.approx(want[0], rel=1e-2), pytest.approx(want[1], rel=5e-2, abs=1e-2*want[0]))
@@ -88,7 +88,7 @@ def test_lanczos_that_does_not_converge_gives_its_best_value(monkeypatch):
 
 def test_filter_norms():
     spec = ConvSpec('resnet18', 4, 10, 8)
-    nets = [picture_net(spec, s) for s in (1, 2)]
+    nets = [image_net(spec, s) for s in (1, 2)]
     weights = [torch.stack([p.detach() for p in ps]) for ps in zip(*[[p for _,p in si_params(n)] for n in nets])]
     assert sum(w[0].numel() for w in weights) == conv_weights(spec)
     got = filter_norms(weights)
@@ -106,7 +106,7 @@ def test_without_scipy_it_is_the_same(monkeypatch):
     import sys
     params, of, loss = setup(2)
     with_scipy = sharpness(loss, params, tol=1e-6)
-    net = picture_net(ConvSpec('convnet', 2, 3, 8), 1).train()
+    net = image_net(ConvSpec('convnet', 2, 3, 8), 1).train()
     x, y = torch.randn(30, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(30)%3
     of_net = lambda **kw: sharpness(lambda: F.cross_entropy(net(x), y), [p for _,p in si_params(net)], **kw)
     network = of_net(tol=1e-3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from understanding_lrs.sphere import ProjectedSGD, SphericalSGD, joint_norm, project_
+from understanding_lrs.core.sphere import ProjectedSGD, SphericalSGD, joint_norm, project_
 
 RULES = [ProjectedSGD, SphericalSGD]
 SHAPES = (4, 3), (5,), (2, 2, 2)

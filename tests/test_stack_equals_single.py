@@ -1,10 +1,11 @@
 """Stacked training = reference training, at every step, in every stage; a broken network stays alone."""
 import numpy as np, pytest, torch
-from understanding_lrs import native, training
-from understanding_lrs.models import MLPSpec, mlp
-from understanding_lrs.seeds import batch_order
-from understanding_lrs.stacked import Stage, Stack, evaluate, make_stack, stack_sets, train_
-from understanding_lrs.synthetic import SyntheticConfig, make_data
+from understanding_lrs.training import native
+from understanding_lrs.training import reference as training
+from understanding_lrs.networks.models import MLPSpec, mlp
+from understanding_lrs.core.seeds import batch_order
+from understanding_lrs.training.stacked import Stage, Stack, evaluate, make_stack, stack_sets, train_
+from understanding_lrs.data.synthetic import SyntheticConfig, make_data
 
 ENGINES = ['torch', 'native'] if native.kernel() is not None else ['torch']
 CONFIG = SyntheticConfig(n_train=128, n_test=200)

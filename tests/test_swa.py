@@ -1,10 +1,10 @@
 """A weight average is the uniform mean of the last k checkpoints, ending at the last step."""
 import pytest, torch
 from torch.optim.swa_utils import AveragedModel
-from understanding_lrs import training
-from understanding_lrs.models import MLPSpec, mlp
-from understanding_lrs.stacked import Stage, make_stack, stack_sets
-from understanding_lrs.synthetic import SyntheticConfig, make_data
+from understanding_lrs.training import reference as training
+from understanding_lrs.networks.models import MLPSpec, mlp
+from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.data.synthetic import SyntheticConfig, make_data
 
 RAW = make_data(SyntheticConfig(n_train=64, n_test=50), 1)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from understanding_lrs.seeds import stream
-from understanding_lrs.synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets, useful_samples
+from understanding_lrs.core.seeds import stream
+from understanding_lrs.data.synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets, useful_samples
 
 GOLDEN_Y = [0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0]
 GOLDEN_X = [0.2264441, -0.1738497, 0.6988911, 0.5186582, 0.7915722, 0.3306719]

@@ -2,9 +2,9 @@
 import os, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 import pytest
-from understanding_lrs import system
-from understanding_lrs.runs import InputError, Protocol, Run
-from understanding_lrs.sweep import Stop, check_root, kernel_env
+from understanding_lrs.core import system
+from understanding_lrs.runs.runs import InputError, Protocol, Run
+from understanding_lrs.sweep.sweep import Stop, check_root, kernel_env
 
 ROOT_ONLY = pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() != 0, reason='needs root to become another user')
 
@@ -48,7 +48,7 @@ def test_cores_are_those_of_the_quota(monkeypatch, quota, want):
     assert system.cpus() == want
 
 def test_a_sweep_has_no_more_workers_than_cores(monkeypatch):
-    from understanding_lrs import sweep
+    from understanding_lrs.sweep import sweep
     monkeypatch.setattr(sweep, 'cpus', lambda: 3)
     assert len(sweep.slots()) == 3
 
@@ -93,7 +93,7 @@ def test_without_a_home_a_private_folder_takes_its_place(open_folder, home):
     (open_folder/'home').mkdir(mode=0o555)
     env = dict(PATH=os.environ['PATH'], TMPDIR=str(spare), PYTHONDONTWRITEBYTECODE='1')
     if home != 'none': env['HOME'] = str(open_folder/'home' if home == 'not writable' else '/nowhere')
-    code = ("from understanding_lrs.system import cache_folder; f = cache_folder(); f.mkdir(parents=True, exist_ok=True)\n"
+    code = ("from understanding_lrs.core.system import cache_folder; f = cache_folder(); f.mkdir(parents=True, exist_ok=True)\n"
             "(f/'x').write_text('1'); print(f, cache_folder() == f)")
     rc, out, err = python(code, env, user=54321, group=54321, extra_groups=[], cwd=spare)
     assert rc == 0, err
@@ -108,7 +108,7 @@ def test_a_spare_folder_that_somebody_else_made_is_refused(tmp_path, monkeypatch
     with pytest.raises(ValueError, match='ULRS_CACHE'): system.spare_folder()
 
 def test_a_cache_in_a_home_that_is_not_there_is_refused_before_any_work(monkeypatch, tmp_path, capsys):
-    from understanding_lrs.cli import main
+    from understanding_lrs.app.cli import main
     monkeypatch.setenv('ULRS_CACHE', '~nobody-of-this-name/cache')
     assert main(['sweep', 'synthetic', '--preset', 'smoke', '--runs', str(tmp_path/'runs')]) == 2
     assert 'ULRS_CACHE is ~nobody-of-this-name/cache' in capsys.readouterr().err
@@ -127,7 +127,7 @@ def test_a_file_system_without_hard_links_is_refused_before_any_work(monkeypatch
     assert check_root(tmp_path/'runs') and not list((tmp_path/'runs').iterdir())
 
 def test_a_file_system_that_cannot_sync_folders_will_do(monkeypatch, tmp_path):
-    from understanding_lrs.runs import atomic_write
+    from understanding_lrs.runs.runs import atomic_write
     plain = os.fsync
     def picky(fd):
         if os.path.isdir(f'/proc/self/fd/{fd}'): raise OSError(22, 'Invalid argument')
@@ -139,11 +139,11 @@ def test_a_file_system_that_cannot_sync_folders_will_do(monkeypatch, tmp_path):
 def test_a_terminal_without_our_letters(tmp_path):
     env = os.environ | dict(PYTHONIOENCODING='ascii')
     for words in (['studies'], ['status', '--runs', os.fsdecode(os.fsencode(tmp_path) + b'/caf\xe9')]):
-        rc, out, err = python(f"import sys\nfrom understanding_lrs.cli import main\nsys.exit(main({words!r}))", env)
+        rc, out, err = python(f"import sys\nfrom understanding_lrs.app.cli import main\nsys.exit(main({words!r}))", env)
         assert rc == 0 and out and not err, err
 
 def test_a_picture_that_cannot_be_written_is_refused_before_any_work(tmp_path, capsys):
-    from understanding_lrs.cli import main
+    from understanding_lrs.app.cli import main
     assert main(['bands', 'no.safetensors', '--data', 'digits', '--out', str(tmp_path/'nowhere'/'x.svg')]) == 2
     assert 'cannot write into the folder' in capsys.readouterr().err
 
@@ -166,7 +166,7 @@ BLIND = "import sys\nfor n in ('fcntl', 'resource', 'pwd'): sys.modules[n] = Non
 def test_reading_commands_work_without_fcntl(tmp_path, words):
     run = Run(tmp_path, Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])).start()
     with run.lock(): pass
-    code = BLIND + f"from understanding_lrs.cli import main\nsys.exit(main({words.format(tmp_path).split()!r}))"
+    code = BLIND + f"from understanding_lrs.app.cli import main\nsys.exit(main({words.format(tmp_path).split()!r}))"
     rc, out, err = python(code)
     assert 'Traceback' not in err and 'fcntl' not in err and out, err
 
@@ -174,7 +174,7 @@ def test_reading_commands_work_without_fcntl(tmp_path, words):
 def test_what_needs_fcntl_says_so_in_one_line(tmp_path, words):
     Run(tmp_path, Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])).start()
     (tmp_path/'a.tar').write_bytes(b'x')
-    code = BLIND + f"from understanding_lrs.cli import main\nsys.exit(main({words.replace('{}', str(tmp_path)).split()!r}))"
+    code = BLIND + f"from understanding_lrs.app.cli import main\nsys.exit(main({words.replace('{}', str(tmp_path)).split()!r}))"
     rc, out, err = python(code)
     assert rc == 2 and 'fcntl' in err and len(err.strip().splitlines()) == 1, err
 

@@ -4,24 +4,24 @@ import numpy as np
 import pytest, torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
-from understanding_lrs.images import HOLE, RAND_OPS, augment_table, channel_stats, crop_flip, load_pictures, rand_augment, rand_op
-from understanding_lrs.models import VisionTransformer, VitSpec, patches, picture_net, si_params
-from understanding_lrs.picture_lives import PictureLife
-from understanding_lrs.pictures import VELOCITY, PictureStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident, trained
-from understanding_lrs.runs import InputError, OutOfTime, Run
-from understanding_lrs.seeds import epoch_order, stream
-from understanding_lrs.sphere import scaling_error
-from understanding_lrs.studies import STUDIES, live, protocols, settled
+from understanding_lrs.data.images import HOLE, RAND_OPS, augment_table, channel_stats, crop_flip, load_images, rand_augment, rand_op
+from understanding_lrs.networks.models import VisionTransformer, VitSpec, patches, image_net, si_params
+from understanding_lrs.studies.image_trials import ImageTrial
+from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident, trained
+from understanding_lrs.runs.runs import InputError, OutOfTime, Run
+from understanding_lrs.core.seeds import epoch_order, stream
+from understanding_lrs.core.sphere import scaling_error
+from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
 
 SPEC, RULE, BATCH = VitSpec(16, 10, 8, depth=2, heads=4, patch=4, dropout=0.), Rule(.9, 5e-2, 1, adam=True, ops=2), 24
 
 @pytest.fixture(scope='module')
 def data():
-    d = load_pictures('digits')
+    d = load_images('digits')
     d = replace(d, x_train=d.x_train[:100], y_train=d.y_train[:100], x_test=d.x_test[:100], y_test=d.y_test[:100])
     return resident(d, *channel_stats(d.x_train))
 
-def stage(nets, data, epochs, lr=(1e-3, 3e-3), rule=RULE, **kw): return PictureStage(nets, data, torch.tensor(lr), epochs, 0., BATCH, rule=rule, **kw)
+def stage(nets, data, epochs, lr=(1e-3, 3e-3), rule=RULE, **kw): return ImageStage(nets, data, torch.tensor(lr), epochs, 0., BATCH, rule=rule, **kw)
 
 # ---- the network
 
@@ -63,7 +63,7 @@ def by_hand(net, x):
     return torch.stack(out)
 
 def test_the_network_is_the_one_of_the_protocol():
-    net = picture_net(SPEC, 1).double().eval()
+    net = image_net(SPEC, 1).double().eval()
     with torch.no_grad():
         for n,p in net.named_parameters():
             if p.ndim == 1: p.add_(torch.linspace(-.3, .4, p.numel(), dtype=torch.float64)) # norms, biases, temperatures are not at their start
@@ -73,22 +73,22 @@ def test_the_network_is_the_one_of_the_protocol():
 
 def test_a_token_does_not_see_itself():
     "two tokens: each takes the other's value, whatever the temperature"
-    att = picture_net(VitSpec(8, 3, 4, depth=1, heads=2, patch=4, dropout=0.), 1).blocks[0].attention
+    att = image_net(VitSpec(8, 3, 4, depth=1, heads=2, patch=4, dropout=0.), 1).blocks[0].attention
     x = torch.randn(2, 2, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(att(x), att.out(att.qkv(x)[..., 16:].flip(1)))
 
 def test_what_is_scale_invariant_and_what_is_not():
-    net, x = picture_net(SPEC, 1).double().eval(), torch.from_numpy(stream('probe', 0).standard_normal((8, 3, 8, 8)))
+    net, x = image_net(SPEC, 1).double().eval(), torch.from_numpy(stream('probe', 0).standard_normal((8, 3, 8, 8)))
     pairs = [[f'blocks.{b}.mlp.{l}.{k}' for k in ('weight', 'bias')] for b in (0, 1) for l in (0, 4)]
     assert all(scaling_error(net, x, names, c) < 1e-8 for names in pairs for c in (.1, 10.))
     others = [n for n,_ in net.named_parameters() if n.endswith('weight') and not any(n in p for p in pairs)]
     assert all(scaling_error(net, x, [n], 10.) > 1e-4 for n in others)
 
 def test_the_initial_point_is_a_function_of_its_seeds():
-    a, b, c = (picture_net(SPEC, *s).state_dict() for s in ((1, 1), (1, 2), (2, 1)))
+    a, b, c = (image_net(SPEC, *s).state_dict() for s in ((1, 1), (1, 2), (2, 1)))
     assert all(torch.equal(a[n], b[n]) != n.startswith('head') for n in a)
     assert torch.equal(a['head.weight'], c['head.weight']) and not torch.equal(a['position'], c['position'])
-    net = picture_net(VitSpec(), 1)
+    net = image_net(VitSpec(), 1)
     assert abs(net.position.std().item() - 1) < .02 and abs(net.embed[1].weight.std().item()*(3*240)**.5 - 1) < .02
     assert net.blocks[0].attention.tau.item() == pytest.approx(-2.0794, abs=1e-4) and net.blocks[0].mlp[0].bias.abs().max() <= 512**-.5
 
@@ -114,14 +114,14 @@ def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', before='', ru
 def test_a_stage_is_torchs_adam_on_changed_pictures(data, purpose, before):
     st = stage(make_nets(SPEC, [3, 4], 0.), data, 2, purpose=purpose).run()
     for k,(seed,lr) in enumerate([(3, 1e-3), (4, 3e-3)]):
-        there = plainly(picture_net(SPEC, seed), data, seed, lr, 2, purpose, before).state_dict()
+        there = plainly(image_net(SPEC, seed), data, seed, lr, 2, purpose, before).state_dict()
         for n,v in at_rest(st.nets).state.items(): torch.testing.assert_close(v[k], there[n], rtol=2e-3, atol=2e-4)
 
 @pytest.mark.parametrize('other', [replace(RULE, weight_decay=0.), replace(RULE, pad=0), replace(RULE, ops=0)], ids=str)
 def test_every_part_of_the_rule_counts(data, other):
     "so that the test above can fail"
     mine = flat(stage(make_nets(SPEC, [3], 0.), data, 1, lr=(1e-3,)).run().nets)[0]
-    net = plainly(picture_net(SPEC, 3), data, 3, 1e-3, 1, rule=other)
+    net = plainly(image_net(SPEC, 3), data, 3, 1e-3, 1, rule=other)
     assert not torch.allclose(mine, torch.cat([dict(net.named_parameters())[n].detach().flatten() for n in trained(SPEC)]), atol=5e-4)
 
 def test_dropout_draws_from_the_seed_and_the_epoch(data):
@@ -154,8 +154,8 @@ def test_averages_are_of_the_last_checkpoints(data):
 
 def test_angles_are_of_all_that_is_trained(data):
     a = make_nets(SPEC, [3, 4], 0.)
-    assert torch.equal(directions(a), flat(a)) and set(trained(SPEC)) == {n for n,_ in picture_net(SPEC, 1).named_parameters()}
-    assert {n for n,_ in si_params(picture_net(SPEC, 1))} < set(trained(SPEC))
+    assert torch.equal(directions(a), flat(a)) and set(trained(SPEC)) == {n for n,_ in image_net(SPEC, 1).named_parameters()}
+    assert {n for n,_ in si_params(image_net(SPEC, 1))} < set(trained(SPEC))
 
 # ---- RandAugment
 
@@ -203,7 +203,7 @@ def test_a_quarter_of_the_pictures_is_black():
     assert (black >= moved[:, 1]).all() and not black[~moved.any(1) & ~np.isin((u*16).astype(int), (4, 5, 6)).any(1)].any()
 
 def test_changes_are_of_seed_epoch_and_position():
-    x = load_pictures('digits').x_train[:40]
+    x = load_images('digits').x_train[:40]
     one = rand_augment(x, 1, 0)
     assert torch.equal(one, rand_augment(x, 1, 0)) and torch.equal(rand_augment(x[[7, 2]], 1, 0, [7, 2]), one[[7, 2]])
     assert not any(torch.equal(one, rand_augment(x, *k)) for k in ((2, 0), (1, 1))) and not torch.equal(one, rand_augment(x, 1, 0, purpose='finetune_randaugment'))
@@ -215,15 +215,15 @@ def test_changes_are_of_seed_epoch_and_position():
 # ---- a run
 
 def test_a_run_stops_goes_on_and_is_the_same(tmp_path):
-    p, = settled(protocols('vit_cifar10', 'smoke', plrs=[1e-3], overrides=dict(epochs=5)))
+    p, = resolved(protocols('vit_cifar10', 'smoke', plrs=[1e-3], overrides=dict(epochs=5)))
     whole = live(p)
-    life = PictureLife(p, Run(tmp_path, p))
+    trial = ImageTrial(p, Run(tmp_path, p))
     def stop(stage, done, total, fraction):
-        if stage == 'pretrain' and done == 3: life.deadline = 0. # within the averages
-    life.on_progress = stop
-    with pytest.raises(OutOfTime): life.live()
-    life._locked.close()
-    again = PictureLife(p, Run(tmp_path, p)).live()
+        if stage == 'pretrain' and done == 3: trial.deadline = 0. # within the averages
+    trial.on_progress = stop
+    with pytest.raises(OutOfTime): trial.live()
+    trial._locked.close()
+    again = ImageTrial(p, Run(tmp_path, p)).live()
     assert {'metrics', 'curves', 'geometry', 'bands', 'borders', 'norms'} == set(again.tables) == set(whole.tables)
     for name in ('metrics', 'geometry', 'bands', 'norms'): assert whole.tables[name].value.equals(again.tables[name].value)
     m = whole.tables['metrics']
@@ -231,19 +231,19 @@ def test_a_run_stops_goes_on_and_is_the_same(tmp_path):
 
 def test_kept_networks_are_read_again_and_joined_by_a_path(tmp_path):
     from typer.testing import CliRunner
-    from understanding_lrs.cli import app
-    from understanding_lrs.runs import KEEP_STATES
-    p, = settled(protocols('vit_cifar10', 'smoke', plrs=[1e-3], overrides=dict(n_train=100, n_test=100, batch=25)))
+    from understanding_lrs.app.cli import app
+    from understanding_lrs.runs.runs import KEEP_STATES
+    p, = resolved(protocols('vit_cifar10', 'smoke', plrs=[1e-3], overrides=dict(n_train=100, n_test=100, batch=25)))
     run = Run(tmp_path, p)
     with pytest.MonkeyPatch.context() as m:
         m.setenv(KEEP_STATES, '1')
-        life = PictureLife(p, run).live()
-    again = PictureLife(p, run)
-    assert again.recall().points.keys() == life.points.keys() and all(torch.equal(flat(v), flat(again.points[n])) for n,v in life.points.items())
+        trial = ImageTrial(p, run).live()
+    again = ImageTrial(p, run)
+    assert again.recall().points.keys() == trial.points.keys() and all(torch.equal(flat(v), flat(again.points[n])) for n,v in trial.points.items())
     ends = [f"{run.folder/'states.safetensors'}::flr={f!r}" for f in p.flrs]
     out = CliRunner().invoke(app, ['path', *ends, '--points', '3', '--out', str(tmp_path/'p.svg')])
     assert out.exit_code == 0, out.output
-    g = life.tables['geometry']
+    g = trial.tables['geometry']
     angle = g[(g.pair == 'low_high') & (g.metric == 'angle')].value.iloc[0]
     assert f'angle: {angle:.4f}'[:12] in out.output
 
@@ -251,25 +251,25 @@ def test_networks_whose_heads_are_unknown_or_differ_are_refused(tmp_path):
     "the number of heads is in no shape of a tensor"
     from safetensors.torch import save_file
     from typer.testing import CliRunner
-    from understanding_lrs.cli import app
-    from understanding_lrs.runs import KEEP_STATES
+    from understanding_lrs.app.cli import app
+    from understanding_lrs.runs.runs import KEEP_STATES
     ask = lambda *words: CliRunner().invoke(app, ['path', *map(str, words), '--points', '2', '--out', str(tmp_path/'p.svg')])
-    save_file(dict(picture_net(SPEC, 1).state_dict()), tmp_path/'a.safetensors')
+    save_file(dict(image_net(SPEC, 1).state_dict()), tmp_path/'a.safetensors')
     out = ask(*[tmp_path/'a.safetensors']*2, '--data', 'digits')
     assert 'whose number of heads is not known outside its run' in str(out.exception)
     ends = []
     with pytest.MonkeyPatch.context() as m:
         m.setenv(KEEP_STATES, '1')
         for heads in (2, 4):
-            p, = settled(protocols('vit_cifar10', 'smoke', plrs=[1e-3], overrides=dict(n_train=100, n_test=100, batch=25, heads=heads, epochs=4, ft_epochs=1)))
-            ends.append(f"{PictureLife(p, Run(tmp_path/'runs', p)).live().run.folder/'states.safetensors'}::pretrain")
+            p, = resolved(protocols('vit_cifar10', 'smoke', plrs=[1e-3], overrides=dict(n_train=100, n_test=100, batch=25, heads=heads, epochs=4, ft_epochs=1)))
+            ends.append(f"{ImageTrial(p, Run(tmp_path/'runs', p)).live().run.folder/'states.safetensors'}::pretrain")
     out = ask(*ends)
     assert 'have 2 and 4 heads' in str(out.exception)
 
 def test_a_second_rate_is_followed_by_averages_of_its_end():
-    p, = settled(protocols('vit_cifar10', 'smoke', plrs=[1e-3], overrides=dict(then_plr=1e-4, then_epochs=5, n_train=100, n_test=100, batch=25, ft_epochs=1)))
-    life = PictureLife(p).pretrain().then().average()
-    assert {2, 5} == life.stage['then'].averages.keys() and not life.stage['pretrain'].averages and not life.points['swa2'].state.keys() & {f'{VELOCITY}steps'}
+    p, = resolved(protocols('vit_cifar10', 'smoke', plrs=[1e-3], overrides=dict(then_plr=1e-4, then_epochs=5, n_train=100, n_test=100, batch=25, ft_epochs=1)))
+    trial = ImageTrial(p).pretrain().then().average()
+    assert {2, 5} == trial.stage['then'].averages.keys() and not trial.stage['pretrain'].averages and not trial.points['swa2'].state.keys() & {f'{VELOCITY}steps'}
 
 @pytest.mark.parametrize('kw, words', [(dict(strength=31), 'strength must be at most 30'), (dict(swa_every=0), 'swa_every must be at least 1'), (dict(ops=-1), 'ops must be at least 0'),
     (dict(swa_k=[9]), 'need 8 epochs of pre-training, got 4'), (dict(stop_loss=.1), 'stop_loss ends pre-training early'), (dict(patch=3), 'size must be a multiple of patch'),
@@ -278,10 +278,10 @@ def test_wrong_settings_are_refused(kw, words):
     with pytest.raises(InputError, match=words): protocols('vit_cifar10', 'smoke', overrides=kw)
 
 def test_the_engine_in_c_refuses_what_it_does_not_have(data):
-    from understanding_lrs.models import ConvSpec
+    from understanding_lrs.networks.models import ConvSpec
     nets = make_nets(ConvSpec('convnet', 4, 10, 8, practical=True), [3], 0.)
-    with pytest.raises(ValueError, match='no Adam and no RandAugment'): PictureStage(nets, data, 1e-3, 1, 0., BATCH, rule=RULE, engine='native').run()
-    assert PictureStage(nets, data, 1e-3, 1, 0., BATCH, rule=RULE).run().last[0].isfinite().all() # in PyTorch
+    with pytest.raises(ValueError, match='no Adam and no RandAugment'): ImageStage(nets, data, 1e-3, 1, 0., BATCH, rule=RULE, engine='native').run()
+    assert ImageStage(nets, data, 1e-3, 1, 0., BATCH, rule=RULE).run().last[0].isfinite().all() # in PyTorch
 
 def test_the_paper_preset_is_the_protocol():
     assert [p.train_seeds for p in protocols('vit_cifar10', 'authors')] == [(i,) for i in range(1, 11)]
@@ -299,7 +299,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 
 @pytest.fixture
 def there(data, monkeypatch):
-    from understanding_lrs import pictures
+    from understanding_lrs.training import image_networks as pictures
     monkeypatch.setattr(torch.backends.cudnn, 'deterministic', True)
     pictures._LANES.clear()
     yield replace(data, **{n: getattr(data, n).cuda() for n in ('x_train', 'y_train', 'x_test', 'y_test')})
@@ -307,7 +307,7 @@ def there(data, monkeypatch):
 
 @needs_gpu
 def test_the_recorded_step_is_the_eager_one_and_the_cpus(there, data, monkeypatch):
-    from understanding_lrs import pictures
+    from understanding_lrs.training import image_networks as pictures
     def trained(device, graph):
         monkeypatch.setenv('ULRS_GRAPH', graph); pictures._LANES.clear()
         return flat(stage(make_nets(SPEC, [3, 4], 0.).to(device), there if device == 'cuda' else data, 2).run().nets).cpu()
@@ -321,7 +321,7 @@ def test_the_recorded_step_is_the_eager_one_and_the_cpus(there, data, monkeypatc
 @pytest.mark.parametrize('graph', '10')
 def test_nothing_waits_in_the_loop(there, monkeypatch, graph):
     "Adam, dropout, shifts, and a last batch that is smaller"
-    from understanding_lrs import pictures
+    from understanding_lrs.training import image_networks as pictures
     monkeypatch.setenv('ULRS_GRAPH', graph)
     spec = replace(SPEC, dropout=.3)
     lane, = pictures.lanes(1, spec, there, BATCH, 0., rule=RULE)

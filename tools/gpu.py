@@ -40,14 +40,14 @@ def arguments():
 
 def places(a):
     "Folders of a lease, below the project unless they are absolute"
-    from understanding_lrs.lease import Places
+    from understanding_lrs.app.lease import Places
     parts = ROOT/a.work/'parts'
     data = dict(data=(a.data,)) if a.data else {}
     return Places(ROOT/a.out, ROOT/a.runs, ROOT/a.work, ROOT/a.tables, parts=None if a.data or not parts.exists() else parts, **data)
 
 def part_size():
     "Bytes of a part that travels beside this checkout; the default where this is none"
-    from understanding_lrs import lease
+    from understanding_lrs.app import lease
     return lease.part_size(ROOT) if (ROOT/'.git').exists() else lease.PART
 
 def in_time(seconds):
@@ -79,8 +79,8 @@ def main(words=None):
     if not seconds > 0 or not a.per_epoch > 0: ap.error('--seconds, --minutes and --per-epoch must be above 0')
     if missing := [m for m in NEEDED if importlib.util.find_spec(m) is None]:
         sys.exit(f"{', '.join(missing)} is not installed; make setup, or name a Python that has {', '.join(NEEDED)}")
-    from understanding_lrs import lease
-    from understanding_lrs.runs import InputError
+    from understanding_lrs.app import lease
+    from understanding_lrs.runs.runs import InputError
     try:
         if a.plan: return print(lease.plan_text(lease.plan_rows(seconds, a.per_epoch)))
         if a.split: return [print(folder) for folder in lease.split_folder(a.split, ROOT/a.work/'parts', part_size())] and None

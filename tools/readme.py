@@ -1,6 +1,6 @@
 """README.md from nbs/index.ipynb: `python tools/readme.py` runs the notebook, cleans it, and writes README.md.
 
-Links in the notebook are relative to `nbs/` (`../figures/a.svg`, `../nbs/01_sphere.ipynb`); in README they lose `../`.
+Links in the notebook are relative to `nbs/` (`../figures/a.svg`, `../nbs/core/01_sphere.ipynb`); in README they lose `../`.
 A cell that starts with `#| hide` or `#| default_exp` is left out; `#| echo: false` hides the code and keeps its output.
 """
 import re, subprocess, sys

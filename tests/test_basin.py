@@ -6,7 +6,8 @@ from understanding_lrs.analysis.basin import (JUDGES, QUESTIONS, advantage, answ
                                      two_stage_interval)
 from understanding_lrs.analysis.claims import CLAIMS, INTERVENED, MISSING, verdicts
 from understanding_lrs.figures.plots import View
-from understanding_lrs.runs.runs import InputError, Run, collect, find_runs, read_published
+from understanding_lrs.core.errors import InputError
+from understanding_lrs.runs.runs import Run, collect, find_runs, read_published
 from understanding_lrs.core.seeds import stream
 from understanding_lrs.studies.registry import STUDIES, live, protocols
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 from understanding_lrs.runs import runs
 from understanding_lrs.app.cli import main
-from understanding_lrs.runs.runs import Protocol, Run, check_settings, pick, read_published
+from understanding_lrs.core.checks import check_settings, pick
+from understanding_lrs.runs.runs import Protocol, Run, read_published
 
 SETTINGS = dict(steps=3, pause=0.)
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import psutil, pytest
 from conftest import TINY, patience, until
 from understanding_lrs.sweep import sweep as module
-from understanding_lrs.runs.runs import InputError, Protocol, Run, find_runs
+from understanding_lrs.core.errors import InputError
+from understanding_lrs.runs.runs import Protocol, Run, find_runs
 from understanding_lrs.sweep.sweep import Local, slots, sweep
 
 P = Protocol('tiny', .1, flrs=[.01], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3, pause=0.))

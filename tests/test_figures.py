@@ -4,7 +4,8 @@ from dataclasses import replace
 import matplotlib, numpy as np, pandas as pd, pytest
 from understanding_lrs.figures import plots
 from understanding_lrs.analysis.regimes import Boundary
-from understanding_lrs.runs.runs import InputError, Run, RunDamaged, collect, find_runs, publish, read_published
+from understanding_lrs.core.errors import InputError, RunDamaged
+from understanding_lrs.runs.runs import Run, collect, find_runs, publish, read_published
 from understanding_lrs.studies.registry import STUDIES, by_plr, live, protocols
 
 STUDY = STUDIES['synthetic']

@@ -2,8 +2,9 @@
 import dataclasses, json, os, signal, subprocess, sys, time
 import pandas as pd, pytest, torch
 from understanding_lrs.runs import runs
-from understanding_lrs.runs.runs import InputError, Protocol, Run, RunBusy, RunDamaged, atomic_write
-from understanding_lrs.runs.runs import collect, find_runs, load, publish, read_published
+from understanding_lrs.core.errors import InputError, RunBusy, RunDamaged
+from understanding_lrs.runs.runs import Protocol, Run, atomic_write, collect, find_runs, load, publish
+from understanding_lrs.runs.runs import read_published
 
 P = Protocol('tiny', .1, flrs=[.01], swa_k=[2, 5], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3))
 

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np, pytest, torch
 from understanding_lrs.data import images as im
-from understanding_lrs.runs.runs import InputError
+from understanding_lrs.core.errors import InputError
 from understanding_lrs.studies.registry import protocols, resolved
 
 Image = pytest.importorskip('PIL.Image')

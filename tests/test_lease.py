@@ -9,7 +9,8 @@ from understanding_lrs.studies import image_trials as image_trials
 from understanding_lrs.training import image_networks as pictures
 from understanding_lrs.app.lease import FILES, FakedWatch, Helper, Lease, Places, archives, bring_home, read_journal, rehearse, wanted_runs
 from understanding_lrs.studies.image_trials import NESTED
-from understanding_lrs.runs.runs import InputError, Run, find_runs, read_published, unpack
+from understanding_lrs.core.errors import InputError
+from understanding_lrs.runs.runs import Run, find_runs, read_published, unpack
 from understanding_lrs.studies.registry import live, protocols
 
 COSTS = dict(epoch=.5, probes=1., measure=20., pictures=5., check=5.) # seconds; a trial of the rehearsal has 6 model-epochs, so it takes 4

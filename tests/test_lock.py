@@ -3,7 +3,8 @@ import json, os, signal, subprocess, sys, time
 import pandas as pd, pytest
 from conftest import patience
 from understanding_lrs.runs import runs
-from understanding_lrs.runs.runs import InputError, Protocol, Run, RunBusy, RunLost
+from understanding_lrs.core.errors import InputError, RunBusy, RunLost
+from understanding_lrs.runs.runs import Protocol, Run
 
 P = Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])
 ROWS = pd.DataFrame([dict(plr=.1, metric='test_acc', value=90.)])
@@ -93,7 +94,8 @@ def test_of_many_claimers_one_wins(tmp_path):
     "8 processes claim at the same moment, 20 times: never two at once"
     code = f"""
 import os, sys, time
-from understanding_lrs.runs.runs import Protocol, Run, RunBusy
+from understanding_lrs.core.errors import RunBusy
+from understanding_lrs.runs.runs import Protocol, Run
 run = Run({str(tmp_path)!r}, Protocol.from_dict({P.to_dict()!r}))
 won = 0
 for i in range(20):

@@ -3,7 +3,8 @@ import dataclasses, io
 import numpy as np, pandas as pd, pytest
 from understanding_lrs.runs import runs
 from understanding_lrs.app.cli import main
-from understanding_lrs.runs.runs import Protocol, Run, glance, load, networks, networks_in, publish, read_table, table_bytes, to_parquet
+from understanding_lrs.runs.runs import Protocol, Run, glance, load, networks, networks_in, publish
+from understanding_lrs.runs.runs import read_table, table_bytes, to_parquet
 
 P = Protocol('tiny', .1, data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3))
 

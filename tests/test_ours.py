@@ -3,7 +3,9 @@ import dataclasses, json, os, subprocess, sys
 import pandas as pd, pytest
 from understanding_lrs.runs import runs
 from understanding_lrs.app.cli import main
-from understanding_lrs.runs.runs import InputError, Protocol, Run, check_free, find_runs, pack, publish, put, read_published, sweep_up, temporary, unpack
+from understanding_lrs.core.errors import InputError
+from understanding_lrs.runs.runs import Protocol, Run, check_free, find_runs, pack, publish, put
+from understanding_lrs.runs.runs import read_published, sweep_up, temporary, unpack
 
 P = Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])
 OTHER = dataclasses.replace(P, plr=.2)

@@ -2,7 +2,8 @@
 import dataclasses, hashlib, io, json, os, signal, subprocess, sys, tarfile, time
 import numpy as np, pandas as pd, pytest
 from conftest import patience
-from understanding_lrs.runs.runs import InputError, Protocol, Run, RunBusy, RunDamaged, find_runs, pack, unpack
+from understanding_lrs.core.errors import InputError, RunBusy, RunDamaged
+from understanding_lrs.runs.runs import Protocol, Run, find_runs, pack, unpack
 
 P = Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])
 

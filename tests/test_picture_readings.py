@@ -5,7 +5,8 @@ from understanding_lrs.studies import image_trials as image_trials
 from understanding_lrs.probes.image_probes import columns_of, image_probes
 from understanding_lrs.training.image_networks import flat, make_nets
 from understanding_lrs.analysis.regimes import CONVERGED
-from understanding_lrs.runs.runs import InputError, Run, collect, find_runs, publish, read_published
+from understanding_lrs.core.errors import InputError
+from understanding_lrs.runs.runs import Run, collect, find_runs, publish, read_published
 from understanding_lrs.studies.registry import STUDIES, live, protocols, select, resolved
 
 def smoke(study='convnetsi32_cifar10', i=0, **kw): return resolved(protocols(study, 'smoke', overrides=kw))[i]

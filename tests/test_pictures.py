@@ -8,7 +8,8 @@ from understanding_lrs.data.images import Images, channel_stats, load_images, no
 from understanding_lrs.networks.models import ConvSpec, default_radius, image_net, si_params
 from understanding_lrs.training.image_networks import (ImageStage, epoch_, evaluate_net, evaluate_nets, flat, lend, make_nets, numerics, on_sphere, reestimate_,
                                         resident, train_epoch, unflat)
-from understanding_lrs.runs.runs import InputError, OutOfTime, Run
+from understanding_lrs.core.errors import InputError, OutOfTime
+from understanding_lrs.runs.runs import Run
 from understanding_lrs.core.seeds import epoch_order
 from understanding_lrs.core.sphere import ProjectedSGD, elr_to_lr, project_
 from understanding_lrs.studies.image_trials import image_summary, image_verdict

@@ -1,6 +1,8 @@
 """A protocol that exists is valid; anything else is refused in one line: thing, expected, found."""
 import math, pytest
-from understanding_lrs.runs.runs import InputError, Protocol, check_settings, coerce, int_list, pick
+from understanding_lrs.core.checks import check_settings, coerce, int_list, pick
+from understanding_lrs.core.errors import InputError
+from understanding_lrs.runs.runs import Protocol
 
 def refuses(part, call, *args, **kw):
     with pytest.raises(InputError) as e: call(*args, **kw)

@@ -1,6 +1,7 @@
 """The same tables, bit for bit, of every kind of study: in pieces in this process, or whole in the kernels of one worker or two."""
 import pytest
-from understanding_lrs.runs.runs import OutOfTime, Run, find_runs
+from understanding_lrs.core.errors import OutOfTime
+from understanding_lrs.runs.runs import Run, find_runs
 from understanding_lrs.studies.registry import live, protocols, resolved
 from understanding_lrs.sweep.sweep import sweep
 

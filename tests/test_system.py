@@ -3,7 +3,8 @@ import os, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 import pytest
 from understanding_lrs.core import system
-from understanding_lrs.runs.runs import InputError, Protocol, Run
+from understanding_lrs.core.errors import InputError
+from understanding_lrs.runs.runs import Protocol, Run
 from understanding_lrs.sweep.sweep import Stop, check_root, kernel_env
 
 ROOT_ONLY = pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() != 0, reason='needs root to become another user')

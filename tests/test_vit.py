@@ -8,7 +8,8 @@ from understanding_lrs.data.images import HOLE, RAND_OPS, augment_table, channel
 from understanding_lrs.networks.models import VisionTransformer, VitSpec, patches, image_net, si_params
 from understanding_lrs.studies.image_trials import ImageTrial
 from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident, trained
-from understanding_lrs.runs.runs import InputError, OutOfTime, Run
+from understanding_lrs.core.errors import InputError, OutOfTime
+from understanding_lrs.runs.runs import Run
 from understanding_lrs.core.seeds import epoch_order, stream
 from understanding_lrs.core.sphere import scaling_error
 from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved

@@ -80,7 +80,7 @@ def main(words=None):
     if missing := [m for m in NEEDED if importlib.util.find_spec(m) is None]:
         sys.exit(f"{', '.join(missing)} is not installed; make setup, or name a Python that has {', '.join(NEEDED)}")
     from understanding_lrs.app import lease
-    from understanding_lrs.runs.runs import InputError
+    from understanding_lrs.core.errors import InputError
     try:
         if a.plan: return print(lease.plan_text(lease.plan_rows(seconds, a.per_epoch)))
         if a.split: return [print(folder) for folder in lease.split_folder(a.split, ROOT/a.work/'parts', part_size())] and None

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from ..probes.features import DOMINANT
-from ..runs.runs import InputError
+from ..core.errors import InputError
 from ..core.seeds import stream
 from ..studies.registry import select
 

@@ -17,8 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from ..runs import runs as memory
-from ..runs.runs import InputError, collect, cover, find_runs, int_list, missing, networks, pick
-from ..runs.runs import positive, publish, published_protocols
+from ..core.checks import int_list, pick, positive
+from ..core.errors import InputError
+from ..runs.runs import collect, cover, find_runs, missing, networks, publish
+from ..runs.runs import published_protocols
 from ..core.system import can_write
 from ..sweep.sweep import duration, plan, project_root, stop_signals, sweep as run_sweep
 

@@ -41,7 +41,9 @@ from ..probes.features import DOMINANT, band_limits, band_pictures, effective_nu
 from ..studies.interventions import arm_name
 from ..probes.image_probes import practical
 from ..analysis.regimes import NETWORK, SLOW, TAIL, UNKNOWN, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
-from ..runs.runs import InputError, atomic_write, check_free, networks, pick, put, read_published
+from ..core.checks import pick
+from ..core.errors import InputError
+from ..runs.runs import atomic_write, check_free, networks, put, read_published
 from ..studies.registry import CAPTION, STUDIES, Study, SyntheticTrial, on_its_data, protocols, select, study_of, synthetic_config
 from ..sweep.sweep import project_root
 from ..data.synthetic import SHAPES, SyntheticConfig, make_data

@@ -6,26 +6,21 @@
 __all__ = ['PRECISIONS', 'SEEDS', 'MOST_NETWORKS', 'TEMP', 'NO_SYNC', 'DAY', 'RECORDS', 'COLUMNS', 'SMALL', 'FIXED', 'CLAIM',
            'WRITTEN', 'RUN_NAME', 'SCHEMA', 'AGAIN', 'UPDATE', 'ODD', 'BEAT', 'STALE', 'NO_WAIT', 'RUNNING', 'DEADLINE',
            'STOP_FILE', 'KEEP_STATES', 'SCRATCH', 'LARGE', 'GROUP', 'READY', 'PUBLISH_AGAIN', 'PACK_MEMBERS',
-           'PACK_RATIO', 'PACK_MANIFEST', 'UNPACKING', 'PACK_AGAIN', 'InputError', 'RunBusy', 'RunLost', 'RunDamaged',
-           'patch_to', 'int_list', 'coerce', 'pick', 'check_settings', 'positive', 'Protocol', 'canonical', 'networks',
+           'PACK_RATIO', 'PACK_MANIFEST', 'UNPACKING', 'PACK_AGAIN', 'patch_to', 'Protocol', 'canonical', 'networks',
            'missing', 'temporary', 'atomic_write', 'sweep_up', 'check_free', 'put', 'table_bytes', 'read_table',
-           'RunState', 'Run', 'is_run', 'read_protocol', 'held', 'needs_posix', 'OutOfTime', 'stop_asked',
-           'keep_states', 'peak_mib', 'environment', 'run_folders', 'run_in', 'find_runs', 'glance', 'networks_in',
-           'cover', 'copy_rows', 'load', 'ledger', 'to_parquet', 'collect', 'joined', 'put_in_place', 'check_place',
-           'new_set', 'publish', 'read_published', 'published_protocols', 'pack', 'unpack']
+           'RunState', 'Run', 'is_run', 'read_protocol', 'held', 'needs_posix', 'stop_asked', 'keep_states', 'peak_mib',
+           'environment', 'run_folders', 'run_in', 'find_runs', 'glance', 'networks_in', 'cover', 'copy_rows', 'load',
+           'ledger', 'to_parquet', 'collect', 'joined', 'put_in_place', 'check_place', 'new_set', 'publish',
+           'read_published', 'published_protocols', 'pack', 'unpack']
 
 # %% ../../nbs/runs/00_runs.ipynb #2442e172
-import contextlib, csv, dataclasses, datetime, difflib, errno, functools, hashlib, json, math, os, platform, re, struct, sys, threading, time
+import contextlib, csv, dataclasses, datetime, errno, functools, hashlib, json, math, os, platform, re, struct, sys, threading, time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
+from ..core.checks import distinct, pick, plain, positive, whole
+from ..core.errors import InputError, OutOfTime, RunBusy, RunDamaged, RunLost
 from ..core.system import cpus, fcntl, lock_file, open_plain, read_plain
-
-# %% ../../nbs/runs/00_runs.ipynb #c98a88a5
-class InputError(ValueError): "What the user asked for cannot be done; the message says what was expected and found"
-class RunBusy(InputError): "Another process is writing this run"
-class RunLost(RunBusy): "Another process took this run over; what comes late is not written"
-class RunDamaged(InputError): "A record on disk is not what was written"
 
 # %% ../../nbs/runs/00_runs.ipynb #c15a9228
 def patch_to(
@@ -34,104 +29,10 @@ def patch_to(
     "Grow a class cell by cell, so that each method stands beside its proof"
     return lambda f: setattr(cls, f.__name__, f) or f
 
-# %% ../../nbs/runs/00_runs.ipynb #c31e26b8
-def int_list(
-    text:str, # `1,2,5..8`: numbers and inclusive ranges
-    name:str='seeds', # what it is, for the message
-) -> list: # ints in the order given
-    "Read a list of whole numbers with ranges"
-    out = []
-    for part in str(text).split(','):
-        m = re.fullmatch(r'\s*(\d+)\s*(?:\.\.\s*(\d+)\s*)?', part)
-        if not m: raise InputError(f"{name}: expected whole numbers such as 1,2,3 or 1..10, got {text!r}")
-        lo, hi = int(m[1]), int(m[2] or m[1])
-        if hi < lo: raise InputError(f"{name}: range {part.strip()} is empty; write {hi}..{lo}")
-        out += range(lo, hi+1)
-    return out
-
-# %% ../../nbs/runs/00_runs.ipynb #a20f9d7c
-_bools = dict(true=True, yes=True, on=True, false=False, no=False, off=False)
-
-def _scalar(name, value, default):
-    "One value as the type of `default`, or `InputError`"
-    if hasattr(value, 'item') and not getattr(value, 'ndim', 0): value = value.item()
-    kind, text = type(default), isinstance(value, str)
-    bad = InputError(f"{name}: expected {kind.__name__} (like {default!r}), got {value!r}")
-    if kind is str and text: return value
-    if kind is bool:
-        if isinstance(value, bool): return value
-        if text and value.lower() in _bools: return _bools[value.lower()]
-    if kind in (int, float) and (text or isinstance(value, (int, float))) and not isinstance(value, bool):
-        try: v = value if not text else int(value) if re.fullmatch(r'\s*[+-]?\d+\s*', value) else float(value)
-        except ValueError: raise bad from None
-        if math.isfinite(v) and (kind is float or v == int(v)): return kind(v)
-    raise bad
-
-# %% ../../nbs/runs/00_runs.ipynb #41551caf
-def coerce(
-    name:str, # name of the setting, for the message
-    value,    # value given: plain value or text
-    default,  # default of the setting; its type is the type wanted (int, float, bool, str or list)
-):            # `value` as that type
-    "Turn what was given into the type of the default, or refuse it"
-    if not isinstance(default, (list, tuple)): return _scalar(name, value, default)
-    if isinstance(value, str):
-        ints = default and all(type(d) is int for d in default)
-        value = value.strip('[] ')
-        value = int_list(value, name) if ints else [v.strip() for v in value.split(',') if v.strip()]
-    if not isinstance(value, (list, tuple)):
-        raise InputError(f"{name}: expected a list (like {list(default)!r}), got {value!r}")
-    return [_scalar(name, v, default[0] if default else v) for v in value]
-
-# %% ../../nbs/runs/00_runs.ipynb #53c6c026
-def pick(
-    name:str,  # what the user typed
-    known,     # iterable of the names that exist
-    what:str='name', # what kind of thing it is
-) -> str:      # `name` itself
-    "Refuse an unknown name, and suggest the one that was probably meant"
-    known = list(known)
-    if name in known: return name
-    near = difflib.get_close_matches(str(name), known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-    raise InputError(f"unknown {what} {name!r}; {hint}")
-
-def check_settings(
-    given:dict,    # settings of the user, plain values or text
-    declared:dict, # every setting of the study with its default
-) -> dict:         # all declared settings, in their types
-    "Defaults overridden by what was given; unknown names and wrong types are refused"
-    return declared | {pick(k, declared, 'setting') and k: coerce(k, v, declared[k]) for k, v in given.items()}
-
-# %% ../../nbs/runs/00_runs.ipynb #383e5699
-def positive(
-    name:str, # what it is, for the message
-    value,    # number or text
-) -> float:   # > 0, finite
-    "A positive number such as an LR; `InputError` for anything else"
-    try: v = float(value)
-    except (TypeError, ValueError): v = math.nan
-    if isinstance(value, bool) or not 0 < v < math.inf:
-        raise InputError(f"{name} must be a positive number, got {value!r}")
-    return v
-
-def _whole(name, value, least):
-    "A whole number of at least `least`"
-    ok = not isinstance(value, bool) and (isinstance(value, int) or hasattr(value, '__index__'))
-    if not ok or value < least: raise InputError(f"{name}: expected whole numbers of at least {least}, got {value!r}")
-    return int(value)
-
-def _set(name, values, check):
-    "Ascending tuple of distinct checked values"
-    if isinstance(values, (str, bytes, dict)) or not hasattr(values, '__iter__'): raise InputError(f"{name}: expected a list, got {values!r}")
-    out = sorted(check(name, v) for v in values)
-    if len(set(out)) < len(out): raise InputError(f"{name} must be distinct, got {list(values)!r}")
-    return tuple(out)
-
 # %% ../../nbs/runs/00_runs.ipynb #5f34e4ed
 def _plain(name, v):
     "A setting as the JSON value that it is stored as"
-    if hasattr(v, 'item') and not getattr(v, 'ndim', 0): v = v.item()
+    v = plain(v)
     if isinstance(v, (list, tuple)): return [_plain(name, x) for x in v]
     if type(v) not in (bool, int, float, str) or (type(v) is float and not math.isfinite(v)):
         raise InputError(f"setting {name}: expected a finite number, text, truth value or list, got {v!r}")
@@ -163,10 +64,10 @@ class Protocol:
             raise InputError(f"study: expected an id like synthetic, got {self.study!r}")
         pick(self.precision, PRECISIONS, 'precision')
         put('plr', positive('plr', self.plr))
-        put('flrs', _set('flrs', self.flrs, positive))
-        put('swa_k', _set('swa_k', self.swa_k, lambda n, v: _whole(n, v, 1)))
-        for k in SEEDS: put(k, _set(k, getattr(self, k), lambda n, v: _whole(n, v, 0)))
-        put('numerics_version', _whole('numerics_version', self.numerics_version, 0))
+        put('flrs', distinct('flrs', self.flrs, positive))
+        put('swa_k', distinct('swa_k', self.swa_k, lambda n, v: whole(n, v, 1)))
+        for k in SEEDS: put(k, distinct(k, getattr(self, k), lambda n, v: whole(n, v, 0)))
+        put('numerics_version', whole('numerics_version', self.numerics_version, 0))
         if not isinstance(self.settings, dict): raise InputError(f"settings: expected names with values, got {self.settings!r}")
         put('settings', {k: _plain(k, self.settings[k]) for k in sorted(self.settings)})
         n = math.prod(max(1, len(getattr(self, k))) for k in SEEDS)
@@ -951,8 +852,6 @@ def progress(self,
 
 # %% ../../nbs/runs/00_runs.ipynb #befa4fe0
 DEADLINE, STOP_FILE, KEEP_STATES = 'ULRS_DEADLINE', 'ULRS_STOP_FILE', 'ULRS_KEEP_STATES'
-
-class OutOfTime(Exception): "A run stopped at a clean point because it was asked to; it can go on later"
 
 def stop_asked(
     env=os.environ, # where the wishes stand

@@ -22,7 +22,8 @@ from ..networks.models import ConvSpec, VitSpec, default_radius
 from ..probes.image_probes import columns_of, measured, image_probes, practical, transformer
 from ..training.image_networks import LOOKS, VELOCITY, ImageStage, Rule, at_rest, by_native, evaluate_nets, free_bytes, looks, make_nets, numerics, resident, unflat, what_fits
 from ..analysis.regimes import CONVERGED, boundaries, network_regimes, plain, regime_words, tail_std, unconverged
-from ..runs.runs import InputError, keep_states, networks
+from ..core.errors import InputError
+from ..runs.runs import keep_states, networks
 from ..core.sphere import elr_to_lr
 from .trials import STUDIES, Trial, Preset, Study, Verdict, by_plr, by_setting, compared, fine_tunings, on_its_data, paper_regime, seen_regime, select, tidy, with_interval
 from ..training.reference import ORDERS

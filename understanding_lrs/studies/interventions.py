@@ -21,7 +21,8 @@ from ..probes.geometry import angle
 from .trials import (GRID, HIGH, LOW, STUDIES, SYNTHETIC, TIDY, TINY, Preset, Study, SyntheticTrial, _curves,
                                      summary, tidy)
 from ..training.native import pad
-from ..runs.runs import InputError, pick
+from ..core.checks import pick
+from ..core.errors import InputError
 from ..core.seeds import stream
 from ..training.stacked import eval_steps, evaluate, stack_sets
 from ..data.synthetic import SHAPES, Data, SyntheticConfig, make_data, single_feature_sets

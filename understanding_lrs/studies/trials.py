@@ -24,7 +24,9 @@ from ..probes.features import DOMINANT, dominance, effective_number, ranked, sin
 from ..probes.geometry import angle, barrier, barriers, path
 from ..networks.models import MLPSpec
 from ..analysis.regimes import SLOW, TAIL_LOOKS, UNKNOWN, bootstrap, boundaries, clusters, network_regimes, plain, regime_words, unconverged
-from ..runs.runs import InputError, OutOfTime, Protocol, Run, canonical, check_settings, keep_states, networks, pick, positive, stop_asked
+from ..core.checks import check_settings, pick, positive
+from ..core.errors import InputError, OutOfTime
+from ..runs.runs import Protocol, Run, canonical, keep_states, networks, stop_asked
 from ..training.stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_sets
 from ..data.synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets
 from ..training.reference import ORDERS

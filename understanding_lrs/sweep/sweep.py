@@ -14,8 +14,11 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPo
 from dataclasses import dataclass, field
 from pathlib import Path
 from ..core.system import cache_folder, cpus, ensure_home, lock_file
-from ..runs.runs import InputError, Protocol, Run, RunBusy, cover, find_runs, held, missing, needs_posix, pick, stop_asked, sweep_up, temporary
-from ..runs.runs import DEADLINE, KEEP_STATES, RUNNING, SCRATCH, STOP_FILE
+from ..core.checks import pick
+from ..core.errors import InputError, RunBusy
+from ..runs.runs import Protocol, Run, cover, find_runs, held, missing, needs_posix
+from ..runs.runs import stop_asked, sweep_up, temporary, DEADLINE, KEEP_STATES, RUNNING
+from ..runs.runs import SCRATCH, STOP_FILE
 
 # %% ../../nbs/sweep/00_sweep.ipynb #ca78530c
 def project_root(

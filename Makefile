@@ -17,7 +17,7 @@ READY = .venv/.ready
 SKIP = ^([_.]|experiments$$)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce images appendix gpu paper-synthetic test faults fuzz lab app readme publish clean
+.PHONY: help setup reproduce images appendix gpu paper-synthetic test faults fuzz lab-queue lab app readme publish clean
 
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 500 random kills of sweeps, tables, packs and figures (about 20 minutes)'
 	@echo 'make fuzz        the long fuzz campaign: 6,000 files changed at random, read by every loader (about five minutes)'
+	@echo 'make lab-queue   what lab/queue.csv lists and is missing, run by run at the lowest priority; SHOW=1: what is left; DATA as above'
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make app         the explorer as a page of its own, without code'
 	@echo 'make readme      run nbs/index.ipynb and write README.md from it'
@@ -79,6 +80,9 @@ faults: $(READY)
 
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --files 6000
+
+lab-queue: $(READY)
+	$(BIN)/python tools/lab.py $(if $(SHOW),--show) $(if $(DATA),--data '$(DATA)')
 
 lab: $(READY)
 	$(BIN)/jupyter lab nbs

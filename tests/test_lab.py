@@ -1,0 +1,116 @@
+"""The laboratory's list: whatever happens on the way (kill, full disk, two at once), its tables are those of one quiet sweep."""
+import errno, importlib.util, os, signal, subprocess, sys, time
+from pathlib import Path
+import pandas as pd
+import pytest
+from conftest import patience, until
+from understanding_lrs.runs.runs import InputError, read_published
+
+ROOT = Path(__file__).resolve().parent.parent
+spec = importlib.util.spec_from_file_location('lab', ROOT/'tools/lab.py')
+lab = importlib.util.module_from_spec(spec)
+sys.modules['lab'] = lab # dataclasses look their module up
+spec.loader.exec_module(lab)
+
+ENTRY = lab.Entry('synthetic', 'smoke', '1', 'nothing')
+HEAD = 'study,preset,seeds,decides\n'
+
+def queue_file(folder, text='synthetic,smoke,1,nothing\n'):
+    path = folder/'queue.csv'
+    path.write_text(HEAD + text)
+    return path
+
+def folders(tmp): return lab.Folders(tmp/'runs', tmp/'tables', tmp/'drafts')
+
+def words(tmp, *more):
+    places = [f'--{k}={tmp/k}' for k in ('runs', 'tables', 'drafts')]
+    return [sys.executable, str(ROOT/'tools/lab.py'), '--queue', str(queue_file(tmp)), '--nice=0', *places, *more]
+
+def metrics(folder): # what must be equal: no dates, no seconds
+    return read_published(folder)['metrics'].sort_values(['plr', 'stage', 'metric', 'flr', 'swa_k']).reset_index(drop=True)
+
+@pytest.fixture(scope='module')
+def quiet(tmp_path_factory):
+    "The tables of one undisturbed pass"
+    tmp = tmp_path_factory.mktemp('quiet')
+    done = subprocess.run(words(tmp), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return tmp
+
+def test_it_works_through_the_list(quiet):
+    ledger = read_published(quiet/'tables/synthetic/smoke')['runs']
+    assert set(ledger.plr) == set(lab.study_of('synthetic').presets['smoke'].plrs)
+    assert not (quiet/'drafts/synthetic').exists()
+
+def test_what_is_there_is_not_run_again(quiet):
+    before = {f: f.stat().st_mtime_ns for f in (quiet/'tables').rglob('*')}
+    done = subprocess.run(words(quiet), capture_output=True, text=True)
+    assert done.returncode == 0 and {f: f.stat().st_mtime_ns for f in (quiet/'tables').rglob('*')} == before
+    shown = subprocess.run(words(quiet, '--show'), capture_output=True, text=True)
+    assert 'synthetic/smoke: complete (nothing)' in shown.stdout
+
+def test_killed_after_its_first_run_it_goes_on(quiet, tmp_path):
+    place = tmp_path/'tables/synthetic/smoke'
+    first = subprocess.Popen(words(tmp_path), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: (place/'tables.json').exists(), 120)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert 0 < len(read_published(place)['runs']) < 3
+    done = subprocess.run(words(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(metrics(place), metrics(quiet/'tables/synthetic/smoke'))
+
+def test_runs_of_another_machine_count(quiet, tmp_path):
+    "Their tables travel, their run folders do not"
+    wanted = lab.wanted_runs(ENTRY)
+    assert lab.left_of(ENTRY, wanted, lab.Folders(tmp_path/'runs', quiet/'tables', tmp_path/'drafts')) == []
+    assert len(lab.left_of(ENTRY, wanted, folders(tmp_path))) == 3
+
+def test_half_a_grid_does_not_replace_other_tables(quiet, tmp_path):
+    "Published runs of another kind stay until the new ones are complete"
+    at, old = folders(tmp_path), lab.finished(quiet/'runs', 'synthetic')
+    other = [lab.protocols('synthetic', 'smoke', overrides=dict(width=16))[0]]
+    lab.publish(old[:1], at.tables/'synthetic/smoke', preset='custom')
+    changed = lab.Entry('synthetic', 'smoke', '1', 'nothing')
+    assert lab.place_for(changed, other, at) == at.drafts/'synthetic/smoke' # other settings: another kind
+    wanted = lab.wanted_runs(ENTRY)
+    assert lab.place_for(ENTRY, wanted, at) == at.tables/'synthetic/smoke'  # the same kind: beside them
+    draft = at.drafts/'synthetic/smoke'
+    draft.parent.mkdir(parents=True)
+    lab.publish(old[:2], draft, preset='custom')
+    assert not lab.promote(ENTRY, wanted, at) and len(read_published(at.tables/'synthetic/smoke')['runs']) == 1
+    lab.publish(old, draft, preset='smoke')
+    assert lab.promote(ENTRY, wanted, at) and len(read_published(at.tables/'synthetic/smoke')['runs']) == 3
+    assert not draft.exists() and not list(at.tables.rglob('.*replaced'))
+
+def test_two_at_once_are_one_too_many(tmp_path):
+    (tmp_path/'drafts').mkdir()
+    held = lab.alone(tmp_path/'drafts')
+    done = subprocess.run(words(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 3 and 'at work' in done.stderr
+    held.close()
+
+def test_a_full_disk_is_said_and_nothing_is_lost(quiet, tmp_path, monkeypatch, capsys):
+    at = lab.Folders(quiet/'runs', tmp_path/'tables', tmp_path/'drafts')
+    def full(*args, **kw): raise OSError(errno.ENOSPC, 'No space left on device')
+    places = [f'--{k}={getattr(at, k)}' for k in ('runs', 'tables', 'drafts')]
+    call = ['--queue', str(queue_file(tmp_path)), '--nice=0', *places]
+    with monkeypatch.context() as m:
+        m.setattr(lab, 'publish', full)
+        assert lab.main(call) == 2 and 'No space left' in capsys.readouterr().err
+    assert lab.main(call) == 0 and len(read_published(at.tables/'synthetic/smoke')['runs']) == 3
+
+def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lab, 'run_child', lambda words: asked.append(words) or 1)
+    assert lab.work([ENTRY], folders(tmp_path), '') == 1 and len(asked) == 3
+    monkeypatch.setattr(lab, 'run_child', lambda words: 130)
+    assert lab.work([ENTRY], folders(tmp_path), '') == 130 # Ctrl-C ends it at once
+
+@pytest.mark.parametrize('line,says', [
+    ('nothing,smoke,1,x\n', 'unknown study'), ('synthetic,huge,1,x\n', 'unknown preset'), ('synthetic,smoke,one,x\n', 'whole numbers'),
+    ('synthetic,smoke,1\n', 'expected the columns'), ('synthetic,smoke,1,x\nsynthetic,smoke,2,x\n', 'stand there twice')])
+def test_a_wrong_list_is_refused_before_any_work(tmp_path, line, says):
+    with pytest.raises(InputError, match=says): lab.read_queue(queue_file(tmp_path, line))
+
+def test_the_committed_list_is_sound(): assert len(lab.read_queue(ROOT/'lab/queue.csv')) >= 1

@@ -1,0 +1,221 @@
+"""The laboratory: work through the list of missing runs, the most telling first, whenever the machine has time.
+
+    python tools/lab.py --show          # what is left and how long it takes; runs nothing
+    python tools/lab.py                 # go on with lab/queue.csv at the lowest priority; Ctrl-C saves and stops
+    python tools/lab.py --data FOLDER   # with your own copy of the images
+
+Exit codes: 0 nothing is left, 1 runs failed, 2 wrong input, 3 another one is at work, 130 Ctrl-C.
+"""
+import argparse, csv, os, shutil, signal, statistics, subprocess, sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+from understanding_lrs.core.system import lock_file
+from understanding_lrs.runs.runs import InputError, cover, find_runs, int_list, missing, networks, pick, publish, published_protocols, read_published
+from understanding_lrs.studies.registry import protocols, resolved, study_of
+from understanding_lrs.sweep.sweep import duration
+
+COLUMNS = 'study', 'preset', 'seeds', 'decides'
+
+@dataclass(frozen=True)
+class Entry:
+    "One line of the list"
+    study:str   # id
+    preset:str  # its name
+    seeds:str   # such as 1..10: data seeds; where a study has none, train seeds
+    decides:str # the claims that wait for it, in words
+
+@dataclass(frozen=True)
+class Folders:
+    "Where things lie"
+    runs:Path   # folder of all runs
+    tables:Path # published tables, figures/data
+    drafts:Path # tables of entries that are not complete
+
+@dataclass(frozen=True)
+class Progress:
+    "How far an entry is"
+    entry:Entry
+    wanted:list # protocols
+    left:list   # protocols of the networks that are missing
+    seconds:float # that these take, by what was measured, else by the preset's own estimate
+
+def read_queue(path:Path) -> list[Entry]:
+    "The list, checked before any work is done"
+    with open(path, newline='') as file: rows = list(csv.DictReader(file))
+    entries = []
+    for number, row in enumerate(rows, 2):
+        if tuple(row) != COLUMNS or None in row.values():
+            raise InputError(f"{path}, line {number}: expected the columns {', '.join(COLUMNS)}, got {row}")
+        try:
+            pick(row['preset'], study_of(row['study']).presets, 'preset')
+            int_list(row['seeds'])
+        except InputError as e: raise InputError(f"{path}, line {number}: {e}") from None
+        entries.append(Entry(**row))
+    names = [(e.study, e.preset) for e in entries]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice: raise InputError(f"{path}: {' and '.join(map('/'.join, sorted(twice)))} stand there twice; one line holds all seeds")
+    return entries
+
+def wanted_runs(entry:Entry, data:str='') -> list: # protocols, one per learning rate and variant
+    "What an entry asks for; `data` names a folder of images instead of the study's own"
+    study, seeds = study_of(entry.study), int_list(entry.seeds)
+    role = 'data_seeds' if study.presets[entry.preset].data_seeds else 'train_seeds'
+    overrides = dict(data=data) if data and 'data' in study.settings else {}
+    return resolved(protocols(entry.study, entry.preset, overrides=overrides, **{role: seeds}))
+
+def finished(folder:Path, study:str) -> list: # runs
+    return [run for run in find_runs(folder, study) if run.protocol and run.state().kind == 'done']
+
+def published(folder:Path) -> list: # protocols of a folder of tables; none where it is not there
+    return published_protocols(folder) if (folder/'tables.json').exists() else []
+
+def places(entry:Entry, folders:Folders) -> tuple[Path, Path]: # published tables, draft
+    return folders.tables/entry.study/entry.preset, folders.drafts/entry.study/entry.preset
+
+def place_for(entry:Entry, wanted:list, folders:Folders) -> Path:
+    "Where the tables of an entry go: beside runs of the same kind; a draft where other runs are published"
+    tables, draft = places(entry, folders)
+    families = {p.family for p in wanted}
+    return tables if {p.family for p in published(tables)} <= families else draft
+
+def left_of(entry:Entry, wanted:list, folders:Folders) -> list: # protocols
+    "The networks that neither runs nor tables have"
+    done = [run.protocol for run in finished(folders.runs, entry.study)]
+    for place in places(entry, folders): done += published(place)
+    return [part for p in wanted for part in missing(p, done)]
+
+def seconds_each(entry:Entry, folders:Folders) -> float:
+    "What one network takes: the median over runs of this entry, else the preset's own estimate for two cores"
+    measured = []
+    for place in places(entry, folders):
+        if not (place/'tables.json').exists(): continue
+        ledger = read_published(place)['runs']
+        counts = [len(networks(p)) for p in published(place)]
+        measured += [s/n for s, n in zip(ledger.seconds, counts)]
+    if measured: return statistics.median(measured)
+    preset = study_of(entry.study).presets[entry.preset]
+    whole = sum(len(networks(p)) for p in protocols(entry.study, entry.preset))
+    return 2*60*preset.minutes/max(whole, 1)
+
+def progress(entry:Entry, folders:Folders, data:str='') -> Progress:
+    "How far an entry is"
+    wanted = wanted_runs(entry, data)
+    left = left_of(entry, wanted, folders)
+    return Progress(entry, wanted, left, seconds_each(entry, folders)*sum(len(networks(p)) for p in left))
+
+def report(all_progress:list) -> str: # a line per entry, and the sum
+    "What is left, and how long it takes on one core"
+    lines = []
+    for p in all_progress:
+        whole, left = (sum(len(networks(q)) for q in some) for some in (p.wanted, p.left))
+        state = f'{whole - left} of {whole} networks, {duration(p.seconds)} left' if left else 'complete'
+        lines.append(f'{p.entry.study}/{p.entry.preset}: {state} ({p.entry.decides})')
+    return '\n'.join([*lines, f'in all about {duration(sum(p.seconds for p in all_progress))} of one core'])
+
+def publish_finished(entry:Entry, wanted:list, folders:Folders) -> int: # networks that are published now and were not before
+    "Add the finished runs of an entry to its tables"
+    place = place_for(entry, wanted, folders)
+    old = published(place)
+    new = [part for p in wanted for part in missing(p, old)]
+    runs = finished(folders.runs, entry.study)
+    found = sum(len(take) for _, take in cover(runs, new)) if new else 0
+    if found:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        publish(runs, place, new, preset=entry.preset, add=bool(old))
+    return found
+
+def promote(entry:Entry, wanted:list, folders:Folders) -> bool: # whether it was done
+    "Put a complete draft in the place of what was published before"
+    tables, draft = places(entry, folders)
+    aside = tables.with_name(f'.{tables.name}.replaced')
+    if tables.exists(): shutil.rmtree(aside, ignore_errors=True) # a killed call may have left it
+    done = published(draft)
+    if not done or any(missing(p, done) for p in wanted): return False
+    if tables.exists(): tables.rename(aside)
+    tables.parent.mkdir(parents=True, exist_ok=True)
+    draft.rename(tables)
+    shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+def sweep_words(entry:Entry, part, folders:Folders, data:str) -> list[str]: # of the command line
+    "The command that makes one missing part"
+    words = [str(Path(sys.executable).with_name('ulrs')), 'sweep', entry.study, '--preset', entry.preset,
+             '--plr', repr(part.plr), '--workers', '1', '--runs', str(folders.runs)]
+    for role in ('data_seeds', 'train_seeds'):
+        seeds = getattr(part, role)
+        if seeds: words += [f"--{role.replace('_', '-')}", ','.join(map(str, seeds))]
+    return words + (['--set', f'data={data}'] if data and 'data' in part.settings else [])
+
+def run_child(words:list) -> int: # exit code
+    "Run a command that is asked to stop when we are"
+    child = subprocess.Popen(words, cwd=ROOT)
+    old = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    try: return child.wait()
+    except KeyboardInterrupt: return child.wait() or 130 # the terminal told the child too
+    finally: signal.signal(signal.SIGTERM, old)
+
+def take_in(entry:Entry, wanted:list, folders:Folders):
+    "Publish what is finished, and say so"
+    found = publish_finished(entry, wanted, folders)
+    place = place_for(entry, wanted, folders)
+    if found: print(f'published {found} networks in {place}', flush=True)
+    if promote(entry, wanted, folders):
+        print(f'{entry.study}/{entry.preset} is complete: its tables are in {folders.tables}; draw them with '
+              f'ulrs figures {entry.study} --preset {entry.preset} --published --out figures --replace', flush=True)
+
+def work(entries:list, folders:Folders, data:str) -> int: # exit code
+    "Make what is missing, entry after entry; a run that fails leaves the others"
+    failed = []
+    for entry in entries:
+        wanted = wanted_runs(entry, data)
+        take_in(entry, wanted, folders)
+        for part in left_of(entry, wanted, folders):
+            print(report([progress(e, folders, data) for e in entries]), flush=True)
+            code = run_child(sweep_words(entry, part, folders, data))
+            take_in(entry, wanted, folders)
+            if code == 1: failed.append(part.name)
+            elif code: return code
+    if failed: print(f"failed: {', '.join(failed)}; see ulrs status", file=sys.stderr)
+    return 1 if failed else 0
+
+def alone(folder:Path): # the open lock file, or None
+    "Hold the list: two at work would make the same runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(folder/'.at-work', 'a')
+    return None if lock_file(file.fileno()) is False else file
+
+def arguments() -> argparse.ArgumentParser:
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument('--show', action='store_true', help='say what is left, and run nothing')
+    ap.add_argument('--nice', type=int, default=19, help='priority: 19 leaves the machine to all others')
+    ap.add_argument('--queue', type=Path, default=ROOT/'lab/queue.csv', help='the list')
+    ap.add_argument('--data', default='', help='folder of images, instead of the download')
+    ap.add_argument('--runs', type=Path, default=ROOT/'runs', help='folder of all runs')
+    ap.add_argument('--tables', type=Path, default=ROOT/'figures/data', help='published tables')
+    ap.add_argument('--drafts', type=Path, default=ROOT/'lab/drafts', help='tables of entries that are not complete')
+    return ap
+
+def main(args=None) -> int: # exit code
+    a = arguments().parse_args(args)
+    folders = Folders(a.runs, a.tables, a.drafts)
+    try:
+        entries = read_queue(a.queue)
+        if a.show:
+            print(report([progress(e, folders, a.data) for e in entries]))
+            return 0
+        held = alone(a.drafts)
+        if held is None:
+            print(f'another one is at work on {a.drafts}', file=sys.stderr)
+            return 3
+        os.nice(a.nice)
+        return work(entries, folders, a.data)
+    except (InputError, OSError) as e:
+        print(e, file=sys.stderr)
+        return 2
+
+if __name__ == '__main__': sys.exit(main())

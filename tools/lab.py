@@ -15,7 +15,9 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 from understanding_lrs.core.system import lock_file
-from understanding_lrs.runs.runs import InputError, cover, find_runs, int_list, missing, networks, pick, publish, published_protocols, read_published
+from understanding_lrs.core.checks import int_list, pick
+from understanding_lrs.core.errors import InputError
+from understanding_lrs.runs.runs import cover, find_runs, missing, networks, publish, published_protocols, read_published
 from understanding_lrs.studies.registry import protocols, resolved, study_of
 from understanding_lrs.sweep.sweep import duration
 

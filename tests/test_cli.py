@@ -14,10 +14,8 @@ def fake_studies():
     "A registry with one study that is lived by the tiny notebook"
     preset = SimpleNamespace(doc='for tests', minutes=.1, mib=600., plrs=(.1, .2), data_seeds=(1,), variants=({},))
     untold = SimpleNamespace(**vars(preset) | dict(mib=0., data_seeds=()))
-    means = lambda tables: tables['metrics'].groupby('plr').value.mean()
-    rows = lambda tables, study: [dict(PLR=plr, test=f'{v:.1f}') for plr, v in means(tables).items()]
     tiny = SimpleNamespace(id='tiny', title='A tiny study', data='none', template='nbs/experiments/tiny_plr.ipynb', needs='', per_gpu=0,
-                           presets=dict(smoke=preset, laptop=preset, untold=untold), summary=rows)
+                           presets=dict(smoke=preset, laptop=preset, untold=untold))
     known = dict(tiny=tiny)
     def study_of(id): return known[pick(id, known, 'study')]
     def protocols(study, name, plrs=None, data_seeds=(1,), train_seeds=(1,), overrides=None):
@@ -27,10 +25,16 @@ def fake_studies():
         return [Protocol(study, plr, [.01], [], data_seeds, train_seeds, settings=settings) for plr in plrs or p.plrs]
     return SimpleNamespace(STUDIES=known, study_of=study_of, protocols=protocols, resolved=lambda wanted, here=True: wanted)
 
+def fake_summary(tables, study):
+    "One row a learning rate of the tiny study"
+    means = tables['metrics'].groupby('plr').value.mean()
+    return [dict(PLR=plr, test=f'{v:.1f}') for plr, v in means.items()]
+
 @pytest.fixture
 def ulrs(monkeypatch, tmp_path, capsys):
     "Run a command in an empty folder: code, output, errors"
     monkeypatch.setitem(sys.modules, 'understanding_lrs.studies.registry', fake_studies())
+    monkeypatch.setitem(sys.modules, 'understanding_lrs.analysis.summaries', SimpleNamespace(summary=fake_summary))
     monkeypatch.chdir(tmp_path)
     def run(words):
         code = main(words.split())

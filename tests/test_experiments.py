@@ -3,7 +3,8 @@ import inspect, json, shutil
 import nbformat, papermill as pm, pytest, torch
 from understanding_lrs.runs.runs import Protocol, Run, find_runs, networks
 from understanding_lrs.training.stacked import evaluate
-from understanding_lrs.studies.registry import STUDIES, live, protocols, protocol_of, select
+from understanding_lrs.studies.registry import STUDIES, live, protocols, protocol_of
+from understanding_lrs.analysis.summaries import select
 from understanding_lrs.sweep.sweep import check_params, sweep
 
 TEMPLATES = {s.template: s for s in STUDIES.values()}

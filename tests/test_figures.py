@@ -6,7 +6,8 @@ from understanding_lrs.figures import plots
 from understanding_lrs.analysis.regimes import Boundary
 from understanding_lrs.core.errors import InputError, RunDamaged
 from understanding_lrs.runs.runs import Run, collect, find_runs, publish, read_published
-from understanding_lrs.studies.registry import STUDIES, by_plr, live, protocols
+from understanding_lrs.studies.registry import STUDIES, live, protocols
+from understanding_lrs.analysis.summaries import by_plr
 
 STUDY = STUDIES['synthetic']
 

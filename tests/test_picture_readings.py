@@ -4,10 +4,11 @@ import numpy as np, pandas as pd, pytest, torch
 from understanding_lrs.studies import image_trials as image_trials
 from understanding_lrs.probes.image_probes import columns_of, image_probes
 from understanding_lrs.training.image_networks import flat, make_nets
-from understanding_lrs.analysis.regimes import CONVERGED
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.runs import Run, collect, find_runs, publish, read_published
-from understanding_lrs.studies.registry import STUDIES, live, protocols, select, resolved
+from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
+from understanding_lrs.core.stats import CONVERGED
+from understanding_lrs.analysis.summaries import select, summary
 
 def smoke(study='convnetsi32_cifar10', i=0, **kw): return resolved(protocols(study, 'smoke', overrides=kw))[i]
 
@@ -107,7 +108,7 @@ def test_a_study_without_fine_tuning_has_tables_and_a_summary(tmp_path):
     tables = collect(find_runs(tmp_path/'runs', study.id))
     assert not len(tables['geometry']) and {'run', 'plr', 'metric', 'value'} <= {*tables['geometry'].columns}
     publish(find_runs(tmp_path/'runs', study.id), tmp_path/'tables')
-    for t in (tables, read_published(tmp_path/'tables')): assert [row['n'] for row in study.summary(t, study)] == ['2', '2']
+    for t in (tables, read_published(tmp_path/'tables')): assert [row['n'] for row in summary(t, study)] == ['2', '2']
 
 def test_a_great_circle_is_another_way_to_the_same_middle(monkeypatch):
     "through `along`: inner points differ from those of the chord, ends and middle agree, all lie on the sphere"

@@ -12,9 +12,10 @@ from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.runs import Run
 from understanding_lrs.core.seeds import epoch_order
 from understanding_lrs.core.sphere import ProjectedSGD, elr_to_lr, project_
-from understanding_lrs.studies.image_trials import image_summary, image_verdict
+
 from understanding_lrs.analysis.regimes import network_regimes
-from understanding_lrs.studies.registry import STUDIES, live, on_its_data, protocols, select, resolved
+from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
+from understanding_lrs.analysis.summaries import on_its_data, select, summary, verdict
 
 BATCH, QUIET = 24, 1e-4 # a batch that is no multiple of 16; a rate at which rounding does not grow
 CONVNET, RESNET = ConvSpec('convnet', 4, 10, 8), ConvSpec('resnet18', 2, 10, 8)
@@ -203,7 +204,7 @@ def test_a_lost_network_is_a_result(engine, monkeypatch):
     trial.make().nets.state['convs.1.weight'][0] = math.nan
     trial.live()
     labels = network_regimes(trial.tables['metrics'], 10.)
-    assert labels.set_index('train_seed').regime[1] == '3' and '1 of 2 networks were lost' in image_verdict(trial).seen
+    assert labels.set_index('train_seed').regime[1] == '3' and '1 of 2 networks were lost' in verdict(trial).seen
     for name in ('metrics', 'geometry', 'bands', 'borders', 'norms', 'sharpness', 'curves'):
         t = trial.tables[name]
         counted = t.metric.isin(['weight_norm', 'convergence_epoch', 'test_acc_converged'])
@@ -237,4 +238,4 @@ def test_guessing_depends_on_the_data(tmp_path):
     at_chance = trial.tables['metrics'].assign(value=lambda t: t.value.where(~t.metric.isin(['test_acc_tail']), 25.5))
     at_chance = at_chance.assign(value=lambda t: t.value.mask(t.metric == 'test_acc_tail_std', 2.)) # a long tail
     ledger = pd.DataFrame(dict(run=[p.short], settings=['{}']))
-    assert image_summary(dict(metrics=at_chance, runs=ledger), trial.study)[0]['regime'] == '3'
+    assert summary(dict(metrics=at_chance, runs=ledger), trial.study)[0]['regime'] == '3'

@@ -1,7 +1,8 @@
 """One rule from tables to regimes: constructed tables give known labels and lines; intervals come from data seeds."""
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.analysis.regimes import (LAST_EPOCHS, NETWORK, SLOW, TAIL_LOOKS, UNKNOWN, Boundary, boundaries, bootstrap, network_regimes, rate, regime_of,
-                                       regime_words, tail_std, unconverged)
+from understanding_lrs.analysis.regimes import (LAST_EPOCHS, NETWORK, SLOW, UNKNOWN, Boundary, boundaries, bootstrap, network_regimes, rate, regime_of, regime_words,
+                                                unconverged)
+from understanding_lrs.core.stats import TAIL_LOOKS, tail_std
 from understanding_lrs.core.seeds import stream
 
 GRID = np.geomspace(1e-4, 1, 9)

@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 from ..probes.features import DOMINANT
 from ..core.errors import InputError
 from ..core.seeds import stream
-from ..studies.registry import select
+from .summaries import select
 
 # %% ../../nbs/analysis/02_basin.ipynb #702761b1
 KEYS = ['run', 'plr', 'data_seed', 'train_seed', 'readout_seed'] # of a network

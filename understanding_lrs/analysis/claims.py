@@ -22,10 +22,12 @@ import pandas as pd
 
 from .basin import answers
 from ..probes.features import DOMINANT
-from .regimes import CONVERGED, SLOW, bootstrap, boundaries, clusters, network_regimes, plain, rate, regime_of, unconverged
+from ..core.stats import CONVERGED, plain
+from .regimes import SLOW, bootstrap, boundaries, clusters, network_regimes, rate, regime_of, unconverged
 from ..runs.runs import read_published
 from ..core.seeds import stream
-from ..studies.registry import GRID, STUDIES, by_setting, on_its_data, select
+from ..studies.registry import GRID, STUDIES
+from .summaries import by_setting, on_its_data, select
 
 # %% ../../nbs/analysis/01_claims.ipynb #1d0c913a
 REPRODUCED, NOT, OPEN, SINGLE, MISSING = 'reproduced', 'not reproduced', 'inconclusive', 'single run, no verdict', 'not yet run'

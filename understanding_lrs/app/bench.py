@@ -23,9 +23,9 @@ from ..training import native_conv
 from ..data.images import Images, channel_stats, load_images, resized, subset
 from ..networks.models import ConvSpec, MLPSpec, conv_layers, default_radius, macs, mlp, image_net, si_params
 from ..training.image_networks import _LANES, ImageStage, epoch_, epoch_torch_, make_nets, numerics, resident, step_bytes, train_epoch
-from ..analysis.regimes import CONVERGED
 from ..core.errors import InputError
 from ..runs.runs import environment, find_runs, peak_mib
+from ..core.stats import CONVERGED
 from ..core.seeds import batch_order, epoch_order
 from ..core.sphere import ProjectedSGD, elr_to_lr
 from ..training.stacked import Stage, make_stack, stack_sets

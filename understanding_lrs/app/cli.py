@@ -278,7 +278,7 @@ def _summary(study, preset, protocols, runs, seeds=None, changed=()): # seeds, c
     "What the finished runs show, and what to open next"
     found = finished(runs, study, protocols)
     if not found: return
-    print_rows(_study(study).summary(collect(found, protocols), _study(study)))
+    print_rows(_part('analysis.summaries').summary(collect(found, protocols), _study(study)))
     name, more = label(study, protocols, part=True), ''
     if name == 'custom' and seeds and _networks(protocols).keys() <= _networks(_part('studies.registry').protocols(study, preset)).keys():
         name, more = preset, f' --seeds {seeds}' # the preset with other seeds

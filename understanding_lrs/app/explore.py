@@ -35,11 +35,12 @@ from ..probes.features import DOMINANT, band_limits, effective_number, single_fe
 from ..networks.models import MLP, MLPSpec
 from ..figures.plots import BANDS, BLUE, DECADES, FAINT, GREEN, HUES, INK, ORANGE, PAIRS, RED, TINTS
 from ..figures.plots import Picture, View, apart, by_network, house, of_pictures, preset_of, rate, shades, spans, sparse, stretches, tints
-from ..analysis.regimes import CONVERGED, SLOW, boundaries, regime_of, regime_words, tail_std, unconverged
+from ..analysis.regimes import SLOW, boundaries, regime_of, regime_words, unconverged
 from ..core.checks import pick
 from ..core.errors import InputError
 from ..runs.runs import Run, canonical, collect, networks, patch_to, read_protocol
 from ..runs.runs import read_published, read_table
+from ..core.stats import CONVERGED, tail_std
 from ..core.seeds import stream
 from ..training.stacked import Stage, evaluate, make_stack, stack_sets
 from ..studies.registry import GRID, STUDIES, SYNTHETIC, study_of

@@ -44,7 +44,9 @@ from ..analysis.regimes import NETWORK, SLOW, TAIL, UNKNOWN, bootstrap, boundari
 from ..core.checks import pick
 from ..core.errors import InputError
 from ..runs.runs import atomic_write, check_free, networks, put, read_published
-from ..studies.registry import CAPTION, STUDIES, Study, SyntheticTrial, on_its_data, protocols, select, study_of, synthetic_config
+from ..studies.registry import CAPTION, STUDIES, Study, SyntheticTrial, protocols, study_of
+from ..studies.registry import synthetic_config
+from ..analysis.summaries import on_its_data, select
 from ..sweep.sweep import project_root
 from ..data.synthetic import SHAPES, SyntheticConfig, make_data
 

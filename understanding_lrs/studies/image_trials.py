@@ -6,8 +6,8 @@
 __all__ = ['IMAGES', 'PRACTICAL', 'VIT', 'CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'STRICT', 'NESTED', 'PICTURE_K', 'DIGITS',
            'SMOKE', 'LAPTOP', 'LAPTOP_GRID', 'SMALL', 'NEEDS', 'TINY', 'VIT_GRID', 'VIT_SMOKE', 'VIT_LAPTOP',
            'VIT_PAPER', 'GPU', 'images_of', 'prepared', 'as_many', 'spec_of', 'ImageTrial', 'rule_of', 'load_data',
-           'make', 'table', 'pretrain', 'then', 'average', 'finetune', 'read', 'recall', 'read_later', 'image_summary',
-           'image_verdict', 'image_study', 'practical_study', 'vit_study']
+           'make', 'table', 'pretrain', 'then', 'average', 'finetune', 'read', 'recall', 'read_later', 'image_study',
+           'practical_study', 'vit_study']
 
 # %% ../../nbs/studies/01_image_trials.ipynb #e6c7b19c
 import contextlib, sys, warnings
@@ -21,11 +21,11 @@ from ..data.images import CIFAR_MEAN, CIFAR_STD, Images, channel_stats, class_wo
 from ..networks.models import ConvSpec, VitSpec, default_radius
 from ..probes.image_probes import columns_of, measured, image_probes, practical, transformer
 from ..training.image_networks import LOOKS, VELOCITY, ImageStage, Rule, at_rest, by_native, evaluate_nets, free_bytes, looks, make_nets, numerics, resident, unflat, what_fits
-from ..analysis.regimes import CONVERGED, boundaries, network_regimes, plain, regime_words, tail_std, unconverged
 from ..core.errors import InputError
 from ..runs.runs import keep_states, networks
+from ..core.stats import CONVERGED, tail_std
 from ..core.sphere import elr_to_lr
-from .trials import STUDIES, Trial, Preset, Study, Verdict, by_plr, by_setting, compared, fine_tunings, on_its_data, paper_regime, seen_regime, select, tidy, with_interval
+from .trials import STUDIES, Trial, Preset, Study, fine_tunings, tidy
 from ..training.reference import ORDERS
 
 # %% ../../nbs/studies/01_image_trials.ipynb #13ffb51b
@@ -321,38 +321,6 @@ def read_later(self) -> list: # names of the tables that were added
 
 ImageTrial._all_curves, ImageTrial._speeds, ImageTrial.read, ImageTrial.recall, ImageTrial.read_later = _all_curves, _speeds, read, recall, read_later
 
-# %% ../../nbs/studies/01_image_trials.ipynb #27ef5f18
-def image_summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, geometry, runs
-    "The terminal table of a picture study: one dict a setting and PLR"
-    study = on_its_data(study, tables)
-    return [({'setting': label} if label else {}) | row for label,t in by_setting(tables).items() for row in _summary(t, study)]
-
-def _summary(tables, study): # tables of one setting
-    m = plain(tables['metrics']) # what carries a band is of other networks: at an equal loss, of another batch order
-    both = pd.concat([m, tables['geometry']], ignore_index=True) if 'geometry' in tables else m
-    bounds, flrs, ks = boundaries(both, study.chance), sorted(m.flr.dropna().unique()), sorted(m.swa_k.dropna().unique())
-    acc, slow = select(m, metric='test_acc'), unconverged(m, bounds)
-    columns = {'pre-trained, %': by_plr(select(m, metric='test_acc_tail', stage='pretrain'))}
-    for k in ks[-1:]: columns[f'SWA({k:.0f}), %'] = by_plr(select(acc, stage='average', swa_k=k))
-    for flr in dict.fromkeys((*flrs[:1], *flrs[-1:])): columns[f'FT {flr:g}, %'] = by_plr(select(acc, flr=flr))
-    if 'geometry' in tables and (low_high := select(both, metric='train_barrier', pair='low_high')).size: columns['barrier, pp'] = by_plr(low_high)
-    return [{'PLR': f'{plr:.1e}', 'regime': regime_words(plr, bounds, slow), **{c: with_interval(t.loc[plr]) for c,t in columns.items()},
-             'n': str(int(columns['pre-trained, %'].loc[plr].n))} for plr in columns['pre-trained, %'].index]
-
-def image_verdict(trial:ImageTrial) -> Verdict:
-    "The regime of one rate, from the run's tables"
-    study, metrics = on_its_data(trial.study, trial.tables), plain(trial.tables['metrics'])
-    plr, labels = trial.protocol.plr, network_regimes(metrics, study.chance).regime
-    lost = int(select(metrics, stage='pretrain', metric='train_loss').value.isna().sum())
-    theirs = paper_regime(plr, study.lines)
-    same = all(trial.protocol.settings[k] == v for k,v in study.settings.items() if k not in ('data', 'look_every', 'path_points'))
-    tuned = select(metrics, stage='finetune', metric='test_acc').groupby('flr').value.mean()
-    ends = ', '.join(f'{v:.1f} % at {flr:g}' for flr,v in tuned.items())
-    gone = f"; {lost} of {len(labels)} networks were lost (their weights are no numbers any more)" if lost else ''
-    seen = f"{seen_regime(labels)}{gone}; fine-tuned {ends or 'not at all'}"
-    holds = compared(labels.mode()[0], theirs, not same)
-    return Verdict(f'regime at PLR {plr:g}', seen, f'regime {theirs}' if theirs else 'not in the paper', holds)
-
 # %% ../../nbs/studies/01_image_trials.ipynb #20153e2a
 CIFAR_GRID = tuple(float(f'{a}e{e}') for e in range(-5, -1) for a in ('1', '1.4', '2', '3', '5', '7')) + (1e-1,) # the figures' 25 PLRs [code]
 CIFAR_FLRS = 1e-5, 5e-5, 1e-4, 2e-4, 3e-4    # plotted [code]
@@ -373,7 +341,7 @@ NEEDS = 'CIFAR (170 MB, downloaded once) or pictures of your own; beyond smoke a
 
 def image_study(id, title, presets, lines=(None, None, None), chance=10., base=IMAGES, template='images_plr', **settings):
     "Register a study of pictures"
-    STUDIES[id] = Study(id, title, f'nbs/experiments/{template}.ipynb', base | settings, presets, ImageTrial, image_summary, chance=chance,
+    STUDIES[id] = Study(id, title, f'nbs/experiments/{template}.ipynb', base | settings, presets, ImageTrial, chance=chance,
                         data=settings.get('data', 'cifar10'), needs=NEEDS, lines=lines, per_gpu=2) # two on a GPU: [choice], not measured
 
 # %% ../../nbs/studies/01_image_trials.ipynb #f9797b11

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..probes.features import dominance, single_feature_accuracy
 from ..probes.geometry import angle
 from .trials import (GRID, HIGH, LOW, STUDIES, SYNTHETIC, TIDY, TINY, Preset, Study, SyntheticTrial, _curves,
-                                     summary, tidy)
+                                             tidy)
 from ..training.native import pad
 from ..core.checks import pick
 from ..core.errors import InputError
@@ -288,7 +288,7 @@ def intervention_study(
     presets:dict,
 ):
     "Enter a study of `InterventionTrial` into `STUDIES`"
-    STUDIES[name] = Study(name, title, TEMPLATE, SYNTHETIC | INTERVENTION, presets, InterventionTrial, summary,
+    STUDIES[name] = Study(name, title, TEMPLATE, SYNTHETIC | INTERVENTION, presets, InterventionTrial,
                           chance=50., data='synthetic', lines=(None, None, None))
 
 # %% ../../nbs/studies/02_interventions.ipynb #334ffdd7

@@ -4,14 +4,12 @@
 
 # %% auto #0
 __all__ = ['STUDIES', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SYNTHETIC', 'TIDY', 'SWA_K', 'TINY', 'SYNTHETIC_PRESETS', 'UTILITIES',
-           'Preset', 'Study', 'on_its_data', 'study_of', 'protocols', 'resolved', 'Trial', 'live', 'close',
-           'protocol_of', 'now', 'provenance', 'synthetic_config', 'SyntheticTrial', 'tidy', 'pretrain', 'average',
-           'fine_tunings', 'finetune', 'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read',
-           'by_plr', 'select', 'by_setting', 'with_interval', 'summary', 'Verdict', 'seen_regime', 'compared',
-           'paper_regime', 'verdict']
+           'Preset', 'Study', 'study_of', 'protocols', 'resolved', 'Trial', 'live', 'close', 'protocol_of', 'now',
+           'provenance', 'synthetic_config', 'SyntheticTrial', 'tidy', 'pretrain', 'average', 'fine_tunings',
+           'finetune', 'read_features', 'pairs', 'read_geometry', 'read_edges', 'readings', 'read']
 
 # %% ../../nbs/studies/00_trials.ipynb #a9bbb45c
-import contextlib, hashlib, json, tempfile, time, warnings
+import contextlib, hashlib, json, tempfile, time
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -20,13 +18,13 @@ import pandas as pd
 import torch
 
 from ..training import native
-from ..probes.features import DOMINANT, dominance, effective_number, ranked, single_feature_accuracy
+from ..probes.features import dominance, effective_number, ranked, single_feature_accuracy
 from ..probes.geometry import angle, barrier, barriers, path
 from ..networks.models import MLPSpec
-from ..analysis.regimes import SLOW, TAIL_LOOKS, UNKNOWN, bootstrap, boundaries, clusters, network_regimes, plain, regime_words, unconverged
 from ..core.checks import check_settings, pick, positive
 from ..core.errors import InputError, OutOfTime
 from ..runs.runs import Protocol, Run, canonical, keep_states, networks, stop_asked
+from ..core.stats import TAIL_LOOKS, plain
 from ..training.stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_sets
 from ..data.synthetic import SHAPES, SyntheticConfig, make_data, single_feature_sets
 from ..training.reference import ORDERS
@@ -62,7 +60,6 @@ class Study:
     settings:dict       # name -> default; their types are the types of the settings
     presets:dict        # name -> Preset
     trial:type           # a `Trial`
-    summary:object      # tables, study -> list of dicts for a terminal table
     chance:float        # accuracy of guessing (%)
     data:str            # name of the data, a column of the tables
     needs:str = ''      # what it needs beside the project
@@ -71,12 +68,6 @@ class Study:
     per_gpu:int = 0     # runs that share a GPU; 0: it does not use one
 
 STUDIES = {}            # id -> Study
-
-def on_its_data(study:Study, tables:dict) -> Study: # name -> DataFrame with metrics
-    "The study with the chance accuracy of the pictures that its tables come from, where these are not its own"
-    m = tables.get('metrics', ())
-    own = m[m.metric == 'chance'].value if len(m) else ()
-    return replace(study, chance=float(own.iloc[0])) if len(own) else study
 
 # %% ../../nbs/studies/00_trials.ipynb #2b31becf
 def study_of(id:str) -> Study:
@@ -511,110 +502,6 @@ def read(self):
 
 SyntheticTrial.read = read
 
-# %% ../../nbs/studies/00_trials.ipynb #0012018c
-def by_plr(
-    table:pd.DataFrame, # tidy rows of ONE quantity
-    of=np.nanmean,      # statistic of the values
-    change=None,        # applied to the values first, e.g. `lambda v: v >= 10`
-) -> pd.DataFrame:      # index plr; columns value, lo, hi, n (networks that were not lost), seeds (clusters)
-    "A quantity over the grid with its interval over data seeds"
-    out = {}
-    for plr,rows in table.groupby('plr'):
-        groups = [np.asarray(g, float) if change is None else np.asarray(change(g), float) for _,g in rows.value.groupby(clusters(rows))]
-        most = max(map(len, groups))
-        cube = np.stack([np.pad(g, (0, most - len(g)), constant_values=np.nan) for g in groups])
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', RuntimeWarning) # of a rate, or of a resample, all networks may be lost
-            value, lo, hi = bootstrap(cube, lambda c: of(c.ravel()), n=500)
-        out[plr] = dict(value=float(value), lo=float(lo), hi=float(hi), n=int(rows.value.notna().sum()), seeds=len(groups))
-    return pd.DataFrame.from_dict(out, orient='index').rename_axis('plr')
-
-# %% ../../nbs/studies/00_trials.ipynb #695cbd72
-def select(table:pd.DataFrame, **columns) -> pd.DataFrame: # column = value; None asks for empty
-    "The rows where every named column has its value"
-    keep = np.ones(len(table), bool)
-    for c,v in columns.items():
-        is_v = table[c].isna() | (table[c].astype(object) == '') if v is None else (table[c] == v).fillna(False)
-        keep &= is_v.to_numpy(dtype=bool)
-    return table[keep]
-
-def by_setting(tables:dict) -> dict: # the settings that differ, in words -> tables of the runs that share them
-    "Tables of runs with different settings, taken apart"
-    records = tables['runs'].set_index('run').settings.map(json.loads)
-    differ = [k for k in records.iloc[0] if len({str(r[k]) for r in records}) > 1]
-    label = {run: ', '.join(f'{k} {r[k]}' for k in differ) for run,r in records.items()}
-    return {l: {n: t[t.run.map(label) == l] for n,t in tables.items()} for l in dict.fromkeys(label.values())}
-
-def with_interval(r) -> str: # a row of `by_plr`
-    "A value and its interval, where it has one"
-    return f"{r.value:.1f}" if np.isnan(r.lo) else f"{r.value:.1f} [{r.lo:.1f}, {r.hi:.1f}]"
-
-def summary(tables:dict, study:Study) -> list[dict]: # tables: name -> DataFrame with metrics, features, geometry, runs
-    "The terminal table of the synthetic studies: one dict a setting and PLR"
-    return [({'setting': label} if label else {}) | row for label,t in by_setting(tables).items() for row in _summary(t, study)]
-
-def _summary(tables, study): # tables of one setting
-    m, f = tables['metrics'], tables['features']
-    bounds = boundaries(pd.concat([m, tables['geometry']], ignore_index=True), study.chance)
-    slow = unconverged(m, bounds)
-    flrs = sorted(x for x in m.flr.dropna().unique())
-    acc = select(m, metric='test_acc')
-    columns = {'pre-trained, %': by_plr(select(acc, stage='pretrain'))}
-    if 5 in set(m.swa_k.dropna()): columns['SWA(5), %'] = by_plr(select(acc, stage='average', swa_k=5))
-    for name,flr in zip(('low', 'high'), (flrs[0], flrs[-1]) if flrs else ()): columns[f'FT {name} ({flr:g}), %'] = by_plr(select(acc, flr=flr))
-    share = lambda v: 100*(v >= DOMINANT)
-    columns['dominant feature, % of runs'] = by_plr(select(f, stage='pretrain', metric='dominance'), change=share)
-    return [{'PLR': f'{plr:.3e}', 'regime': regime_words(plr, bounds, slow), **{c: with_interval(t.loc[plr]) for c,t in columns.items()},
-             'n': str(int(columns['pre-trained, %'].loc[plr].n))} for plr in columns['pre-trained, %'].index]
-
-# %% ../../nbs/studies/00_trials.ipynb #7562126b
-@dataclass(frozen=True)
-class Verdict:
-    "What one run says"
-    claim:str # what is asked
-    seen:str  # what this run shows
-    paper:str # what the authors say
-    holds:str # as `compared` says it
-
-def seen_regime(
-    labels:pd.Series, # of the networks of one rate, as `network_regimes` gives them
-) -> str:
-    "The most frequent label in a sentence: 'regime 1 in 9 of 10 networks'"
-    mine = labels.mode()[0]
-    words = {SLOW: f'{SLOW} (train longer)', UNKNOWN: 'regime unknown (too short to tell)'}.get(mine, f'regime {mine}')
-    return f'{words} in {(labels == mine).sum()} of {len(labels)} networks'
-
-def compared(
-    mine:str,        # the most frequent label
-    theirs:str|None, # '1', '2' or '3' by the authors' lines; None: they draw none
-    reduced:bool,    # is the protocol smaller than the paper's?
-) -> str:
-    "How a label stands beside the paper"
-    if mine == UNKNOWN: return 'too short to tell'
-    if theirs is None: return 'no line to compare'
-    if reduced: return 'reduced, so not comparable'
-    side = '1' if mine == SLOW else mine # a small rate that is slow is on the convergent side, theirs too
-    return 'agrees' if side == theirs else 'differs'
-
-def paper_regime(
-    plr:float,
-    lines:tuple, # the authors' lines 1|2, 2A|2B, 2|3; None where they draw none
-) -> str|None:   # '1', '2', '3', or None without a first line
-    "The regime of a rate by the authors' lines"
-    one, _, three = lines
-    if one is None: return None
-    if plr <= one: return '1'
-    return '3' if three is not None and plr >= three else '2'
-
-def verdict(trial:Trial) -> Verdict:
-    "The regime of one rate beside the authors' lines, from the run's tables"
-    study, plr, labels = trial.study, trial.protocol.plr, network_regimes(trial.tables['metrics'], trial.study.chance).regime
-    theirs = paper_regime(plr, study.lines)
-    dom = select(trial.tables['features'], stage='pretrain', metric='dominance').value >= DOMINANT
-    seen = f'{seen_regime(labels)}, a dominant feature in {dom.sum()} of {len(labels)}'
-    holds = compared(labels.mode()[0], theirs, trial.protocol.settings['steps'] < study.settings['steps'])
-    return Verdict(f'regime at PLR {plr:g}', seen, f'regime {theirs}' if theirs else 'not in the paper', holds)
-
 # %% ../../nbs/studies/00_trials.ipynb #84ad5d1d
 SWA_K = (2, 5, 10, 20, 50)
 TINY = dict(n_train=64, n_test=100, steps=200, ft_steps=100, ckpt_every=10)
@@ -625,7 +512,7 @@ SYNTHETIC_PRESETS = dict(
                   data_seeds=tuple(range(1, 11)), train_seeds=(1,), minutes=2, mib=700),
 )
 STUDIES['synthetic'] = Study('synthetic', 'Feature learning on synthetic data', 'nbs/experiments/synthetic_plr.ipynb', SYNTHETIC,
-    SYNTHETIC_PRESETS, SyntheticTrial, summary, chance=50., data='synthetic', lines=(HIGH, 1.778e-2, 5.623e-2))
+    SYNTHETIC_PRESETS, SyntheticTrial, chance=50., data='synthetic', lines=(HIGH, 1.778e-2, 5.623e-2))
 
 # %% ../../nbs/studies/00_trials.ipynb #5139ceec
 SYNTHETIC_PRESETS |= dict(
@@ -649,4 +536,4 @@ STUDIES['synthetic_utilities'] = Study('synthetic_utilities', 'Which feature bec
                       minutes=2, mib=700),
         wide=Preset('all eight shapes, 20 data seeds each', plrs=GRID[5:17], flrs=(LOW, HIGH), swa_k=(5,), data_seeds=tuple(range(201, 221)),
                     train_seeds=(1,), minutes=10, mib=700, variants=tuple(dict(shape=name) for name in SHAPES)),
-    ), SyntheticTrial, summary, chance=50., data='synthetic', lines=(None, None, None))
+    ), SyntheticTrial, chance=50., data='synthetic', lines=(None, None, None))

@@ -17,7 +17,7 @@ READY = .venv/.ready
 SKIP = ^([_.]|experiments$$)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce images appendix gpu paper-synthetic test faults fuzz lab-queue lab app readme publish clean
+.PHONY: help setup reproduce images appendix gpu paper-synthetic test faults fuzz lab-queue lab docs app readme publish clean
 
 help:
 	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
@@ -32,6 +32,7 @@ help:
 	@echo 'make lab-queue   what lab/queue.csv lists and is missing, run by run at the lowest priority; SHOW=1: what is left; DATA as above'
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make app         the explorer as a page of its own, without code'
+	@echo 'make docs        the documentation site, in _site/; warnings are errors'
 	@echo 'make readme      run nbs/index.ipynb and write README.md from it'
 	@echo 'make publish     write the tracked tables and pictures in figures/ from finished runs, then README'
 	@echo 'make clean       remove .venv and caches, never runs/'
@@ -91,6 +92,15 @@ lab: $(READY)
 $(BIN)/voila: $(READY)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[app]'
 	@touch $@
+
+# The documentation site: an extra too. It reads notebooks and sources, and runs nothing.
+$(BIN)/sphinx-build: $(READY)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(BIN)/sphinx-build
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -b html . _site
+	@echo 'the site is in _site/docs/index.html'
 
 app: $(BIN)/voila
 	$(BIN)/voila nbs/tutorials/explore_synthetic.ipynb

@@ -6,7 +6,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from understanding_lrs.app import lease
 from understanding_lrs.studies import image_trials as image_trials
-from understanding_lrs.probes.image_probes import read_filters
+from understanding_lrs.probes.filters import probe_filters
 from understanding_lrs.runs.runs import find_runs, unpack
 
 torch.set_num_threads(1)
@@ -20,7 +20,7 @@ class Here: # the pictures are in the cache: no process beside
 def hold(folder):
     "One lease of two waves, in this process, silent"
     lease.Helper, lease.choose, lease.check_lanes = Here, lambda *a: lease.Choice('fp32', 4, False, True, {'1': .5}), lambda *a: dict(good=True)
-    image_trials.image_probes = lambda protocol: dict(filters=read_filters)
+    image_trials.probes_for = lambda offers: dict(filters=probe_filters)
     sys.stdout = io.StringIO()
     lease.rehearse(folder, 0, lease.FakedWatch(36, COSTS), settings=TINY, seeds=(1,))
 

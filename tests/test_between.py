@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 from understanding_lrs.app.cli import main
-from understanding_lrs.probes.geometry import barrier, between, check_pair, direction_names, look
+from understanding_lrs.probes.between import between, check_pair, direction_names, look
+from understanding_lrs.probes.geometry import barrier
 from understanding_lrs.data.images import channel_stats, load_images, normalise, subset
 from understanding_lrs.networks.models import ConvSpec, image_net, si_params
 from understanding_lrs.training.image_networks import evaluate_net, reestimate_

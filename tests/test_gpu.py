@@ -4,7 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 import pytest, torch
 from understanding_lrs.app import bench
-from understanding_lrs.probes import image_probes as image_probes
+from understanding_lrs.probes import context as probe_context
 from understanding_lrs.training import image_networks as pictures
 from understanding_lrs.data.images import Images, channel_stats, load_images
 from understanding_lrs.networks.models import ConvSpec, default_radius, macs
@@ -231,9 +231,9 @@ def test_what_a_recording_depends_on(pretended, monkeypatch):
 @pytest.mark.parametrize('n, n_test', [(40, 24), (24, 40)])
 def test_a_timed_path_evaluates_what_its_floor_counts(monkeypatch, n, n_test):
     "3 points after 2 that are not counted, whichever set is the larger"
-    seen, evaluate = [], image_probes.evaluate_nets
+    seen, evaluate = [], probe_context.evaluate_nets
     def counted(nets, x, y, *a, **kw): seen.append(len(nets)*len(y)); return evaluate(nets, x, y, *a, **kw)
-    monkeypatch.setattr(image_probes, 'evaluate_nets', counted)
+    monkeypatch.setattr(probe_context, 'evaluate_nets', counted)
     spec = replace(SMALL, width=2) # far from its floor, also where other work slows the matrix product
     got = bench.walk(spec, n, n_test, 3, BATCH, ('fp32',), 'cpu', size=256)
     row, = got['rows']
@@ -242,7 +242,7 @@ def test_a_timed_path_evaluates_what_its_floor_counts(monkeypatch, n, n_test):
 
 def test_a_path_that_fails_loses_no_row(monkeypatch):
     def no_room(*a, **kw): raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
-    monkeypatch.setattr(image_probes, 'along', no_room)
+    monkeypatch.setattr(probe_context.ImageEvaluator, 'along', no_room)
     monkeypatch.setattr(bench, 'gpu_ways', lambda *a: dict(one=(1, lambda: .5)))
     said = []
     got = bench.gpu(SPECS[1], 64, BATCH, 2, ('fp32', 'bf16'), device='cpu', size=64, points=3, on_row=said.append)

@@ -11,6 +11,8 @@ from understanding_lrs.app.lease import FILES, FakedWatch, Helper, Lease, Places
 from understanding_lrs.studies.image_trials import NESTED
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.runs import Run, find_runs, read_published, unpack
+from understanding_lrs.probes.context import PROBES
+from understanding_lrs.probes import filters # registers its probe
 from understanding_lrs.studies.registry import live, protocols
 
 COSTS = dict(epoch=.5, probes=1., measure=20., pictures=5., check=5.) # seconds; a trial of the rehearsal has 6 model-epochs, so it takes 4
@@ -97,8 +99,7 @@ def test_a_wave_that_is_cut_off_leaves_the_ones_before(tmp_path):
 @pytest.fixture
 def one_wave(monkeypatch, tmp_path):
     "a wave of two with few probes"
-    from understanding_lrs.probes.image_probes import read_filters
-    monkeypatch.setattr(image_trials, 'image_probes', lambda protocol: dict(filters=read_filters))
+    monkeypatch.setattr(image_trials, 'probes_for', lambda offers: dict(filters=PROBES['filters']))
     return lambda seconds=PAIR, **aim: rehearse(tmp_path, 0, FakedWatch(seconds, COSTS), **dict(seeds=(1,)) | aim)
 
 @pytest.mark.parametrize('call, args, words', [('decode_ahead', ['no/such/folder'], 'no folder'), ('_sleep', [600], 'not ready after')], ids=['fails', 'hangs'])

@@ -1,8 +1,7 @@
 """Readings are functions of the networks of a run: the same in memory and from kept networks; two stages at one rate are one long stage."""
-from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest, torch
 from understanding_lrs.studies import image_trials as image_trials
-from understanding_lrs.probes.image_probes import columns_of, image_probes
+from understanding_lrs.probes.context import ImageEvaluator, PathSettings, columns_of, probes_for
 from understanding_lrs.training.image_networks import flat, make_nets
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.runs import Run, collect, find_runs, publish, read_published
@@ -15,7 +14,7 @@ def smoke(study='convnetsi32_cifar10', i=0, **kw): return resolved(protocols(stu
 @pytest.fixture
 def bare(monkeypatch):
     "no readings: training alone is asked about"
-    monkeypatch.setattr(image_trials, 'image_probes', lambda protocol: {})
+    monkeypatch.setattr(image_trials, 'probes_for', lambda offers: {})
 
 def test_two_stages_at_one_rate_are_one_long_stage(bare):
     one, two = live(smoke(epochs=6)), live(smoke(epochs=4, then_plr=1e-4, then_epochs=2))
@@ -51,21 +50,21 @@ def test_pretraining_can_end_at_a_loss(bare):
     assert (st.curves[epochs.astype(int), 0, [0, 1]] < CONVERGED).all()
 
 def test_later_readings_are_those_of_the_moment(tmp_path, monkeypatch):
-    p, full = smoke(ft_orders=2), image_probes
+    p = smoke(ft_orders=2)
     now = live(p)
     monkeypatch.setenv('ULRS_KEEP_STATES', '1')
-    monkeypatch.setattr(image_trials, 'image_probes', lambda protocol: dict(norms=full(protocol)['norms']))
+    monkeypatch.setattr(image_trials, 'probes_for', lambda offers: dict(norms=probes_for(offers)['norms']))
     run = Run(tmp_path/'run', p)
     assert live(p, run).run.tables() == ['curves', 'metrics', 'norms']
-    monkeypatch.setattr(image_trials, 'image_probes', full)
-    assert image_trials.ImageTrial(p, run).read_later() == ['geometry', 'bands', 'borders', 'filters', 'sharpness', 'edges']
+    monkeypatch.setattr(image_trials, 'probes_for', probes_for)
+    assert image_trials.ImageTrial(p, run).read_later() == ['bands', 'borders', 'edges', 'filters', 'geometry', 'sharpness']
     for name in now.tables: assert (run/f'{name}.csv').read_bytes() == (now.run/f'{name}.csv').read_bytes(), name
     assert run.state(deep=True).kind == 'done' and image_trials.ImageTrial(p, run).read_later() == []
 
 def test_without_kept_networks_there_is_nothing_to_read(tmp_path, bare, monkeypatch):
     p, run = smoke(), Run(tmp_path/'run', smoke())
     live(p, run)
-    monkeypatch.setattr(image_trials, 'image_probes', image_probes)
+    monkeypatch.setattr(image_trials, 'probes_for', probes_for)
     with pytest.raises(InputError, match='kept no networks'): image_trials.ImageTrial(p, run).read_later()
 
 def test_every_reading_has_its_rows():
@@ -94,10 +93,10 @@ def test_the_command_reads_what_is_missing(tmp_path, monkeypatch, capsys):
     p = smoke()
     monkeypatch.setenv('ULRS_KEEP_STATES', '1')
     with monkeypatch.context() as m:
-        m.setattr(image_trials, 'image_probes', lambda protocol: {})
+        m.setattr(image_trials, 'probes_for', lambda offers: {})
         live(p, Run(tmp_path, p))
     assert main(['read', 'convnetsi32_cifar10', '--runs', str(tmp_path)]) == 0
-    assert 'norms, geometry, bands, borders, filters, sharpness' in capsys.readouterr().out
+    assert 'bands, borders, filters, geometry, norms, sharpness' in capsys.readouterr().out
     assert main(['read', 'convnetsi32_cifar10', '--runs', str(tmp_path)]) == 0 and 'nothing is missing' in capsys.readouterr().out
     assert main(['read', 'synthetic', '--runs', str(tmp_path)]) == 2 and 'no readings that can be taken later' in capsys.readouterr().err
 
@@ -110,17 +109,21 @@ def test_a_study_without_fine_tuning_has_tables_and_a_summary(tmp_path):
     publish(find_runs(tmp_path/'runs', study.id), tmp_path/'tables')
     for t in (tables, read_published(tmp_path/'tables')): assert [row['n'] for row in summary(t, study)] == ['2', '2']
 
-def test_a_great_circle_is_another_way_to_the_same_middle(monkeypatch):
+class Watched(ImageEvaluator):
+    "notes the weights that it is asked about"
+    def measure(self, nets, *args, **kw):
+        self.seen.append(flat(nets))
+        return torch.zeros(2, len(nets))
+
+def test_a_great_circle_is_another_way_to_the_same_middle():
     "through `along`: inner points differ from those of the chord, ends and middle agree, all lie on the sphere"
-    from understanding_lrs.probes import image_probes as readings
     p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
     trial, seen = STUDIES[p.study].trial(p).make(), {}
     a, b = trial.nets, make_nets(trial.spec, [8, 9], trial.rho)
     for circle in (False, True):
-        seen[circle] = []
-        monkeypatch.setattr(readings, 'measured', lambda nets, *args, **kw: seen[circle].append(flat(nets)) or torch.zeros(2, 2))
-        s = SimpleNamespace(protocol=SimpleNamespace(settings=p.settings | dict(path_points=5, great_circle=circle)), data=trial.data, rho=trial.rho, _how=dict)
-        readings.along(a, b, s, test=False)
+        watched = Watched(trial.data, trial.rho, path=PathSettings(points=5, great_circle=circle))
+        watched.__dict__['seen'] = seen[circle] = []
+        watched.along(a, b, halves=('train',))
     chord, arc = torch.stack(seen[False]), torch.stack(seen[True])
     torch.testing.assert_close(arc.norm(dim=2), torch.full((5, 2), trial.rho))
     torch.testing.assert_close(arc[[0, 2, 4]], chord[[0, 2, 4]], rtol=1e-4, atol=1e-5)
@@ -137,14 +140,14 @@ def test_derivatives_are_read_in_the_precision_of_the_protocol(monkeypatch):
         asked.pop()
     inside = []
     monkeypatch.setattr(image_trials, 'numerics', noted)
-    monkeypatch.setattr(image_trials, 'image_probes', lambda p: dict(norms=lambda points, trial: inside.append(asked[-1:]) or pd.DataFrame(dict(value=[1.]))))
+    monkeypatch.setattr(image_trials, 'probes_for', lambda offers: dict(norms=lambda context: inside.append(asked[-1:]) or pd.DataFrame(dict(value=[1.]))))
     for precision in ('fp32', 'bf16'): live(smoke(precision=precision))
     assert inside == [['fp32'], ['fp32']] and not asked
 
-@pytest.mark.parametrize('where', ['resident', 'ImageStage', 'image_probes'])
+@pytest.mark.parametrize('where', ['resident', 'ImageStage', 'probes_for'])
 def test_too_small_a_gpu_is_one_line(monkeypatch, where):
     def no_room(*a, **k): raise torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate')
-    monkeypatch.setattr(image_trials, where, no_room if where != 'image_probes' else lambda p: dict(norms=no_room))
+    monkeypatch.setattr(image_trials, where, no_room if where != 'probes_for' else lambda offers: dict(norms=no_room))
     with pytest.raises(InputError, match='out of GPU memory.*GiB.*--per-gpu 1') as e: live(smoke())
     assert '\n' not in str(e.value)
 

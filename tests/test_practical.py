@@ -1,13 +1,12 @@
 """Practical settings: SGD with momentum, weight decay and shifted pictures is torch's; momentum survives a resume and ends with its stage."""
 from dataclasses import replace
-from types import SimpleNamespace
 import pytest, torch
 import torch.nn.functional as F
 from understanding_lrs.training import native_conv
 from understanding_lrs.data.images import augment, channel_stats, load_images, normalise
 from understanding_lrs.networks.models import ConvSpec, image_net, trained_params
 from understanding_lrs.studies.image_trials import ImageTrial
-from understanding_lrs.probes.image_probes import along, read_geometry
+from understanding_lrs.probes.context import ImageEvaluator, PathSettings
 from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident, trained
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.runs import Run
@@ -72,16 +71,20 @@ def test_momentum_survives_a_resume_and_goes_on_in_the_next_stage(data):
     rested = stage(at_rest(stage(nets, data, 2).run().nets), data, 2, first=2).run()
     assert not torch.allclose(flat(whole.nets), flat(rested.nets), atol=1e-4)
 
-def test_a_path_is_straight_in_all_that_is_trained(data, monkeypatch):
+class Watched(ImageEvaluator):
+    "notes the weights that it is asked about"
+    def measure(self, nets, *args, **kw):
+        self.seen.append(flat(nets))
+        return torch.zeros(2, len(nets))
+
+def test_a_path_is_straight_in_all_that_is_trained(data):
     "no sphere: convolutions, affine norms and head are averaged as they are [protocol, section 3]"
-    from understanding_lrs.probes import image_probes as image_probes
     a, b = make_nets(CONVNET, [3, 4], 0.), make_nets(CONVNET, [5, 6], 0.)
     for nets in (a, b): nets.state['norms.0.weight'] *= torch.rand(2, 4) + .5
-    seen, settings = [], dict(path_points=3, path_pictures=0, great_circle=False, batch=BATCH)
-    trial = SimpleNamespace(protocol=SimpleNamespace(settings=settings), data=data, rho=0., _how=dict)
-    monkeypatch.setattr(image_probes, 'measured', lambda nets, *args, **kw: seen.append(flat(nets)) or torch.zeros(2, 2))
-    along(a, b, trial, test=False)
-    torch.testing.assert_close(torch.stack(seen), torch.stack([flat(a), (flat(a) + flat(b))/2, flat(b)]))
+    watched = Watched(data, 0., BATCH, PathSettings(points=3))
+    watched.__dict__['seen'] = []
+    watched.along(a, b, halves=('train',))
+    torch.testing.assert_close(torch.stack(watched.seen), torch.stack([flat(a), (flat(a) + flat(b))/2, flat(b)]))
 
 def test_angles_are_those_of_the_convolutions(data):
     a = make_nets(CONVNET, [3, 4], 0.)

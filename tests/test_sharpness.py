@@ -1,7 +1,8 @@
 """sharpness = largest eigenvalue of the Riemannian Hessian of the unit sphere, against a dense one; filter norms have squares that sum to 1."""
 import math, pytest, torch
 import torch.nn.functional as F
-from understanding_lrs.probes.geometry import curvature, filter_norms, sharpness
+from understanding_lrs.probes.filters import filter_norms
+from understanding_lrs.probes.sharpness import curvature, sharpness
 from understanding_lrs.networks.models import ConvSpec, MLPSpec, conv_weights, filters, mlp, image_net, si_params
 
 def setup(seed, scale=1.):

@@ -376,16 +376,15 @@ def walk(
     on_row=None,              # called with every row as soon as it is measured
 ) -> dict:                    # rows: one a precision; the rest: the work, versions
     "The speed of a path between two networks, every point with statistics of its own [paper, section 4]"
-    from understanding_lrs.probes.image_probes import along
+    from understanding_lrs.probes.context import ImageEvaluator, PathSettings
     need_gpu(device)
     flop, names, digits = points*(n + n_test)*2*macs(spec), ('seconds', 'floor_s', 'times_floor'), lambda v: float(f'{v:.4g}')
     def timed(precision): # -> seconds, floor
         rho, data, how = default_radius(spec), noise(spec, n, device, n_test), dict(threads=torch.get_num_threads(), precision=precision)
         floor, nets = flop/device_peaks(precision, device, size)[0], make_nets(spec, [0, 1], rho).to(device)
         for k in (2, points): # a short one first, which is not counted
-            settings = dict(path_points=k, path_pictures=0, batch=batch, great_circle=False)
-            trial = SimpleNamespace(protocol=SimpleNamespace(settings=settings), data=data, rho=rho, _how=lambda: how)
-            start = time.perf_counter(); along(nets[:1], nets[1:], trial); s = time.perf_counter() - start
+            evaluator = ImageEvaluator(data, rho, batch, PathSettings(points=k), **how)
+            start = time.perf_counter(); evaluator.along(nets[:1], nets[1:]); s = time.perf_counter() - start
         return s, floor
     def row(precision):
         try: s, floor = timed(precision)
@@ -493,13 +492,11 @@ def finished_runs(runs, study, preset=None): # folder of all runs, id, name or N
 def barriers_of(trial, points:int, pictures:int) -> tuple: # {(pair, half): (K,) pp}, seconds
     "The barriers of a run's pairs at so many points of a path and training pictures (0: all)"
     from understanding_lrs.probes.geometry import barrier
-    from understanding_lrs.studies.trials import pairs
-    from understanding_lrs.probes.image_probes import along
-    s = trial.protocol.settings | dict(path_points=points, path_pictures=pictures)
-    as_if = SimpleNamespace(protocol=SimpleNamespace(settings=s), data=trial.data, rho=trial.rho, _how=trial._how)
-    start, out = time.perf_counter(), {}
-    for pair,(a,b) in pairs(trial).items():
-        for half,(_,acc) in along(trial.points[a], trial.points[b], as_if).items(): out[pair, half] = barrier(100 - acc)
+    start, out, context = time.perf_counter(), {}, trial.context()
+    path = replace(context.evaluator.path, points=points, images=pictures)
+    evaluator = replace(context.evaluator, path=path)
+    for pair,(a,b) in context.pairs().items():
+        for half,(_,acc) in evaluator.along(trial.points[a], trial.points[b]).items(): out[pair, half] = barrier(100 - acc)
     return out, time.perf_counter() - start
 
 def paths(

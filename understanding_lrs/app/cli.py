@@ -804,7 +804,7 @@ def path_(
     """
     with _plainly(out, replace):
         if points < 2: raise InputError(f"--points: a path needs at least 2, got {points}")
-        geometry, normalise = _part('probes.geometry'), _part('data.images').normalise
+        geometry, normalise = _part('probes.between'), _part('data.images').normalise
         (sa, settings), (sb, others) = _tensors(a), _tensors(b)
         if net is None: geometry.check_pair(sa, sb, finite=False)
         p, mean, std, batch = _pictures(settings or others, data, size, pictures, norm, batch)
@@ -868,7 +868,7 @@ def bands(
         features.check_limits(ends, p.size)
         device = _part('studies.image_trials').ImageTrial.device()
         module, (x, y, x_train) = _network(file, state, net, p, settings).to(device), (t.to(device) for t in (p.x_test, p.y_test, p.x_train))
-        loss, whole = _part('probes.geometry').look(module, images.normalise(x, mean, std), y, batch)
+        loss, whole = _part('probes.between').look(module, images.normalise(x, mean, std), y, batch)
         rows = features.band_accuracy(module, x, y, mean, std, ends, x_train=x_train, batch=batch)
         _part('figures.plots').spectrum_picture(p.x_test, ends, rows, chance=100/p.classes).save(out, replace)
     if as_json: return print(_json(dict(net=file, data=p.id, test_acc=whole, test_loss=loss, limits=ends, bands=rows, picture=str(out))))

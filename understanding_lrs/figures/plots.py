@@ -39,7 +39,7 @@ from ..analysis.basin import NEAR, between, effects, look_table, network_table
 from ..analysis.claims import INTERVENED, PRACTICAL, SMALL, dominant_features, published_tables
 from ..probes.features import DOMINANT, band_limits, band_pictures, effective_number, spectrum, variance_shares
 from ..studies.interventions import arm_name
-from ..probes.image_probes import practical
+from ..studies.image_trials import practical
 from ..analysis.regimes import NETWORK, SLOW, TAIL, UNKNOWN, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
 from ..core.checks import pick
 from ..core.errors import InputError

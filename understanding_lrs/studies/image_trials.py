@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['IMAGES', 'PRACTICAL', 'VIT', 'CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'STRICT', 'NESTED', 'PICTURE_K', 'DIGITS',
            'SMOKE', 'LAPTOP', 'LAPTOP_GRID', 'SMALL', 'NEEDS', 'TINY', 'VIT_GRID', 'VIT_SMOKE', 'VIT_LAPTOP',
-           'VIT_PAPER', 'GPU', 'images_of', 'prepared', 'as_many', 'spec_of', 'ImageTrial', 'rule_of', 'load_data',
-           'make', 'table', 'pretrain', 'then', 'average', 'finetune', 'read', 'recall', 'read_later', 'image_study',
-           'practical_study', 'vit_study']
+           'VIT_PAPER', 'GPU', 'practical', 'transformer', 'images_of', 'prepared', 'as_many', 'spec_of', 'ImageTrial',
+           'rule_of', 'load_data', 'make', 'table', 'offers', 'evaluator', 'context', 'pretrain', 'then', 'average',
+           'finetune', 'read', 'recall', 'read_later', 'image_study', 'practical_study', 'vit_study']
 
 # %% ../../nbs/studies/01_image_trials.ipynb #e6c7b19c
 import contextlib, sys, warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,13 +20,13 @@ import torch
 
 from ..data.images import CIFAR_MEAN, CIFAR_STD, Images, channel_stats, class_words, load_images, resized, subset
 from ..networks.models import ConvSpec, VitSpec, default_radius
-from ..probes.image_probes import columns_of, measured, image_probes, practical, transformer
+from ..probes.context import ImageEvaluator, PathSettings, ProbeContext, columns_of, image_offers, probes_for, tidy
 from ..training.image_networks import LOOKS, VELOCITY, ImageStage, Rule, at_rest, by_native, evaluate_nets, free_bytes, looks, make_nets, numerics, resident, unflat, what_fits
 from ..core.errors import InputError
 from ..runs.runs import keep_states, networks
 from ..core.stats import CONVERGED, tail_std
 from ..core.sphere import elr_to_lr
-from .trials import STUDIES, Trial, Preset, Study, fine_tunings, tidy
+from .trials import STUDIES, Trial, Preset, Study, fine_tunings, run_columns
 from ..training.reference import ORDERS
 
 # %% ../../nbs/studies/01_image_trials.ipynb #13ffb51b
@@ -35,6 +36,9 @@ IMAGES = dict(data='cifar10', arch='resnet18', width=32, size=32, n_train=0, n_t
 PRACTICAL = {k: v for k,v in IMAGES.items() if k != 'rho'} | dict(momentum=.9, weight_decay=5e-4, pad=4) # proposed: the authors' are not released [choice]
 VIT = {k: v for k,v in PRACTICAL.items() if k not in ('arch', 'momentum')} | dict(width=512, depth=6, heads=8, patch=4, dropout=.1, weight_decay=1e-4,
        ops=2, strength=14, batch=512, epochs=500, ft_epochs=500, swa_every=2, level=0., look_every=10, path_points=7) # section 4 of the protocol [code]
+
+def practical(s:dict) -> bool: return 'weight_decay' in s # are these settings of ordinary networks, which have no sphere?
+def transformer(s:dict) -> bool: return 'depth' in s # of a vision transformer?
 
 def images_of(s:dict): # settings of a protocol -> Images
     "The pictures that a protocol asks for; bad requests are `InputError`"
@@ -173,7 +177,24 @@ def _exact(self): return numerics(self.protocol.precision if self.protocol.preci
 
 def table(self, values, metric, **columns) -> pd.DataFrame: # as `tidy`
     "Measured values as rows"
-    return tidy(self.frame, self.protocol, self.protocol.settings['data'].split('@')[0], values, metric, **columns)
+    return tidy(self.frame, self._run(), values, metric, **columns)
+
+def _run(self): return run_columns(self.protocol, self.protocol.settings['data'].split('@')[0])
+
+def offers(self) -> set: # see `ProbeContext.offers`; known without the images
+    "What probes can ask the networks of this run"
+    s = self.protocol.settings
+    return image_offers(spec_of(s, 10)) | ({'batch orders'} if s['ft_orders'] > 1 else set())
+
+def evaluator(self) -> ImageEvaluator:
+    "How the networks of this run are measured"
+    s = self.protocol.settings
+    path = PathSettings(s['path_points'], s['path_pictures'], s['great_circle'])
+    return ImageEvaluator(self.data, self.rho, s['batch'], path, **self._how())
+
+def context(self) -> ProbeContext:
+    "What probes may look at"
+    return ProbeContext(self.evaluator(), self.points, self.frame, self._run(), tuple(self.protocol.flrs), self.protocol.settings['ft_orders'])
 
 def _row(self, values, metric, **columns): self.rows.append(self.table(values, metric, **columns))
 
@@ -183,6 +204,7 @@ def _train(self, name, nets, elr, epochs, **kw): # elr: one number or (K,)
     with self._room(name): return self._follow(name, ImageStage(nets, self.data, lr, epochs, self.rho, self.protocol.settings['batch'], rule=self.rule, **self._how(), **kw))
 
 ImageTrial.load_data = load_data
+ImageTrial._run, ImageTrial.offers, ImageTrial.evaluator, ImageTrial.context = _run, offers, evaluator, context
 ImageTrial._room, ImageTrial.make, ImageTrial._how, ImageTrial._exact, ImageTrial.table, ImageTrial._row, ImageTrial._train = _room, make, _how, _exact, table, _row, _train
 
 # %% ../../nbs/studies/01_image_trials.ipynb #a00247ba
@@ -228,7 +250,7 @@ def _at_level(self, st, point, some=slice(None)):
     for v in lost.state.values(): v[~there.to(v.device)] = torch.nan # those that never got there
     self.points[name] = lost
     for half,x,y in (('train', d.x_train, d.y_train), ('test', d.x_test, d.y_test)):
-        for m,v in zip(('loss', 'acc'), measured(lost, x, y, self, batch=500)): self._row(v, f'{half}_{m}', **columns_of(name))
+        for m,v in zip(('loss', 'acc'), self.evaluator().measure(lost, x, y)): self._row(v, f'{half}_{m}', **columns_of(name))
     return self
 
 def average(self):
@@ -280,13 +302,13 @@ def _all_curves(self):
     return pd.concat(parts, ignore_index=True)[['run', 'data_seed', 'train_seed', 'readout_seed', 'stage', 'flr', 'metric', 'step', 'value']]
 
 def read(self):
-    "Take the readings, fill the tables and seal the run"
+    "Take the probes, fill the tables and seal the run"
     if self.finished: return self.close()
     if 'pretrain' not in self.points: self.pretrain().then()
     if self.protocol.flrs and 'finetune' not in self.stage: self.finetune()
     if any(f'swa{k}' not in self.points for k in self.protocol.swa_k): self.average()
-    with self._timed('read'), self._exact(), self._room('readings'):
-        self._take(image_probes(self.protocol))
+    with self._timed('read'), self._exact(), self._room('probes'):
+        self._take({name: partial(probe, self.context()) for name,probe in probes_for(self.offers()).items()})
         if (chance := 100/self.spec.classes) != self.study.chance: self._row(np.full(len(self.nets), chance), 'chance', stage='pretrain') # other data than the study's
         self.tables |= dict(metrics=pd.concat(self.rows, ignore_index=True), curves=self._all_curves())
     if keep_states():
@@ -297,9 +319,9 @@ def read(self):
 def _speeds(self): # -> {stage: epochs of all its networks a second, looks included}
     return {n: round(len(st.nets)*st.step/max(self.seconds[n], 1e-9), 3) for n,st in self.stage.items()}
 
-def recall(self) -> 'ImageTrial': # with `points` and data as its readings had them
+def recall(self) -> 'ImageTrial': # with `points` and data as its probes had them
     "The networks that a finished run kept"
-    if not self.finished: raise InputError(f"{self.run.folder} is not finished: its readings are taken when it is")
+    if not self.finished: raise InputError(f"{self.run.folder} is not finished: its probes are taken when it is")
     if (kept := self.run.load_states()) is None: raise InputError(f"{self.run.folder} kept no networks; sweep it again with --keep-states --force")
     self.make()
     parts = {}
@@ -311,11 +333,11 @@ def recall(self) -> 'ImageTrial': # with `points` and data as its readings had t
     return self
 
 def read_later(self) -> list: # names of the tables that were added
-    "The readings that a finished run lacks, from its kept networks"
-    todo = {n: f for n,f in image_probes(self.protocol).items() if n not in self.tables}
+    "The probes that a finished run lacks, from its kept networks"
+    todo = {n: probe for n,probe in probes_for(self.offers()).items() if n not in self.tables}
     if todo: self.recall()
-    for name,reading in todo.items():
-        with self._exact(): self.tables[name] = reading(self.points, self)
+    for name,probe in todo.items():
+        with self._exact(): self.tables[name] = probe(self.context())
         self.run.write_table(name, self.tables[name])
     return list(todo)
 

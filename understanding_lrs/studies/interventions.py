@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..probes.features import dominance, single_feature_accuracy
 from ..probes.geometry import angle
-from .trials import (GRID, HIGH, LOW, STUDIES, SYNTHETIC, TIDY, TINY, Preset, Study, SyntheticTrial, _curves,
-                                             tidy)
+from ..probes.context import TIDY, tidy
+from .trials import GRID, HIGH, LOW, STUDIES, SYNTHETIC, TINY, Preset, Study, SyntheticTrial, _curves
 from ..training.native import pad
 from ..core.checks import pick
 from ..core.errors import InputError
@@ -226,8 +226,8 @@ class InterventionTrial(SyntheticTrial):
         self.followed = st.stack.w.unflatten(0, (len(self.tuned), -1)) # (looks, K, P)
         return self
 
-    def _readings(self):
-        return super()._readings() | (dict(looks=read_looks) if self.cut else {})
+    def _probes(self):
+        return super()._probes() | (dict(looks=lambda: read_looks(self)) if self.cut else {})
 
     def _all_curves(self):
         made = [(n, self.stage[n]) for n in ('implant', 'before') if n in self.stage]
@@ -248,7 +248,7 @@ def _look(trial, w, features): # (K, P) weights at a look; the sets of single fe
     return dict(dominance=dominance(acc), best_feature=which, best_acc=best, removed_acc=removed, train_loss=loss,
                 test_acc=test) | angles
 
-def read_looks(points:dict, trial:InterventionTrial) -> pd.DataFrame: # the columns of `metrics`, and the step
+def read_looks(trial:InterventionTrial) -> pd.DataFrame: # the columns of `metrics`, and the step
     "Networks at each look after a removal: features, loss, angles, and what their basins are worth"
     st, out, features = trial.stage['pretrain'], [], single_feature_sets(trial.config)
     tuned = dict(zip(getattr(trial, 'tuned', ()), getattr(trial, 'followed', ())))
@@ -257,7 +257,7 @@ def read_looks(points:dict, trial:InterventionTrial) -> pd.DataFrame: # the colu
         if i in tuned:
             ends = trial.stack.at(tuned[i])
             found['finetuned_acc'] = evaluate(ends, trial.sets.x_test, trial.sets.y_test, threads=trial.threads)[1]
-        rows = [tidy(trial.frame, trial.protocol, trial.study.data, v, m, stage='look') for m,v in found.items()]
+        rows = [tidy(trial.frame, trial._run(), v, m, stage='look') for m,v in found.items()]
         out += [r.assign(step=step) for r in rows]
     return pd.concat(out, ignore_index=True)[[*TIDY[:-2], 'step', *TIDY[-2:]]]
 

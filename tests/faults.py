@@ -24,8 +24,12 @@ import nbformat, psutil
 from conftest import TINY, patience
 import pandas as pd
 import papermill # noqa: imported once for all forks
-from understanding_lrs.runs import runs as memory
-from understanding_lrs.runs.runs import Protocol, Run, find_runs, pack, publish, read_published, unpack
+from understanding_lrs.runs import tables as run_tables
+from understanding_lrs.runs.archives import pack, unpack
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.published import publish, read_published
+from understanding_lrs.runs.store import Run
 from understanding_lrs.sweep.sweep import sweep
 
 HERE = Path(__file__).resolve().parent
@@ -38,7 +42,7 @@ def protocols(n, steps=8, pause=.05):
 
 SWEEP = """
 import sys, json
-from understanding_lrs.runs.runs import Protocol
+from understanding_lrs.runs.protocol import Protocol
 from understanding_lrs.sweep.sweep import sweep
 given = json.loads(sys.argv[1])
 try: result = sweep([Protocol.from_dict(d) for d in given['protocols']], given['root'], given['template'], workers=2, progress='none',
@@ -100,7 +104,7 @@ def journal_notebook(folder):
     "The tiny notebook with a journal outside the runs: which claim did which step when"
     nb = nbformat.read(TINY, 4)
     old = "            run.save_checkpoint(state, dict(step=i + 1))\n"
-    new = old + "            open(os.environ['FAULTS_JOURNAL'], 'a').write(f'{run.folder} {run._token} {i} {time.time()}\\n')\n"
+    new = old + "            open(os.environ['FAULTS_JOURNAL'], 'a').write(f'{run.folder} {run.token} {i} {time.time()}\\n')\n"
     for c in nb.cells: c.source = c.source.replace(old, new).replace('import tempfile, time\n', 'import os, tempfile, time\n')
     assert sum('FAULTS_JOURNAL' in c.source for c in nb.cells) == 1
     nbformat.write(nb, folder/'tiny.ipynb')
@@ -326,10 +330,10 @@ class Shelf:
         self.rng, self.say, self.kinds = random.Random(seed), say, kinds
         self.counts, self.wrong, self.spent, self.steps = collections.Counter(), [], {}, {}
         self.home = Path(tempfile.mkdtemp(prefix='faults-shelf-'))
-        memory.LARGE = 20_000 # so that small tables are Parquet too, as large ones are
+        run_tables.LARGE = 20_000 # so that small tables are Parquet too, as large ones are
         self.runs = [self.finished(self.home/'runs', i) for i in range(4)]
         self.ledgers = read_published(Path(__file__).resolve().parent.parent/'figures/data/synthetic/laptop') if 'figures' in kinds else {}
-        if 'figures' in kinds: from understanding_lrs import plots # noqa: imported once for all forks
+        if 'figures' in kinds: from understanding_lrs.figures import plots # noqa: imported once for all forks
         self.begin, self.end = {}, {}
         for kind in kinds: self.prepare(kind)
 

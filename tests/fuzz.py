@@ -15,9 +15,15 @@ from safetensors.torch import save_file
 from understanding_lrs.app import cli
 from understanding_lrs.data import images
 from understanding_lrs.training import native
-from understanding_lrs.runs import runs
+from understanding_lrs.core.errors import RunDamaged
+from understanding_lrs.runs import archives, published, tables
 from understanding_lrs.networks.models import ConvSpec, image_net
-from understanding_lrs.runs.runs import Protocol, Run
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.ledger import ledger
+from understanding_lrs.runs.lock import CLAIM
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.records import file_entry
+from understanding_lrs.runs.store import Run, seal_record
 
 LIMIT = 20. # seconds a case; a machine under load is given more
 
@@ -73,7 +79,7 @@ def json_value(data, rng):
 def tell(v): # tensors, tables and plain values as text that is equal for equal values
     if isinstance(v, torch.Tensor): return images.content_hash({'': v})
     if isinstance(v, np.ndarray): return tell(torch.from_numpy(v))
-    if isinstance(v, pd.DataFrame): return runs.table_bytes(v).decode()
+    if isinstance(v, pd.DataFrame): return tables.table_bytes(v).decode()
     if isinstance(v, dict): return '{' + ', '.join(f'{k}: {tell(x)}' for k, x in sorted(v.items())) + '}' # safetensors has no order
     return '[' + ', '.join(map(tell, v)) + ']' if isinstance(v, (list, tuple)) else repr(v)
 
@@ -110,10 +116,10 @@ def write_run(root):
     return run
 
 def read_run(root):
-    run, = runs.find_runs(root)
-    if run.trouble: raise runs.RunDamaged(f'{run.folder}: {run.trouble}')
-    if (s := run.state(deep=True)).kind != 'done': raise runs.RunDamaged(f'{run.folder}: {s.kind}, {s.why}')
-    return tell([run.protocol.key, run.table('metrics'), *run.load_states(), runs.ledger([run]).drop(columns=['date', 'peak_mib'])])
+    run, = find_runs(root)
+    if run.trouble: raise RunDamaged(f'{run.folder}: {run.trouble}')
+    if (s := run.state(deep=True)).kind != 'done': raise RunDamaged(f'{run.folder}: {s.kind}, {s.why}')
+    return tell([run.protocol.key, run.table('metrics'), *run.load_states(), ledger([run]).drop(columns=['date', 'peak_mib'])])
 
 class Kind:
     "One kind of files: how they are made and read, and whether another value would be noticed"
@@ -181,7 +187,7 @@ class Checkpoint(Kind):
     def files(self, folder): return list(folder.rglob('checkpoint.safetensors'))
     def read(self, folder):
         run = Run(folder/'runs', P)
-        if (s := run.state(deep=True)).kind != 'partial': raise runs.RunDamaged(f'{run.folder}: {s.kind}, {s.why}')
+        if (s := run.state(deep=True)).kind != 'partial': raise RunDamaged(f'{run.folder}: {s.kind}, {s.why}')
         return tell(list(run.load_checkpoint()))
 class RunFolder(Kind):
     mutations = (*BYTES, json_value)
@@ -198,8 +204,8 @@ class OwnRun(RunFolder):
             with contextlib.suppress(Exception): record['key'] = Protocol.from_dict(record['protocol']).key
             (run/'protocol.json').write_text(json.dumps(record))
             done = json.loads((run/'DONE').read_bytes())
-            if file.name == 'protocol.json': done['files']['protocol.json'] = runs._entry((run/'protocol.json').read_bytes())
-            done['sha256'] = runs._files_digest(record['key'], done['files'])
+            if file.name == 'protocol.json': done['files']['protocol.json'] = file_entry((run/'protocol.json').read_bytes())
+            done['sha256'] = seal_record(record['key'], done['files'])['sha256']
             (run/'DONE').write_text(json.dumps(done))
 class Notice(Kind):
     "Progress and claims: what is wrong there is as if they were not there"
@@ -208,7 +214,7 @@ class Notice(Kind):
         run = Run(folder/'runs', P).start()
         with run.lock(): pass
         run.progress('pretrain', 1, 2)
-    def files(self, folder): return [*folder.rglob('progress.json'), *folder.rglob(f'{runs.CLAIM}*')]
+    def files(self, folder): return [*folder.rglob('progress.json'), *folder.rglob(f'{CLAIM}*')]
     def read(self, folder):
         run = Run(folder/'runs', P)
         run.state(), run.owner()
@@ -217,10 +223,10 @@ class Pack(Kind):
     suffix = '.tar.gz'
     def make(self, folder):
         write_run(folder/'from')
-        runs.pack(runs.find_runs(folder/'from'), folder/f'a{self.suffix}')
+        archives.pack(find_runs(folder/'from'), folder/f'a{self.suffix}')
         shutil.rmtree(folder/'from')
     def read(self, folder):
-        runs.unpack(folder/f'a{self.suffix}', folder/'to')
+        archives.unpack(folder/f'a{self.suffix}', folder/'to')
         return read_run(folder/'to')
 class PlainPack(Pack): suffix = '.tar'
 class OwnPack(PlainPack):
@@ -239,21 +245,21 @@ class Published(Kind):
     mutations = (*BYTES, json_value)
     def make(self, folder):
         write_run(folder/'runs')
-        large, runs.LARGE = runs.LARGE, 300 # one table becomes Parquet
-        try: runs.publish(runs.find_runs(folder/'runs'), folder/'out')
-        finally: runs.LARGE = large
+        large, tables.LARGE = tables.LARGE, 300 # one table becomes Parquet
+        try: published.publish(find_runs(folder/'runs'), folder/'out')
+        finally: tables.LARGE = large
         shutil.rmtree(folder/'runs')
     def files(self, folder): return sorted((folder/'out').iterdir())
     def read(self, folder):
-        tables = runs.read_published(folder/'out')
-        return tell([p.key for p in runs.published_protocols(folder)] + [tables[k] for k in sorted(tables)])
+        tables = published.read_published(folder/'out')
+        return tell([p.key for p in published.published_protocols(folder)] + [tables[k] for k in sorted(tables)])
 class OwnTables(Published):
     "Tables whose checksums somebody has made to fit"
     sealed = False
     def reseal(self, folder, file):
         with contextlib.suppress(Exception):
             record = json.loads((folder/'out'/'tables.json').read_bytes())
-            for name, entry in record['files'].items(): entry.update(runs._entry((folder/'out'/name).read_bytes()))
+            for name, entry in record['files'].items(): entry.update(file_entry((folder/'out'/name).read_bytes()))
             (folder/'out'/'tables.json').write_text(json.dumps(record))
 class Library(Kind):
     "A compiled library: the bytes that were kept, or none"

@@ -7,7 +7,8 @@ import torch
 from understanding_lrs.app import lease
 from understanding_lrs.studies import image_trials as image_trials
 from understanding_lrs.probes.filters import probe_filters
-from understanding_lrs.runs.runs import find_runs, unpack
+from understanding_lrs.runs.archives import unpack
+from understanding_lrs.runs.find import find_runs
 
 torch.set_num_threads(1)
 COSTS = dict(epoch=.5, probes=1., measure=5.)

@@ -37,7 +37,7 @@ def errors(root): return errors_of([f'understanding_lrs.{n}' for n in BARE], roo
 def test_imports_bare(errors, name):
     assert errors[f'understanding_lrs.{name}'] is None, errors[f'understanding_lrs.{name}']
 
-def test_all_of_them_are_meant(): assert {'core.seeds', 'runs.runs', 'training.stacked', 'studies.registry'} <= set(BARE)
+def test_all_of_them_are_meant(): assert {'core.seeds', 'runs.store', 'training.stacked', 'studies.registry'} <= set(BARE)
 
 def test_the_block_holds(tmp_path):
     (tmp_path/'laden.py').write_text('import json\nfrom fastcore.basics import first\n')

@@ -7,7 +7,10 @@ from understanding_lrs.analysis.basin import (JUDGES, QUESTIONS, advantage, answ
 from understanding_lrs.analysis.claims import CLAIMS, INTERVENED, MISSING, verdicts
 from understanding_lrs.figures.plots import View
 from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import Run, collect, find_runs, read_published
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.ledger import collect
+from understanding_lrs.runs.published import read_published
+from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import stream
 from understanding_lrs.studies.registry import STUDIES, live, protocols
 

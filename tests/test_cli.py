@@ -3,10 +3,14 @@ import json, resource, shlex, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
-from understanding_lrs.runs import runs
+from understanding_lrs.core import files
+from understanding_lrs.runs import records
 from understanding_lrs.app.cli import main
 from understanding_lrs.core.checks import check_settings, pick
-from understanding_lrs.runs.runs import Protocol, Run, read_published
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.published import read_published
+from understanding_lrs.runs.store import Run
 
 SETTINGS = dict(steps=3, pause=0.)
 
@@ -179,7 +183,7 @@ def test_failed_run_is_exit_code_1(ulrs):
 
 def test_set_takes_effect(ulrs, tmp_path):
     assert ulrs('sweep tiny --plr 1e-1 --set steps=5')[0] == 0
-    run, = runs.find_runs(tmp_path/'runs')
+    run, = find_runs(tmp_path/'runs')
     assert run.protocol.settings['steps'] == 5 and set(run.table('curves').step) == {5}
 
 def test_damaged_and_partial_runs_are_listed(ulrs, tmp_path):
@@ -217,13 +221,13 @@ def test_missing_room_is_one_line(ulrs, monkeypatch):
     assert code == 2 and 'this version has no plots' in err
 
 def test_status_of_a_thousand_runs_is_fast_and_light(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs.os, 'fsync', lambda fd: None)
+    monkeypatch.setattr(files.os, 'fsync', lambda fd: None)
     data = b'plr,value\n' + b'0.1,97.1234\n' * 10_000
     for i in range(1000):
         p = Protocol('tiny', 1e-4*(i+1), data_seeds=range(1, 11), settings={f's{j}': j for j in range(20)})
         run = Run(tmp_path, p).start()
         (run/'metrics.csv').write_bytes(data)
-        run._seal(['metrics.csv', 'protocol.json'])
+        run.seal(['metrics.csv', 'protocol.json'])
     code = f"""
 import sys
 from understanding_lrs.app.cli import main
@@ -267,13 +271,13 @@ def test_clean_asks_and_spares_finished_runs(ulrs, monkeypatch):
     some()
     Run('runs', Protocol('tiny', .9)).start()
     code, _, err = ulrs('clean')
-    assert code == 2 and 'say so with --yes' in err and len(runs.find_runs('runs')) == 4
+    assert code == 2 and 'say so with --yes' in err and len(find_runs('runs')) == 4
     monkeypatch.setattr(sys, 'stdin', SimpleNamespace(isatty=lambda: True, readline=lambda *_: 'n\n'))
     monkeypatch.setattr('typer.confirm', lambda text: False)
-    assert 'nothing was deleted' in ulrs('clean')[1] and len(runs.find_runs('runs')) == 4
-    assert '1 runs deleted' in ulrs('clean --yes')[1] and len(runs.find_runs('runs')) == 3
+    assert 'nothing was deleted' in ulrs('clean')[1] and len(find_runs('runs')) == 4
+    assert '1 runs deleted' in ulrs('clean --yes')[1] and len(find_runs('runs')) == 3
     assert 'nothing to clean' in ulrs('clean --yes')[1]
-    assert '3 runs deleted' in ulrs('clean --finished --yes')[1] and not runs.find_runs('runs')
+    assert '3 runs deleted' in ulrs('clean --finished --yes')[1] and not find_runs('runs')
 
 def test_clean_leaves_a_run_alone_that_is_written(ulrs):
     run = Run('runs', Protocol('tiny', .9))
@@ -283,7 +287,7 @@ def test_clean_leaves_a_run_alone_that_is_written(ulrs):
     assert '1 partial' in ulrs('status')[1]
 
 def test_status_deep_reads_every_byte(ulrs, monkeypatch):
-    monkeypatch.setattr(runs, 'SMALL', 10)
+    monkeypatch.setattr(records, 'SMALL', 10)
     run = some(1)[0]
     data = (run/'metrics.csv').read_bytes()
     (run/'metrics.csv').write_bytes(data.replace(b'90', b'91'))
@@ -306,7 +310,7 @@ def test_seeds_that_were_added_to_a_preset_are_taken_in_when_asked(ulrs):
     some(2); some(2, (2, 3))
     def published(words):
         code, _, err = ulrs(f'tables tiny --preset smoke --out a {words}')
-        return code, err, preset_of('a'), sorted(runs.read_published('a')['metrics'].data_seed)
+        return code, err, preset_of('a'), sorted(read_published('a')['metrics'].data_seed)
     assert published('') == (0, '', 'smoke', [1, 1])
     assert published('--seeds 1..3') == (0, '', 'smoke', [1, 1, 2, 2, 3, 3]) # more seeds, the same preset
     assert published('--seeds 2,3')[2:] == ('custom', [2, 2, 3, 3])          # not all of the preset's
@@ -324,7 +328,7 @@ def test_tables_of_runs_from_two_machines(ulrs):
     assert ulrs('tables tiny --out grown --add')[0] == 0 and preset_of('grown') == 'smoke'
     for file in Path('whole').iterdir(): assert file.read_bytes() == (Path('grown')/file.name).read_bytes()
     code, _, err = ulrs('tables tiny --out grown --add')
-    assert code == 0 and len(runs.read_published('grown')['runs']) == 2
+    assert code == 0 and len(read_published('grown')['runs']) == 2
 
 def test_published_runs_are_left_out_when_asked(ulrs, tmp_path, monkeypatch):
     from understanding_lrs.app import cli

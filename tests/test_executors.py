@@ -5,7 +5,9 @@ import psutil, pytest
 from conftest import TINY, patience, until
 from understanding_lrs.sweep import sweep as module
 from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import Protocol, Run, find_runs
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.store import Run
 from understanding_lrs.sweep.sweep import Local, slots, sweep
 
 P = Protocol('tiny', .1, flrs=[.01], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3, pause=0.))
@@ -62,7 +64,7 @@ def test_dask_with_a_worker_killed_mid_run(tmp_path, cluster, undisturbed):
     "The worker that is training is killed; its run is done by another one, and its kernel is gone"
     address, started = cluster
     code = f"""
-from understanding_lrs.runs.runs import Protocol
+from understanding_lrs.runs.protocol import Protocol
 from understanding_lrs.sweep.sweep import sweep
 import sys
 protocols = [Protocol.from_dict(d) for d in {[p.to_dict() for p in SLOW]!r}]

@@ -1,7 +1,9 @@
 """Every experiment notebook declares exactly its study's parameters, lives at smoke size, and its verdict there is 'reduced, so not comparable'."""
 import inspect, json, shutil
 import nbformat, papermill as pm, pytest, torch
-from understanding_lrs.runs.runs import Protocol, Run, find_runs, networks
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.protocol import Protocol, networks
+from understanding_lrs.runs.store import Run
 from understanding_lrs.training.stacked import evaluate
 from understanding_lrs.studies.registry import STUDIES, live, protocols, protocol_of
 from understanding_lrs.analysis.summaries import select

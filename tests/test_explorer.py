@@ -11,7 +11,8 @@ from understanding_lrs.app.explore import GRID, NETWORKS, TOUR, Explorer, InputE
 from understanding_lrs.app.explore import BANDS, View, from_text, frame, look, marks, open_source, run_frame, say_run, sources, to_text
 from understanding_lrs.app.explore import contents, describe, origin, snapshot, spelled, strip
 from understanding_lrs.networks.models import MLPSpec, mlp
-from understanding_lrs.runs.runs import Run, read_published
+from understanding_lrs.runs.published import read_published
+from understanding_lrs.runs.store import Run
 from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
 from understanding_lrs.studies.registry import live, protocols
 from understanding_lrs.data.synthetic import SHAPES, make_data

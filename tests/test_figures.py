@@ -5,7 +5,10 @@ import matplotlib, numpy as np, pandas as pd, pytest
 from understanding_lrs.figures import plots
 from understanding_lrs.analysis.regimes import Boundary
 from understanding_lrs.core.errors import InputError, RunDamaged
-from understanding_lrs.runs.runs import Run, collect, find_runs, publish, read_published
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.ledger import collect
+from understanding_lrs.runs.published import publish, read_published
+from understanding_lrs.runs.store import Run
 from understanding_lrs.studies.registry import STUDIES, live, protocols
 from understanding_lrs.analysis.summaries import by_plr
 

@@ -1,10 +1,15 @@
 """A file is seen whole or not at all; a run folder is finished, unfinished or named as damaged."""
 import dataclasses, json, os, signal, subprocess, sys, time
 import pandas as pd, pytest, torch
-from understanding_lrs.runs import runs
+from understanding_lrs.core import files
+from understanding_lrs.runs import tables
 from understanding_lrs.core.errors import InputError, RunBusy, RunDamaged
-from understanding_lrs.runs.runs import Protocol, Run, atomic_write, collect, find_runs, load, publish
-from understanding_lrs.runs.runs import read_published
+from understanding_lrs.core.files import atomic_write
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.ledger import collect, load
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.published import publish, read_published
+from understanding_lrs.runs.store import Run
 
 P = Protocol('tiny', .1, flrs=[.01], swa_k=[2, 5], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3))
 
@@ -26,7 +31,7 @@ def test_failure_half_way_leaves_the_old_file(tmp_path, monkeypatch, point):
     if point == 'write': bad = 'not bytes'
     else:
         bad = b'new'
-        monkeypatch.setattr(runs.os, point.split('.')[1], fail)
+        monkeypatch.setattr(files.os, point.split('.')[1], fail)
     with pytest.raises((OSError, TypeError)): atomic_write(path, bad)
     monkeypatch.undo()
     assert [f.name for f in tmp_path.iterdir()] == ['a.csv']
@@ -130,7 +135,8 @@ def test_one_writer(tmp_path):
     run = Run(tmp_path, P)
     code = f"""
 import time
-from understanding_lrs.runs.runs import Protocol, Run
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.store import Run
 with Run({str(tmp_path)!r}, Protocol.from_dict({P.to_dict()!r})).lock():
     print(1, flush=True)
     time.sleep(60)"""
@@ -187,7 +193,7 @@ def test_large_tables_become_parquet_with_equal_content(tmp_path, monkeypatch):
     run = made(tmp_path/'runs')
     publish([run], tmp_path/'t')
     small = read_published(tmp_path/'t')['metrics']
-    monkeypatch.setattr(runs, 'LARGE', 10)
+    monkeypatch.setattr(tables, 'LARGE', 10)
     publish([run], tmp_path/'t')
     assert sorted(f.name for f in (tmp_path/'t').iterdir()) == ['metrics.parquet', 'runs.parquet', 'tables.json']
     pd.testing.assert_frame_equal(read_published(tmp_path/'t')['metrics'], small)
@@ -199,7 +205,7 @@ def test_networks_are_taken_once(tmp_path):
 
 def test_status_imports_nothing_heavy():
     heavy = {'torch', 'pandas', 'papermill', 'pydantic', 'fastcore', 'typer', 'rich'}
-    code = f"import sys, understanding_lrs.runs.runs; sys.exit(bool({heavy} & set(sys.modules)))"
+    code = f"import sys, understanding_lrs.runs.store; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 def test_tables_left_out_are_not_published(tmp_path):

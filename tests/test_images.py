@@ -499,7 +499,7 @@ def test_pictures_of_ones_own_from_a_folder_to_figures(tmp_path, capsys):
     "seven classes of 8x8, numbers of pictures that seven does not divide"
     from PIL import Image
     from understanding_lrs.app.cli import main
-    from understanding_lrs.runs.runs import Run
+    from understanding_lrs.runs.store import Run
     from understanding_lrs.studies.registry import live, protocols, resolved
     g = torch.Generator().manual_seed(0)
     for half,n in (('train', 18), ('test', 9)):

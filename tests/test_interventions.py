@@ -8,7 +8,7 @@ from understanding_lrs.probes.features import dominance, single_feature_accuracy
 from understanding_lrs.studies.interventions import HOW, LOOKS, InterventionTrial, hidden_pattern, hide, look_steps, without
 from understanding_lrs.networks.models import mlp
 from understanding_lrs.core.errors import InputError, OutOfTime
-from understanding_lrs.runs.runs import Run
+from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import batch_order, stream
 from understanding_lrs.training.stacked import version_order
 from understanding_lrs.studies.registry import STUDIES, live, protocols

@@ -1,7 +1,7 @@
 """Equal protocols have equal keys, in whatever order or form they were typed; any change of a field changes the key."""
 import dataclasses, os, subprocess, sys
 import numpy as np, pytest
-from understanding_lrs.runs.runs import Protocol
+from understanding_lrs.runs.protocol import Protocol
 
 BASE = dict(study='synthetic', plr=1e-2, flrs=[1e-4, 1e-3], swa_k=[2, 5], data_seeds=[1, 2, 3], train_seeds=[1],
             readout_seeds=[], precision='fp32', numerics_version=1,
@@ -35,7 +35,7 @@ def test_other_key():
     assert len(keys) == 1 + len(list(other()))
 
 def test_key_does_not_depend_on_the_process():
-    code = f"from understanding_lrs.runs.runs import Protocol; print(Protocol(**{BASE!r}).key)"
+    code = f"from understanding_lrs.runs.protocol import Protocol; print(Protocol(**{BASE!r}).key)"
     for seed in '12':
         env = os.environ | {'PYTHONHASHSEED': seed}
         seen = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env).stdout.strip()

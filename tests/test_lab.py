@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from conftest import patience, until
 from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import read_published
+from understanding_lrs.runs.published import read_published
 
 ROOT = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location('lab', ROOT/'tools/lab.py')

@@ -10,7 +10,10 @@ from understanding_lrs.training import image_networks as pictures
 from understanding_lrs.app.lease import FILES, FakedWatch, Helper, Lease, Places, archives, bring_home, read_journal, rehearse, wanted_runs
 from understanding_lrs.studies.image_trials import NESTED
 from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import Run, find_runs, read_published, unpack
+from understanding_lrs.runs.archives import unpack
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.published import read_published
+from understanding_lrs.runs.store import Run
 from understanding_lrs.probes.context import PROBES
 from understanding_lrs.probes import filters # registers its probe
 from understanding_lrs.studies.registry import live, protocols

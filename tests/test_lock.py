@@ -2,14 +2,16 @@
 import json, os, signal, subprocess, sys, time
 import pandas as pd, pytest
 from conftest import patience
-from understanding_lrs.runs import runs
+from understanding_lrs.runs import lock
 from understanding_lrs.core.errors import InputError, RunBusy, RunLost
-from understanding_lrs.runs.runs import Protocol, Run
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.store import Run
 
 P = Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])
 ROWS = pd.DataFrame([dict(plr=.1, metric='test_acc', value=90.)])
 
-def claim(run): return run/f'{runs.CLAIM}{runs._tokens(run.folder)[-1]}'
+def claim(run): return run/f'{lock.CLAIM}{lock.claims(run.folder)[-1]}'
 def age(run, seconds): os.utime(claim(run), (1, time.time() - seconds))
 
 def elsewhere(run):
@@ -19,7 +21,7 @@ def elsewhere(run):
 
 def other(root, body):
     "A process that holds the run and prints when it does"
-    code = f"import time\nfrom understanding_lrs.runs.runs import Protocol, Run\nrun = Run({str(root)!r}, Protocol.from_dict({P.to_dict()!r}))\n"
+    code = f"import time\nfrom understanding_lrs.runs.protocol import Protocol; from understanding_lrs.runs.store import Run\nrun = Run({str(root)!r}, Protocol.from_dict({P.to_dict()!r}))\n"
     p = subprocess.Popen([sys.executable, '-c', code + body], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     p.stdout.readline()
     return p
@@ -28,23 +30,23 @@ def test_an_owner_on_another_machine_counts_by_its_heartbeat(tmp_path):
     run = Run(tmp_path, P)
     with run.lock(): pass
     elsewhere(run)
-    age(run, runs.STALE/2)
+    age(run, lock.STALE/2)
     with pytest.raises(RunBusy, match='process 12 on node7'):
         with run.lock(): pass
-    age(run, runs.STALE + 5)
-    with run.lock(): assert run._token == 2
+    age(run, lock.STALE + 5)
+    with run.lock(): assert run.token == 2
 
 def test_the_heartbeat_keeps_a_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, 'BEAT', .05)
-    monkeypatch.setattr(runs, 'STALE', patience(1.))
+    monkeypatch.setattr(lock, 'BEAT', .05)
+    monkeypatch.setattr(lock, 'STALE', patience(1.))
     run = Run(tmp_path, P)
     with run.lock():
-        time.sleep(1.5*runs.STALE)
+        time.sleep(1.5*lock.STALE)
         with pytest.raises(RunBusy):
             with Run(tmp_path, P).lock(): pass
 
 def test_without_a_heartbeat_it_would_be_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, 'STALE', .2)
+    monkeypatch.setattr(lock, 'STALE', .2)
     run = Run(tmp_path, P)
     with run.lock():
         time.sleep(.5)
@@ -55,7 +57,7 @@ def test_a_late_writer_is_refused(tmp_path):
     late, heir = Run(tmp_path, P), Run(tmp_path, P)
     with late.lock():
         late.start()
-        age(late, runs.STALE + 5)
+        age(late, lock.STALE + 5)
         with heir.lock():
             heir.write_table('metrics', ROWS)
             torch = pytest.importorskip('torch')
@@ -68,13 +70,13 @@ def test_a_late_writer_is_refused(tmp_path):
 
 def test_a_sleeping_process_is_replaced_and_refused(tmp_path):
     "SIGSTOP of a real owner; awake again, it fails with RunLost"
-    p = other(tmp_path, "with run.lock():\n    run.start(); print(1, flush=True)\n    time.sleep(1); run._write('a.csv', b'late')")
+    p = other(tmp_path, "with run.lock():\n    run.start(); print(1, flush=True)\n    time.sleep(1); run.write('a.csv', b'late')")
     try:
         p.send_signal(signal.SIGSTOP)
         run = Run(tmp_path, P)
         with pytest.raises(RunBusy, match=f'process {p.pid}'):
             with run.lock(): pass
-        age(run, runs.STALE + 5)
+        age(run, lock.STALE + 5)
         with run.lock():
             p.send_signal(signal.SIGCONT)
             assert 'RunLost' in p.communicate(timeout=patience(20))[1]
@@ -95,7 +97,8 @@ def test_of_many_claimers_one_wins(tmp_path):
     code = f"""
 import os, sys, time
 from understanding_lrs.core.errors import RunBusy
-from understanding_lrs.runs.runs import Protocol, Run
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.store import Run
 run = Run({str(tmp_path)!r}, Protocol.from_dict({P.to_dict()!r}))
 won = 0
 for i in range(20):
@@ -126,5 +129,5 @@ def test_newer_runs_are_not_damaged_and_not_touched(tmp_path):
     run = Run(tmp_path, P).start()
     text = (run/'protocol.json').read_text().replace('"schema": 1', '"schema": 2')
     (run/'protocol.json').write_text(text)
-    assert [r.state().kind for r in (run, runs.find_runs(tmp_path)[0])] == ['newer', 'newer']
+    assert [r.state().kind for r in (run, find_runs(tmp_path)[0])] == ['newer', 'newer']
     with pytest.raises(InputError, match='update the package'): run.start()

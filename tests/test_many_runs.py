@@ -1,10 +1,14 @@
 """Tables of many runs are copied row by row: the bytes are those of the slow way; a quick look counts runs without reading them."""
 import dataclasses, io
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.runs import runs
+from understanding_lrs.runs import ledger, published, tables
 from understanding_lrs.app.cli import main
-from understanding_lrs.runs.runs import Protocol, Run, glance, load, networks, networks_in, publish
-from understanding_lrs.runs.runs import read_table, table_bytes, to_parquet
+from understanding_lrs.runs.find import glance, networks_in
+from understanding_lrs.runs.ledger import load
+from understanding_lrs.runs.protocol import Protocol, networks
+from understanding_lrs.runs.published import publish
+from understanding_lrs.runs.store import Run
+from understanding_lrs.runs.tables import read_table, table_bytes, to_parquet
 
 P = Protocol('tiny', .1, data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3))
 
@@ -32,20 +36,20 @@ CASES = dict(
 @pytest.mark.parametrize('large', [1_000_000, 100])
 @pytest.mark.parametrize('case', CASES)
 def test_copied_rows_are_those_of_the_slow_way(tmp_path, monkeypatch, case, large):
-    monkeypatch.setattr(runs, 'LARGE', large)
+    monkeypatch.setattr(tables, 'LARGE', large)
     found = [made(tmp_path/'runs', plr, CASES[case]) for plr in (.1, .2, .3)] + [made(tmp_path/'runs', .3, CASES[case], (2, 3))]
     for wanted in (None, [dataclasses.replace(P, plr=.3, data_seeds=(2, 3))]):
         fast, slow = tmp_path/f'fast{bool(wanted)}', tmp_path/f'slow{bool(wanted)}'
         publish(found, fast, wanted)
         quick = load(found, 'metrics', wanted)
         with monkeypatch.context() as m:
-            m.setattr(runs, 'copy_rows', lambda parts, files: dict.fromkeys(files))
+            for module in (ledger, published): m.setattr(module, 'copy_rows', lambda parts, files: dict.fromkeys(files))
             publish(found, slow, wanted)
             pd.testing.assert_frame_equal(quick, load(found, 'metrics', wanted))
         assert {f.name: f.read_bytes() for f in fast.iterdir()} == {f.name: f.read_bytes() for f in slow.iterdir()}
 
 def test_parquet_in_parts_is_that_of_pandas(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, 'GROUP', 1000)
+    monkeypatch.setattr(tables, 'GROUP', 1000)
     df = pd.concat([some(dataclasses.replace(P, plr=plr/100)) for plr in range(1, 60)])
     (tmp_path/'a.csv').write_bytes(data := table_bytes(df))
     to_parquet(tmp_path/'a.csv', tmp_path/'a.parquet')

@@ -1,7 +1,7 @@
 """missing(p, done) covers exactly the networks of p that no finished protocol holds: nothing else, nothing twice."""
 import dataclasses, random
 import pytest
-from understanding_lrs.runs.runs import Protocol, missing, networks
+from understanding_lrs.runs.protocol import Protocol, missing, networks
 
 P = Protocol('synthetic', .1, flrs=[.01], data_seeds=range(1, 5), train_seeds=range(1, 4), settings=dict(width=3))
 def seeds(d, t=(1, 2, 3), r=(), p=P): return dataclasses.replace(p, data_seeds=d, train_seeds=t, readout_seeds=r)

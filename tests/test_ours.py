@@ -1,11 +1,16 @@
 """Only what a manifest of ours lists is replaced or removed; everything else is named and left."""
 import dataclasses, json, os, subprocess, sys
 import pandas as pd, pytest
-from understanding_lrs.runs import runs
+from understanding_lrs.core import files
+from understanding_lrs.runs import published
 from understanding_lrs.app.cli import main
-from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import Protocol, Run, check_free, find_runs, pack, publish, put
-from understanding_lrs.runs.runs import read_published, sweep_up, temporary, unpack
+from understanding_lrs.core.errors import InputError, RunDamaged
+from understanding_lrs.core.files import check_free, put, sweep_up, temporary
+from understanding_lrs.runs.archives import pack, unpack
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.published import publish, read_published
+from understanding_lrs.runs.store import WRITTEN, Run
 
 P = Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])
 OTHER = dataclasses.replace(P, plr=.2)
@@ -56,7 +61,7 @@ def test_a_file_in_the_way_of_a_table_is_set_aside(tmp_path, capsys):
 
 def test_an_unfinished_run_of_an_older_version_knows_its_tables(tmp_path):
     run = begun(tmp_path)
-    (run/runs.WRITTEN).unlink()
+    (run/WRITTEN).unlink()
     (run/'best.csv').write_text('run,value\n12345678,1\n')
     assert run.tables() == ['curves'] and run.foreign() == ['best.csv']
     run.finish({})
@@ -103,7 +108,7 @@ def test_a_record_cannot_name_files_elsewhere(tmp_path):
     publish([run], out)
     mine(tmp_path, 'precious.csv')
     record = json.loads((out/'tables.json').read_text())
-    record['files'] |= {'../precious.csv': dict(record['files']['runs.csv'], sha256=runs._sum(tmp_path/'precious.csv'), size=4)}
+    record['files'] |= {'../precious.csv': dict(record['files']['runs.csv'], sha256=files.checksum(tmp_path/'precious.csv'), size=4)}
     (out/'tables.json').write_text(json.dumps(record))
     publish([run], out)
     assert kept(tmp_path, ['precious.csv'])
@@ -113,9 +118,9 @@ def test_a_set_that_was_cut_off_is_put_in_place(tmp_path, monkeypatch):
     publish([a], out)
     def fail(*_): raise KeyboardInterrupt
     with monkeypatch.context() as m:
-        m.setattr(runs, 'put_in_place', lambda out: fail() if (out/runs.READY).is_dir() else None)
+        m.setattr(published, 'put_in_place', lambda out: fail() if (out/published.READY).is_dir() else None)
         with pytest.raises(KeyboardInterrupt): publish([a, b], out)
-    with pytest.raises(runs.RunDamaged, match='was cut off'): read_published(out)
+    with pytest.raises(RunDamaged, match='was cut off'): read_published(out)
     publish([b], out, add=True)
     assert len(read_published(out)['metrics']) == 2 and not list(out.glob('.*'))
 
@@ -165,7 +170,7 @@ def test_temporaries_of_the_dead_go_and_others_stay(tmp_path):
     child = subprocess.Popen([sys.executable, '-c', ''])
     child.wait()
     of = lambda pid: temporary('a').replace(f'-{os.getpid()}-', f'-{pid}-')
-    dead, elsewhere = of(child.pid), of(child.pid).replace(runs._here(), '0'*8)
+    dead, elsewhere = of(child.pid), of(child.pid).replace(files.machine_digest(), '0'*8)
     old = elsewhere.replace('.tmp-a', '.tmp-b')
     for name in (dead, elsewhere, old, temporary('a'), '.tmp-mine'): (tmp_path/name).touch()
     os.utime(tmp_path/old, (1, 1))

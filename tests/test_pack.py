@@ -3,7 +3,10 @@ import dataclasses, hashlib, io, json, os, signal, subprocess, sys, tarfile, tim
 import numpy as np, pandas as pd, pytest
 from conftest import patience
 from understanding_lrs.core.errors import InputError, RunBusy, RunDamaged
-from understanding_lrs.runs.runs import Protocol, Run, find_runs, pack, unpack
+from understanding_lrs.runs.archives import pack, unpack
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.store import Run
 
 P = Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])
 
@@ -192,9 +195,9 @@ def test_what_a_killed_unpack_left_goes_with_the_next(tmp_path, end):
     pack(find_runs(tmp_path/'a'), tmp_path/'a.tar')
     code = f"""
 import sys, time
-from understanding_lrs.runs import runs
+from understanding_lrs.runs import archives
 from understanding_lrs.app.cli import main
-runs._settle = lambda *args: print('now', flush=True) or time.sleep(60)
+archives._settle = lambda *args: print('now', flush=True) or time.sleep(60)
 sys.exit(main(['unpack', {str(tmp_path/'a.tar')!r}, '--runs', {str(tmp_path/'b')!r}]))"""
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert p.stdout.readline() == 'now\n' and leftovers(tmp_path/'b')
@@ -206,7 +209,7 @@ sys.exit(main(['unpack', {str(tmp_path/'a.tar')!r}, '--runs', {str(tmp_path/'b')
 def test_two_at_once_do_not_sweep_each_other_away(tmp_path):
     for i in range(4): done(tmp_path/'a', dataclasses.replace(P, plr=.1*(i + 1)))
     pack(find_runs(tmp_path/'a'), tmp_path/'a.tar')
-    code = f"from understanding_lrs.runs.runs import unpack; print(len(unpack({str(tmp_path/'a.tar')!r}, {str(tmp_path/'b')!r})))"
+    code = f"from understanding_lrs.runs.archives import unpack; print(len(unpack({str(tmp_path/'a.tar')!r}, {str(tmp_path/'b')!r})))"
     both = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     assert [p.communicate(timeout=patience(120)) for p in both] == [('4\n', '')]*2
     assert content(tmp_path/'a') == content(tmp_path/'b')

@@ -9,7 +9,9 @@ from test_picture_claims import FLRS, PLRS, STUDY, made
 from understanding_lrs.figures import plots
 from understanding_lrs.analysis.claims import verdicts
 from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import Run, find_runs, publish, read_published
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.published import publish, read_published
+from understanding_lrs.runs.store import Run
 from understanding_lrs.studies.registry import STUDIES, Preset, live, protocols, resolved
 
 def words(fig): return as_broken(fig).replace('\n', ' ')

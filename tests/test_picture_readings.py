@@ -4,7 +4,10 @@ from understanding_lrs.studies import image_trials as image_trials
 from understanding_lrs.probes.context import ImageEvaluator, PathSettings, columns_of, probes_for
 from understanding_lrs.training.image_networks import flat, make_nets
 from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import Run, collect, find_runs, publish, read_published
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.ledger import collect
+from understanding_lrs.runs.published import publish, read_published
+from understanding_lrs.runs.store import Run
 from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
 from understanding_lrs.core.stats import CONVERGED
 from understanding_lrs.analysis.summaries import select, summary

@@ -9,7 +9,7 @@ from understanding_lrs.networks.models import ConvSpec, default_radius, image_ne
 from understanding_lrs.training.image_networks import (ImageStage, epoch_, evaluate_net, evaluate_nets, flat, lend, make_nets, numerics, on_sphere, reestimate_,
                                         resident, train_epoch, unflat)
 from understanding_lrs.core.errors import InputError, OutOfTime
-from understanding_lrs.runs.runs import Run
+from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order
 from understanding_lrs.core.sphere import ProjectedSGD, elr_to_lr, project_
 

@@ -9,7 +9,7 @@ from understanding_lrs.studies.image_trials import ImageTrial
 from understanding_lrs.probes.context import ImageEvaluator, PathSettings
 from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident, trained
 from understanding_lrs.core.errors import InputError, OutOfTime
-from understanding_lrs.runs.runs import Run
+from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order
 from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
 

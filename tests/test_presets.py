@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from understanding_lrs.studies.image_trials import ImageTrial
 from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import missing, networks, published_protocols
+from understanding_lrs.runs.protocol import missing, networks
+from understanding_lrs.runs.published import published_protocols
 from understanding_lrs.studies.registry import CAPTION, GRID, HIGH, LOW, STUDIES, UTILITIES, fine_tunings, protocols
 from understanding_lrs.data.synthetic import SHAPES
 

@@ -2,7 +2,7 @@
 import math, pytest
 from understanding_lrs.core.checks import check_settings, coerce, int_list, pick
 from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import Protocol
+from understanding_lrs.runs.protocol import Protocol
 
 def refuses(part, call, *args, **kw):
     with pytest.raises(InputError) as e: call(*args, **kw)

@@ -4,7 +4,7 @@ from understanding_lrs.core import seeds
 from understanding_lrs.training import stacked
 from understanding_lrs.networks.models import MLPSpec
 from understanding_lrs.core.errors import InputError, OutOfTime
-from understanding_lrs.runs.runs import Run
+from understanding_lrs.runs.store import Run
 from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
 from understanding_lrs.studies.registry import live, protocols, study_of
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data

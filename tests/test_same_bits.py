@@ -1,7 +1,8 @@
 """The same tables, bit for bit, of every kind of study: in pieces in this process, or whole in the kernels of one worker or two."""
 import pytest
 from understanding_lrs.core.errors import OutOfTime
-from understanding_lrs.runs.runs import Run, find_runs
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.store import Run
 from understanding_lrs.studies.registry import live, protocols, resolved
 from understanding_lrs.sweep.sweep import sweep
 

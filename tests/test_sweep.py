@@ -5,7 +5,9 @@ import nbformat, psutil, pytest
 from conftest import TINY, patience, until
 from understanding_lrs.sweep import sweep as module
 from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import Protocol, Run, find_runs
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.store import Run
 from understanding_lrs.sweep.sweep import Kernels, Job, check_params, execute, plan, sweep
 
 P = Protocol('tiny', .1, flrs=[.01], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3, pause=0.))
@@ -35,7 +37,7 @@ def undisturbed(tmp_path_factory):
 def child(root):
     "The same sweep in a process of its own"
     code = f"""
-from understanding_lrs.runs.runs import Protocol
+from understanding_lrs.runs.protocol import Protocol
 from understanding_lrs.sweep.sweep import sweep
 import sys
 protocols = [Protocol.from_dict(d) for d in {[p.to_dict() for p in SLOW]!r}]
@@ -211,7 +213,7 @@ def test_a_study_of_200_runs_with_bad_ones(tmp_path, monkeypatch):
         submit = staticmethod(bare)
         def close(self): pass
     monkeypatch.setattr(module, '_executor', lambda *_: Bare())
-    monkeypatch.setattr('understanding_lrs.runs.runs.os.fsync', lambda fd: None)
+    monkeypatch.setattr('understanding_lrs.core.files.os.fsync', lambda fd: None)
     result = quick([*grid, *failing], tmp_path)
     assert (len(result.ran), len(result.failed), result.exit_code) == (195, 5, 1)
     assert str(result).count('failed: plr=') == 5 and str(result).count('see ') == 5

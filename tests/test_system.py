@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from understanding_lrs.core import system
 from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import Protocol, Run
+from understanding_lrs.runs.protocol import Protocol
+from understanding_lrs.runs.store import Run
 from understanding_lrs.sweep.sweep import Stop, check_root, kernel_env
 
 ROOT_ONLY = pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() != 0, reason='needs root to become another user')
@@ -128,7 +129,7 @@ def test_a_file_system_without_hard_links_is_refused_before_any_work(monkeypatch
     assert check_root(tmp_path/'runs') and not list((tmp_path/'runs').iterdir())
 
 def test_a_file_system_that_cannot_sync_folders_will_do(monkeypatch, tmp_path):
-    from understanding_lrs.runs.runs import atomic_write
+    from understanding_lrs.core.files import atomic_write
     plain = os.fsync
     def picky(fd):
         if os.path.isdir(f'/proc/self/fd/{fd}'): raise OSError(22, 'Invalid argument')

@@ -9,7 +9,7 @@ from understanding_lrs.networks.models import VisionTransformer, VitSpec, patche
 from understanding_lrs.studies.image_trials import ImageTrial
 from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident, trained
 from understanding_lrs.core.errors import InputError, OutOfTime
-from understanding_lrs.runs.runs import Run
+from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order, stream
 from understanding_lrs.core.sphere import scaling_error
 from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
@@ -233,7 +233,7 @@ def test_a_run_stops_goes_on_and_is_the_same(tmp_path):
 def test_kept_networks_are_read_again_and_joined_by_a_path(tmp_path):
     from typer.testing import CliRunner
     from understanding_lrs.app.cli import app
-    from understanding_lrs.runs.runs import KEEP_STATES
+    from understanding_lrs.runs.wishes import KEEP_STATES
     p, = resolved(protocols('vit_cifar10', 'smoke', plrs=[1e-3], overrides=dict(n_train=100, n_test=100, batch=25)))
     run = Run(tmp_path, p)
     with pytest.MonkeyPatch.context() as m:
@@ -253,7 +253,7 @@ def test_networks_whose_heads_are_unknown_or_differ_are_refused(tmp_path):
     from safetensors.torch import save_file
     from typer.testing import CliRunner
     from understanding_lrs.app.cli import app
-    from understanding_lrs.runs.runs import KEEP_STATES
+    from understanding_lrs.runs.wishes import KEEP_STATES
     ask = lambda *words: CliRunner().invoke(app, ['path', *map(str, words), '--points', '2', '--out', str(tmp_path/'p.svg')])
     save_file(dict(image_net(SPEC, 1).state_dict()), tmp_path/'a.safetensors')
     out = ask(*[tmp_path/'a.safetensors']*2, '--data', 'digits')

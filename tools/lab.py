@@ -17,7 +17,10 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 from understanding_lrs.core.system import lock_file
 from understanding_lrs.core.checks import int_list, pick
 from understanding_lrs.core.errors import InputError
-from understanding_lrs.runs.runs import cover, find_runs, missing, networks, publish, published_protocols, read_published
+from understanding_lrs.runs.find import find_runs
+from understanding_lrs.runs.ledger import cover
+from understanding_lrs.runs.protocol import missing, networks
+from understanding_lrs.runs.published import publish, published_protocols, read_published
 from understanding_lrs.studies.registry import protocols, resolved, study_of
 from understanding_lrs.sweep.sweep import duration
 

@@ -24,7 +24,7 @@ from .basin import answers
 from ..probes.features import DOMINANT
 from ..core.stats import CONVERGED, plain
 from .regimes import SLOW, bootstrap, boundaries, clusters, network_regimes, rate, regime_of, unconverged
-from ..runs.runs import read_published
+from ..runs.published import read_published
 from ..core.seeds import stream
 from ..studies.registry import GRID, STUDIES
 from .summaries import by_setting, on_its_data, select

@@ -24,7 +24,8 @@ from ..data.images import Images, channel_stats, load_images, resized, subset
 from ..networks.models import ConvSpec, MLPSpec, conv_layers, default_radius, macs, mlp, image_net, si_params
 from ..training.image_networks import _LANES, ImageStage, epoch_, epoch_torch_, make_nets, numerics, resident, step_bytes, train_epoch
 from ..core.errors import InputError
-from ..runs.runs import environment, find_runs, peak_mib
+from ..runs.find import find_runs
+from ..runs.provenance import environment, peak_mib
 from ..core.stats import CONVERGED
 from ..core.seeds import batch_order, epoch_order
 from ..core.sphere import ProjectedSGD, elr_to_lr
@@ -171,7 +172,9 @@ def make_folders(
     n:int, # runs
 ):
     "Finished runs with the tables of one recorded network, each under a rate of its own; nothing is trained"
-    from understanding_lrs.runs.runs import Run, published_protocols, read_published, table_bytes
+    from understanding_lrs.runs.published import published_protocols, read_published
+    from understanding_lrs.runs.store import Run
+    from understanding_lrs.runs.tables import table_bytes
     from understanding_lrs.sweep.sweep import project_root
     folder = project_root()/'figures/data/synthetic/laptop'
     first = published_protocols(folder)[0]
@@ -182,7 +185,7 @@ def make_folders(
         q = replace(p, plr=float(f'{1e-5*10**(5*i/n):.12g}'))
         run = Run(root, q).start()
         for name, text in texts.items():
-            run._note(f'{name}.csv')
+            run.note(f'{name}.csv')
             (run/f'{name}.csv').write_bytes(text.replace(b'RUN', q.short.encode()).replace(b'PLR', repr(q.plr).encode()))
         run.finish({})
 
@@ -507,7 +510,7 @@ def paths(
 ) -> dict:           # rows: one a variant, all runs together; the largest difference of each PLR in the order of the variants
     "What cheaper paths cost in accuracy"
     from understanding_lrs.studies.image_trials import ImageTrial
-    from understanding_lrs.runs.runs import Run
+    from understanding_lrs.runs.store import Run
     found = [Run.open(f) for f in folders] if folders else [r for r in finished_runs(runs, study, preset) if r.load_states()]
     if not found: raise InputError(f"no finished run of {study} in {runs} kept its networks; ulrs sweep {study} --keep-states")
     each = []

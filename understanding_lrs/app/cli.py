@@ -16,11 +16,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from ..runs import runs as memory
 from ..core.checks import int_list, pick, positive
 from ..core.errors import InputError
-from ..runs.runs import collect, cover, find_runs, missing, networks, publish
-from ..runs.runs import published_protocols
+from ..core.files import check_free
+from ..runs import archives
+from ..runs.checkpoints import read_checkpoint
+from ..runs.find import find_runs, glance, networks_in, run_folders, run_in, run_order
+from ..runs.ledger import collect, cover
+from ..runs.protocol import missing, networks
+from ..runs.published import publish, published_protocols
+from ..runs.store import is_run, read_protocol
 from ..core.system import can_write
 from ..sweep.sweep import duration, plan, project_root, stop_signals, sweep as run_sweep
 
@@ -146,7 +151,7 @@ def _presets(ctx:typer.Context, incomplete:str):
 
 def _runs(ctx:typer.Context, incomplete:str):
     root = ctx.params.get('runs') or 'runs'
-    return [f.name for f in memory.run_folders(root) if f.name.startswith(incomplete)]
+    return [f.name for f in run_folders(root) if f.name.startswith(incomplete)]
 
 Study = Annotated[str, typer.Argument(help="id of a study; see `ulrs studies`", autocompletion=_studies)]
 Preset = Annotated[str, typer.Option(help="which set of runs; see `ulrs studies`", autocompletion=_presets)]
@@ -310,12 +315,12 @@ def _described(run, deep=False):
                 networks=len(networks(p)) if p else 0, why=where)
 
 def _finished_row(folder):
-    return dict(study=folder.parent.name, run=folder.name, state='done', networks=memory.networks_in(folder.name), why='')
+    return dict(study=folder.parent.name, run=folder.name, state='done', networks=networks_in(folder.name), why='')
 
 def _unfinished(runs, study, fine):
     "Runs that a glance did not find finished"
-    rest = {*memory.run_folders(runs, study)} - {*fine}
-    return sorted(filter(None, (memory.run_in(runs, f) for f in rest)), key=memory._order)
+    rest = {*run_folders(runs, study)} - {*fine}
+    return sorted(filter(None, (run_in(runs, f) for f in rest)), key=run_order)
 
 @app.command()
 def status(
@@ -330,7 +335,7 @@ def status(
     Examples: `ulrs status`, `ulrs status synthetic --deep`
     """
     found = find_runs(runs, study) if deep else None
-    fine = [] if deep else [f for f in memory.run_folders(runs, study) if memory.glance(f)]
+    fine = [] if deep else [f for f in run_folders(runs, study) if glance(f)]
     rows = [_finished_row(f) for f in fine] + [_described(r, deep) for r in (found if deep else _unfinished(runs, study, fine))]
     if not rows:
         if study: _study(study)
@@ -349,11 +354,11 @@ def _one(runs, words):
     "The run that a path, a name, its beginning or its short key means"
     path = Path(words).expanduser()
     path = path.parent if path.is_file() else path
-    if path.is_dir() and (run := memory.run_in(path.absolute().parent.parent, path.absolute())): return run
-    found = memory.run_folders(runs)
+    if path.is_dir() and (run := run_in(path.absolute().parent.parent, path.absolute())): return run
+    found = run_folders(runs)
     hits = [f for f in found if words in (f.name, f.name[-8:])]
     hits = hits or [f for f in found if f.name.startswith(words) or f.name[-8:].startswith(words)]
-    hits = [run for f in hits[:50] if (run := memory.run_in(runs, f))]
+    hits = [run for f in hits[:50] if (run := run_in(runs, f))]
     if len(hits) == 1: return hits[0]
     if hits: raise InputError(f"run {words!r} may be {', '.join(r.folder.name for r in hits[:4])}; write more of it")
     names = [f.name for f in found]
@@ -409,7 +414,7 @@ def pack_(
     Example: `ulrs pack gpu.tar.gz --study synthetic`, there `ulrs unpack gpu.tar.gz`
     """
     chosen = [_one(runs, r) for r in run] if run else find_runs(runs, study)
-    size = memory.pack(chosen, file)
+    size = archives.pack(chosen, file)
     print(f"{file}: {len(chosen)} runs, {size/2**20:.1f} MiB")
 
 @app.command(name='unpack')
@@ -421,7 +426,7 @@ def unpack_(
 
     Example: `ulrs unpack gpu.tar.gz --runs runs`
     """
-    for name, what in memory.unpack(file, runs).items(): print(f"{name}: {what}")
+    for name, what in archives.unpack(file, runs).items(): print(f"{name}: {what}")
 
 # %% ../../nbs/app/01_cli.ipynb #6db901e0
 def _few(words, most=5):
@@ -444,9 +449,9 @@ def clean(
     """
     rows = [(r, _described(r)) for r in find_runs(runs, study)]
     gone = [(r, d) for r, d in rows if d['state'] in ('partial', 'damaged') + ('done',)*finished]
-    for r in [r for r, _ in gone if not memory.is_run(r.folder, r.protocol)]:
+    for r in [r for r, _ in gone if not is_run(r.folder, r.protocol)]:
         print(f"left alone: {r.folder} (no record of a run can be read there)")
-    gone = [(r, d) for r, d in gone if memory.is_run(r.folder, r.protocol)]
+    gone = [(r, d) for r, d in gone if is_run(r.folder, r.protocol)]
     if not gone: return print(f"nothing to clean in {runs}")
     print_rows([{k: d[k] for k in ('study', 'run', 'state', 'why')} for _, d in gone])
     if not yes and not sys.stdin.isatty(): raise InputError(f"{len(gone)} runs would be deleted; say so with --yes")
@@ -631,7 +636,7 @@ def _tensors(
 def _point_of_run(f, path, text): # open safetensors file, its path, as in `_tensors`
     "One network of a run, after a look at the checksum of all of them"
     file, _, point = text.partition('::')
-    _, record = memory._checkpoint_parts(path)
+    _, record = read_checkpoint(path)
     point, _, k = point.partition('@')
     if re.fullmatch(r'flr=[\d.e+-]+', point): point = f"flr={positive('flr', point[4:])!r}"
     names = list(f.keys())
@@ -642,7 +647,7 @@ def _point_of_run(f, path, text): # open safetensors file, its path, as in `_ten
     if k and not (k.isdigit() and int(k) < many): raise InputError(f"{text}: expected a network 0..{many - 1} behind the @, got {k!r}")
     state = {n.split(':', 1)[1]: f.get_slice(n)[int(k or 0)] for n in mine}
     if not (path.parent/'protocol.json').exists(): return state, {}
-    p = memory.read_protocol(path.parent)
+    p = read_protocol(path.parent)
     if record.get('key') != p.key: raise InputError(f"{file}: these networks are not those of the run {p.name}; delete one of the two")
     return state, p.settings
 
@@ -771,7 +776,7 @@ def _plainly(out, replace=False):
     "What a room refuses, as one line for the user; first whether a picture can be written"
     if out.suffix not in ('.svg', '.png', '.pdf'): raise InputError(f"--out: expected a name that ends in .svg, .png or .pdf, got {out}")
     if not (out.absolute().parent.is_dir() and can_write(out.absolute().parent)): raise InputError(f"--out: cannot write into the folder {out.parent}; choose another")
-    memory.check_free(out, replace)
+    check_free(out, replace)
     try: yield
     except InputError: raise
     except (ValueError, FileNotFoundError) as e: raise InputError(str(e)) from None

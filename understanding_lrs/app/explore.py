@@ -38,8 +38,12 @@ from ..figures.plots import Picture, View, apart, by_network, house, of_pictures
 from ..analysis.regimes import SLOW, boundaries, regime_of, regime_words, unconverged
 from ..core.checks import pick
 from ..core.errors import InputError
-from ..runs.runs import Run, canonical, collect, networks, patch_to, read_protocol
-from ..runs.runs import read_published, read_table
+from ..core.patch import patch_to
+from ..runs.ledger import collect
+from ..runs.protocol import canonical, networks
+from ..runs.store import Run, read_protocol
+from ..runs.published import read_published
+from ..runs.tables import read_table
 from ..core.stats import CONVERGED, tail_std
 from ..core.seeds import stream
 from ..training.stacked import Stage, evaluate, make_stack, stack_sets

@@ -34,7 +34,11 @@ from ..studies.image_trials import ImageTrial, spec_of
 from ..training.image_networks import LaneStage, Way, by_native, epoch_torch_, flat, joined_stage, joined_states, make_nets, numerics
 from ..training.image_networks import part_of_state, resident_lanes, stage_like, step_bytes
 from ..core.errors import InputError, OutOfTime
-from ..runs.runs import Protocol, Run, canonical, find_runs, pack, publish, unpack
+from ..runs.archives import pack, unpack
+from ..runs.find import find_runs
+from ..runs.protocol import Protocol, canonical
+from ..runs.published import publish
+from ..runs.store import Run
 from ..core.seeds import epoch_order
 from ..core.sphere import elr_to_lr
 from ..studies.registry import live, protocols, resolved

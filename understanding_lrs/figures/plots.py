@@ -43,7 +43,9 @@ from ..studies.image_trials import practical
 from ..analysis.regimes import NETWORK, SLOW, TAIL, UNKNOWN, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
 from ..core.checks import pick
 from ..core.errors import InputError
-from ..runs.runs import atomic_write, check_free, networks, put, read_published
+from ..core.files import atomic_write, check_free, put
+from ..runs.protocol import networks
+from ..runs.published import read_published
 from ..studies.registry import CAPTION, STUDIES, Study, SyntheticTrial, protocols, study_of
 from ..studies.registry import synthetic_config
 from ..analysis.summaries import on_its_data, select

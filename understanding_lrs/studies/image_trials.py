@@ -23,7 +23,8 @@ from ..networks.models import ConvSpec, VitSpec, default_radius
 from ..probes.context import ImageEvaluator, PathSettings, ProbeContext, columns_of, image_offers, probes_for, tidy
 from ..training.image_networks import LOOKS, VELOCITY, ImageStage, Rule, at_rest, by_native, evaluate_nets, free_bytes, looks, make_nets, numerics, resident, unflat, what_fits
 from ..core.errors import InputError
-from ..runs.runs import keep_states, networks
+from ..runs.protocol import networks
+from ..runs.wishes import keep_states
 from ..core.stats import CONVERGED, tail_std
 from ..core.sphere import elr_to_lr
 from .trials import STUDIES, Trial, Preset, Study, fine_tunings, run_columns

@@ -22,7 +22,9 @@ from ..probes.context import ProbeContext, SyntheticEvaluator, fine_tuning_names
 from ..networks.models import MLPSpec
 from ..core.checks import check_settings, pick, positive
 from ..core.errors import InputError, OutOfTime
-from ..runs.runs import Protocol, Run, canonical, keep_states, networks, stop_asked
+from ..runs.protocol import Protocol, canonical, networks
+from ..runs.store import Run
+from ..runs.wishes import keep_states, stop_asked
 from ..core.stats import TAIL_LOOKS, plain
 from ..training.stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_sets
 from ..data.synthetic import SHAPES, SyntheticConfig, make_data

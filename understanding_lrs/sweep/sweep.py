@@ -16,9 +16,13 @@ from pathlib import Path
 from ..core.system import cache_folder, cpus, ensure_home, lock_file
 from ..core.checks import pick
 from ..core.errors import InputError, RunBusy
-from ..runs.runs import Protocol, Run, cover, find_runs, held, missing, needs_posix
-from ..runs.runs import stop_asked, sweep_up, temporary, DEADLINE, KEEP_STATES, RUNNING
-from ..runs.runs import SCRATCH, STOP_FILE
+from ..runs.find import find_runs
+from ..runs.ledger import cover
+from ..runs.lock import held, needs_posix, RUNNING
+from ..runs.protocol import Protocol, missing
+from ..runs.store import Run, SCRATCH
+from ..core.files import sweep_up, temporary
+from ..runs.wishes import stop_asked, DEADLINE, KEEP_STATES, STOP_FILE
 
 # %% ../../nbs/sweep/00_sweep.ipynb #ca78530c
 def project_root(
@@ -241,8 +245,8 @@ def _ready(job, log):
     if any(map(held, run.folder.glob(f'{RUNNING}*.log'))):
         raise RunBusy(f"{run.folder}: another sweep has begun or is ending it; wait for it or stop it")
     if state.kind == 'done' and _mark(run) != job.mark and (run/'notebook.ipynb').exists(): return None
-    if state.kind == 'done' and job.kind == 'notebook': run._tidy()
-    if job.kind == 'again' and (_mark(run) == job.mark or state.kind == 'damaged'): run._wipe()
+    if state.kind == 'done' and job.kind == 'notebook': run.tidy()
+    if job.kind == 'again' and (_mark(run) == job.mark or state.kind == 'damaged'): run.wipe()
     if run.start().state().kind != 'done': run.progress('kernel', 0, 1)
     file = open(log, 'ab')
     lock_file(file.fileno())
@@ -251,7 +255,7 @@ def _ready(job, log):
 def _sweep_up(run):
     "Remove what a kill in the last moment left beside a finished run and its notebook"
     if not any(f.name.startswith(SCRATCH) for f in run.folder.iterdir()) or not (run/'notebook.ipynb').exists(): return
-    with contextlib.suppress(RunBusy), run.lock(): run._tidy()
+    with contextlib.suppress(RunBusy), run.lock(): run.tidy()
 
 # %% ../../nbs/sweep/00_sweep.ipynb #4c8f9208
 def execute(

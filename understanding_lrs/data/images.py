@@ -10,13 +10,13 @@ __all__ = ['FORMATS', 'SIDE_LIMIT', 'TRAIN', 'TEST', 'CIFAR', 'ID', 'DECODER', '
            'readable_name', 'class_files', 'class_folders', 'folder_part', 'split_classes', 'Source', 'clean_name',
            'join_parts', 'parquet_halves', 'parquet_folder', 'check_shards', 'parquet_source', 'halves_source',
            'classes_source', 'folder_source', 'read_digits', 'torchvision_class', 'read_cifar', 'image_cache',
-           'write_whole', 'names_digest', 'save_cached', 'read_cached', 'stamp_of', 'from_cache', 'alone',
-           'canonical_order', 'ordered', 'find_source', 'shadowed', 'repeated', 'load_images', 'first_of_each',
-           'subset', 'shrink', 'resized', 'normalise', 'on_device', 'channel_stats', 'augment_table', 'crop_flip',
-           'augment', 'cut_out', 'rand_op', 'rand_augment']
+           'names_digest', 'save_cached', 'read_cached', 'stamp_of', 'from_cache', 'alone', 'canonical_order',
+           'ordered', 'find_source', 'shadowed', 'repeated', 'load_images', 'first_of_each', 'subset', 'shrink',
+           'resized', 'normalise', 'on_device', 'channel_stats', 'augment_table', 'crop_flip', 'augment', 'cut_out',
+           'rand_op', 'rand_augment']
 
 # %% ../../nbs/data/01_images.ipynb #087581a1
-import contextlib, hashlib, io, json, math, os, re, sys, unicodedata, uuid, warnings
+import contextlib, hashlib, io, json, math, os, re, sys, unicodedata, warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,6 +32,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..core.seeds import stream
+from ..core.files import atomic_write
 from ..core.system import cache_folder, cpus, lock_file, memory_limit, open_plain, read_plain
 
 # %% ../../nbs/data/01_images.ipynb #06700b12
@@ -528,23 +529,6 @@ def image_cache(
     "Where decoded pictures are kept"
     return cache_folder(cache)/'images'
 
-def write_whole(
-    path:Path,
-    data:bytes,
-):
-    "Write a file that is seen whole or not at all"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.tmp-{path.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}')
-    try:
-        with open(tmp, 'xb') as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(tmp, path)
-    except BaseException:
-        tmp.unlink(missing_ok=True)
-        raise
-
 # %% ../../nbs/data/01_images.ipynb #4dbd8a88
 def names_digest(name, class_names): # of pictures
     "SHA-256 of what a cached file says beside its tensors"
@@ -557,7 +541,9 @@ def save_cached(
     "Keep decoded pictures"
     meta = dict(name=p.name, class_names=p.class_names, digest=names_digest(p.name, p.class_names))
     tensors = {k: t.cpu().contiguous() for k, t in p.tensors.items()}
-    write_whole(file := folder/f'{p.id}.safetensors', save(tensors, {'pictures': json.dumps(meta)}))
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder/f'{p.id}.safetensors'
+    atomic_write(file, save(tensors, {'pictures': json.dumps(meta)}))
     return file
 
 def read_cached(
@@ -691,7 +677,7 @@ def load_images(
         if known.key != 'digits': p = ordered(p) # whose order is fixed
         try:
             save_cached(p, images)
-            write_whole(note, json.dumps(dict(source=known.key, stamp=stamp, id=p.id)).encode())
+            atomic_write(note, json.dumps(dict(source=known.key, stamp=stamp, id=p.id)).encode())
         except OSError as e:
             if keep: raise ValueError(f"{p.name} cannot be kept in {images} ({one_line(e)}), where its runs look for it; "
                                       "set ULRS_CACHE to a folder that can be written") from None

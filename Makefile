@@ -99,8 +99,8 @@ $(BIN)/sphinx-build: $(READY)
 	@touch $@
 
 docs: $(BIN)/sphinx-build
-	$(BIN)/sphinx-build -q -W --keep-going -c docs -b html . _site
-	@echo 'the site is in _site/docs/index.html'
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -b html -d _site/read . _site/html
+	@echo 'the site is in _site/html/docs/index.html'
 
 app: $(BIN)/voila
 	$(BIN)/voila nbs/tutorials/explore_synthetic.ipynb

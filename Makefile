@@ -66,7 +66,7 @@ appendix: $(READY)
 
 gpu: $(READY)
 	$(BIN)/python tools/gpu.py --minutes $(MINUTES) $(if $(DATA),--data '$(DATA)')
-	$(BIN)/python tools/gpu.py --home lease/home
+	$(BIN)/python tools/gpu.py --home gpu_session/home
 
 paper-synthetic: $(READY)
 	@set -e; for sp in $(EVIDENCE); do $(BIN)/ulrs sweep $${sp%/*} --preset $${sp#*/}; done

@@ -1,7 +1,7 @@
-"""What waits for a GPU is one call: it says its plan anywhere, is refused in one line without a GPU, and takes in what a lease brought."""
+"""What waits for a GPU is one call: it says its plan anywhere, is refused in one line without a GPU, and takes in what a session brought."""
 import importlib.util, json, subprocess, sys
 import pytest, torch
-from understanding_lrs.app import lease
+from understanding_lrs.app import gpu_measure, gpu_plan
 
 @pytest.fixture
 def tool(root):
@@ -36,21 +36,21 @@ def test_a_missing_package_is_one_line(tool, monkeypatch):
 def test_pictures_are_split(tool, tmp_path, capsys):
     (tmp_path/'shapes').mkdir()
     (tmp_path/'shapes/train.parquet').write_bytes(b'x'*100)
-    tool.main(['--split', str(tmp_path/'shapes'), '--work', str(tmp_path/'lease')])
-    assert capsys.readouterr().out.strip() == str(tmp_path/'lease/parts/shapes-1of1')
-    with pytest.raises(SystemExit, match='no folder'): tool.main(['--split', str(tmp_path/'nowhere'), '--work', str(tmp_path/'lease')])
+    tool.main(['--split', str(tmp_path/'shapes'), '--work', str(tmp_path/'work')])
+    assert capsys.readouterr().out.strip() == str(tmp_path/'work/parts/shapes-1of1')
+    with pytest.raises(SystemExit, match='no folder'): tool.main(['--split', str(tmp_path/'nowhere'), '--work', str(tmp_path/'work')])
 
 def test_a_rehearsal_and_what_it_brings(tool, tmp_path, monkeypatch, capsys):
     "on any machine, with a clock that a test holds"
-    monkeypatch.setattr(lease, 'timed_steps', lambda *a: (.5, 'graph'))
-    monkeypatch.setattr(lease, 'Watch', lambda seconds: lease.FakedWatch(50, dict(epoch=.5, probes=1., measure=20., pictures=5., check=5.)))
-    places = ['--work', str(tmp_path/'lease'), '--runs', str(tmp_path/'runs'), '--tables', str(tmp_path/'tables')]
+    monkeypatch.setattr(gpu_measure, 'timed_steps', lambda *a: (.5, 'graph'))
+    monkeypatch.setattr(gpu_plan, 'Clock', lambda seconds: gpu_plan.SimulatedClock(50, dict(epoch=.5, probes=1., measure=20., images=5., check=5.)))
+    places = ['--work', str(tmp_path/'work'), '--runs', str(tmp_path/'runs'), '--tables', str(tmp_path/'tables')]
     tool.main(['--rehearse', *places])
-    tool.main(['--home', str(tmp_path/'lease/rehearsal/home'), *places])
+    tool.main(['--home', str(tmp_path/'work/rehearsal/home'), *places])
     assert capsys.readouterr().out.splitlines()[-1] == 'resnet18si_cifar10/short: 2 runs'
-    with pytest.raises(SystemExit, match='no journal of a lease'): tool.main(['--home', str(tmp_path), *places])
+    with pytest.raises(SystemExit, match='no log of a GPU session'): tool.main(['--home', str(tmp_path), *places])
 
-def test_a_lease_that_is_asked_to_end_goes_home(tool, monkeypatch):
+def test_a_session_that_is_asked_to_end_goes_home(tool, monkeypatch):
     "and one that hangs ends by itself"
     import signal
     kept = signal.getsignal(signal.SIGTERM)
@@ -66,7 +66,7 @@ def test_a_lease_that_is_asked_to_end_goes_home(tool, monkeypatch):
     assert timers == [(600, tool.os._exit, [3])]
 
 def test_ahead_is_another_process(tool, tmp_path, monkeypatch, capsys):
-    "that the lease stops when it begins"
+    "that the session stops when it begins"
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     real = subprocess.Popen
     monkeypatch.setattr(tool.subprocess, 'Popen', lambda words, **kw: real([sys.executable, '-c', 'import time; time.sleep(600)'], **kw))

@@ -1,10 +1,10 @@
 """Build the page and the widget of play/: C to WebAssembly with zig, JavaScript to one file with esbuild.
 
     pip install ziglang; npm install esbuild       # development tools, in any environment
-    python play/build.py                           # writes play/wasm, play/index.html, understanding_lrs/play.js
+    python play/build.py                           # writes play/wasm, play/index.html, understanding_lrs/app/play.js
 
 `--only wasm` or `--only bundle` builds a part; `--out FOLDER` writes elsewhere (the test compares).
-The C source comes from understanding_lrs.native, so run it with the project's Python.
+The C source comes from understanding_lrs.training.native, so run it with the project's Python.
 """
 import argparse, importlib.util, os, shutil, subprocess, sys, tempfile
 from pathlib import Path
@@ -27,7 +27,7 @@ def find_esbuild() -> str|None: # path of the program
 
 def c_source() -> str:
     "The training step and what the page adds to it"
-    from understanding_lrs.native import SOURCE
+    from understanding_lrs.training.native import SOURCE
     return SOURCE + (HERE/'src/draw.c').read_text()
 
 def build_wasm(out:Path): # folder
@@ -69,7 +69,7 @@ def main():
         build_wasm(args.out or HERE/'wasm')
     if args.only != 'wasm':
         if not find_esbuild(): sys.exit('no esbuild: npm install esbuild, or set ESBUILD')
-        widget = (args.out or HERE.parent/'understanding_lrs')/'play.js'
+        widget = (args.out or HERE.parent/'understanding_lrs/app')/'play.js'
         build_bundle((args.out or HERE)/'index.html', widget)
 
 if __name__ == '__main__': main()

@@ -1,8 +1,8 @@
-/* Random draws in the browser: the streams of understanding_lrs.seeds, number for number.
+/* Random draws in the browser: the streams of understanding_lrs.core.seeds, number for number.
 
    NumPy documents its streams: a SeedSequence hashes the keys into the state of a PCG64 (XSL-RR, 128 bits), and a
    generator turns its output into numbers. This file does the same. It is compiled together with the C source of the
-   training step (understanding_lrs.native), whose `forward` the last function uses. */
+   training step (understanding_lrs.training.native), whose `forward` the last function uses. */
 
 typedef unsigned __int128 u128;
 

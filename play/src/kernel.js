@@ -2,7 +2,7 @@
 
 const BLOCK = 16   // samples and inputs come in rows of 16
 const EPS = 1e-7   // of the LayerNorms
-const STREAMS = {  // as in understanding_lrs.seeds
+const STREAMS = {  // as in understanding_lrs.core.seeds
   train_data: 1, test_data: 2, single_feature: 3, readout: 4, init: 5, pretrain_order: 6, finetune_order: 7, probe: 9,
 }
 

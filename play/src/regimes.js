@@ -1,4 +1,4 @@
-// The rule that finds regimes 1, 2 and 3, as in understanding_lrs.regimes, for one network per learning rate.
+// The rule that finds regimes 1, 2 and 3, as in understanding_lrs.analysis.regimes, for one network per learning rate.
 
 export const CONVERGED = 1e-2 // nats: training loss of a converged network
 export const QUIET = 1        // percentage points: a smaller standard deviation over the tail is no chaos

@@ -1,4 +1,4 @@
-// What the page shows: the same settings, limits, words and tour as understanding_lrs.explore.
+// What the page shows: the same settings, limits, words and tour as understanding_lrs.app.explore.
 
 export const GRID = [3.162e-05, 5.623e-05, 0.0001, 0.0001778, 0.0003162, 0.0005623, 0.001, 0.001778, 0.003162, 0.005623, 0.007499,
   0.01, 0.01334, 0.01778, 0.02371, 0.03162, 0.04217, 0.05623, 0.1, 0.1778, 0.3162, 0.5623, 1.0]

@@ -1,4 +1,4 @@
-// Eight two-class patterns in the plane, as in understanding_lrs.synthetic: regions of the classes, border, true boundary.
+// Eight two-class patterns in the plane, as in understanding_lrs.data.synthetic: regions of the classes, border, true boundary.
 
 const above = (slope, at) => [slope, -1, -at]   // keep x2 >= slope*x1 + at, as a*x1 + b*x2 <= c
 const below = (slope, at) => [-slope, 1, at]

@@ -26,8 +26,10 @@ C_ROWS = r'''
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __AVX512F__
+#if defined __AVX512F__
 enum { LANES = 16 };                                      /* floats of a vector */
+#elif defined __wasm__
+enum { LANES = 4 };
 #else
 enum { LANES = 8 };
 #endif
@@ -35,7 +37,7 @@ enum { BLOCK = 16, PARTS = BLOCK/LANES, MAX_DEPTH = 8 };  /* samples of a block;
 typedef float vec __attribute__((vector_size(4*LANES), aligned(4)));
 typedef int32_t mask __attribute__((vector_size(4*LANES)));
 typedef struct { vec v[PARTS]; } row;
-#define EACH _Pragma("GCC unroll 2") for (int j = 0; j < PARTS; j++)
+#define EACH _Pragma("GCC unroll 4") for (int j = 0; j < PARTS; j++)
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE static __attribute__((noinline))
 
@@ -44,7 +46,12 @@ INLINE row add(row x, row y) { EACH x.v[j] += y.v[j]; return x; }
 INLINE row sub(row x, row y) { EACH x.v[j] -= y.v[j]; return x; }
 INLINE row mul(row x, row y) { EACH x.v[j] *= y.v[j]; return x; }
 INLINE row scale(float s, row x) { EACH x.v[j] *= s; return x; }
+#ifdef __wasm_relaxed_simd__
+INLINE vec fused(vec s, vec x, vec sum) { return __builtin_wasm_relaxed_madd_f32x4(s, x, sum); }
+INLINE void axpy(row *acc, float s, row x) { EACH acc->v[j] = fused((vec){s, s, s, s}, x.v[j], acc->v[j]); }
+#else
 INLINE void axpy(row *acc, float s, row x) { EACH acc->v[j] += s*x.v[j]; }
+#endif
 INLINE row where(row on, row x) { EACH x.v[j] = (vec)((mask)x.v[j] & ~(on.v[j] <= 0)); return x; }  /* 0 where on <= 0, else x: NaN stays */
 static inline int padded(int n) { return (n + BLOCK - 1)/BLOCK*BLOCK; }
 static inline void *take(char **p, size_t bytes) { void *q = *p; *p += (bytes + 63)/64*64; return q; }  /* from a workspace */
@@ -52,7 +59,11 @@ static inline void *take(char **p, size_t bytes) { void *q = *p; *p += (bytes + 
 
 # %% ../../nbs/training/01_native.ipynb #a638f97b
 C_PRODUCTS = r'''
-enum { TILE = PARTS == 1 ? 8 : 6 };                       /* outputs at a time */
+#ifdef __wasm__
+enum { TILE = 2 };                                        /* outputs at a time */
+#else
+enum { TILE = PARTS == 1 ? 8 : 6 };
+#endif
 #define MATMUL(NAME, AT) /* y[o] = sum_i AT(o, i) x[i] for o < no */ \
 NOINLINE void NAME(const float *restrict w, int ld, const row *restrict x, row *restrict y, int no, int ni) { \
   int o = 0; \

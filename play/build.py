@@ -6,7 +6,7 @@
 `--only wasm` or `--only bundle` builds a part; `--out FOLDER` writes elsewhere (the test compares).
 The C source comes from understanding_lrs.training.native, so run it with the project's Python.
 """
-import argparse, importlib.util, os, shutil, subprocess, sys, tempfile
+import argparse, hashlib, importlib.util, json, os, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -39,6 +39,7 @@ def build_wasm(out:Path): # folder
         for name,instructions in KERNELS.items():
             command = [*find_zig(), *TARGET, *instructions, '-Wl,--strip-all', *exports, source.name, '-o', str(out/name)]
             subprocess.run(command, check=True, cwd=tmp)
+            (out/name).chmod(0o644)
 
 ESBUILD = ['--bundle', '--minify', '--target=es2022', '--charset=utf8', '--legal-comments=none', '--log-level=warning']
 
@@ -58,6 +59,22 @@ def build_bundle(page:Path, widget:Path): # files
         page.write_text((HERE/'src/page.html').read_text().replace('/*BUNDLE*/', script))
         widget.write_text(bundled(esbuild, 'app.js', *assets))
 
+def fingerprint() -> dict: # part -> SHA-256 of the sources it is built from
+    "What the committed results must belong to"
+    kernel = hashlib.sha256(c_source().encode()).hexdigest()
+    files = sorted(f for f in (HERE/'src').iterdir() if f.suffix != '.c') + [HERE/'wasm'/name for name in KERNELS]
+    bundle = hashlib.sha256(b''.join(f.name.encode() + f.read_bytes() for f in files)).hexdigest()
+    return dict(kernel=kernel, bundle=bundle)
+
+def version(command:list) -> str: # words of a command
+    "What a compiler says of itself, one line"
+    return subprocess.run([*command, '--version'], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+def record():
+    "Write down which sources and which tools the results are of"
+    made = dict(sources=fingerprint(), zig=version(find_zig()), esbuild=version([find_esbuild()]))
+    (HERE/'built.json').write_text(json.dumps(made, indent=1) + '\n')
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', choices=['wasm', 'bundle'])
@@ -71,5 +88,6 @@ def main():
         if not find_esbuild(): sys.exit('no esbuild: npm install esbuild, or set ESBUILD')
         widget = (args.out or HERE.parent/'understanding_lrs/app')/'play.js'
         build_bundle((args.out or HERE)/'index.html', widget)
+    if not args.out and find_zig() and find_esbuild(): record()
 
 if __name__ == '__main__': main()

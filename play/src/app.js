@@ -9,7 +9,7 @@ import * as charts from './charts.js'
 import { networksHtml, settingsHtml, turn, valueOf } from './controls.js'
 import { answers, converged, describe, howFar, makeFrame, makeScene, origin, paint, regimeWords } from './frame.js'
 import { chooseKernel, loadKernel } from './kernel.js'
-import { DEFAULTS, GRID, InputError, NETWORKS, TOUR, count, differences, fromText, listed, makeSettings, rate, toText, trainingKey } from './settings.js'
+import { GRID, InputError, NETWORKS, START, TOUR, count, differences, fromText, listed, makeSettings, rate, toText, trainingKey } from './settings.js'
 import { isDark, onTheme } from './theme.js'
 import { Trainer } from './trainer.js'
 
@@ -24,7 +24,8 @@ const figure = (name, title, more = '') => `<figure class="panel" data-panel="${
 const KEYS = {
   losses: [1, 2, 3].map(r => `<span>${charts.stroke(`curve h${r}`)}regime ${r}</span>`).join('') + `<span>${charts.stroke('curve mine')}chosen</span>`,
   accuracies: NETWORKS.map(name => `<span>${charts.sample(name)}${name}</span>`).join(''),
-  features: `<span>${charts.stroke('curve best')}best feature</span><span>${charts.stroke('curve rest')}others</span>`,
+  features: `<span>${charts.stroke('curve best')}best feature</span><span>${charts.stroke('curve rest')}others, sorted</span>`,
+  ranked: '<span class="bar-key"></span>',
   plane: '<span class="class zero">● class 0</span><span class="class one">▲ class 1</span>',
 }
 
@@ -38,17 +39,17 @@ const layout = id => `
     <div class="said"><output class="plr" for="${id}-lr"></output>${networksHtml(id)}</div>
     <div class="rail"></div>
     <input type="range" id="${id}-lr" data-setting="lr" min="0" max="${GRID.length - 1}" step="1" aria-label="PLR, learning rate of pre-training">
-    <div class="ends" aria-hidden="true"><span>${rate(GRID[0])}</span><span>learning rate of pre-training (PLR)</span><span>1</span></div>
+    <div class="ends" aria-hidden="true"><span>3e-5</span><span>learning rate of pre-training (PLR)</span><span>1</span></div>
   </div>
   <div class="main">
     <div class="boards">
       <div class="state"><progress max="1" value="0" aria-label="share of the training that is done"></progress><span class="far"></span></div>
       <h2>All 23 learning rates</h2>
       <div class="panels">${figure('losses', 'Training loss', KEYS.losses)}${figure('accuracies', 'Test accuracy', KEYS.accuracies)}${
-        figure('features', 'Features, sorted at every rate', KEYS.features)}</div>
+        figure('features', 'Features in use', KEYS.features)}</div>
       <h2 class="at"></h2>
-      <div class="panels">${figure('ranked', 'Which features it uses')}${figure('plane', 'What the network answers', KEYS.plane)}${
-        figure('border', 'The same feature where it is uninformative')}</div>
+      <div class="panels">${figure('ranked', 'Which features it uses', KEYS.ranked)}${figure('plane', 'What the network answers', KEYS.plane)}${
+        figure('border', 'Where it is uninformative', KEYS.plane)}</div>
       <p class="words" role="status" aria-live="polite"></p>
       <p class="origin"></p>
     </div>
@@ -68,19 +69,22 @@ class Explorer {
     style.textContent = css
     el.append(style, this.root)
     this.find = selector => this.root.querySelector(selector)
-    this.settings = this.given() ?? DEFAULTS
+    this.settings = this.given() ?? START
     this.listen()
   }
 
-  given() { // settings of the model; a mistake is said
-    try { return fromText(this.model.get('settings') || '{}') } catch (e) { this.fail(e.message) }
+  given() { // settings of the model, undefined where there are none; a mistake is said
+    const text = this.model.get('settings')
+    try { return text ? fromText(text) : undefined } catch (e) { this.fail(e.message) }
   }
 
   async begin() {
     const bytes = chooseKernel({relaxed, plain})
     this.simd = bytes === relaxed ? 'relaxed SIMD' : 'SIMD'
     this.trainer = new Trainer(workerSource, bytes, event => this.hear(event))
+    const mistake = this.find('.error').textContent
     this.put(this.settings)
+    this.fail(mistake)
     this.kernel = await loadKernel(bytes)
     this.drawSoon()
   }
@@ -126,7 +130,7 @@ class Explorer {
     if (!button) return
     const {act, stop} = button.dataset
     if (stop !== undefined) this.goTo(TOUR[stop])
-    if (act === 'reset') { this.at = null; this.put(DEFAULTS) }
+    if (act === 'reset') { this.at = null; this.put(START) }
     if (act === 'dice') this.put(makeSettings({...this.settings, seed: Math.floor(1000*Math.random())}))
     if (act === 'use') this.attempt(() => { const s = fromText(this.find('textarea').value); this.at = null; this.put(s) })
     if (act === 'copy') navigator.clipboard?.writeText(this.find('textarea').value)
@@ -290,11 +294,14 @@ class Explorer {
     if (f.readings) this.drawPlanes(f, put)
     const sub = (name, text) => { this.find(`[data-sub="${name}"]`).textContent = text }
     const mark = f.readings ? `after ${count(f.readings.mark)} steps` : ''
-    sub('accuracies', f.readings ? `${mark}; fine-tuned ${count(Math.floor(f.readings.mark/2))} more at ${rate(f.readings.flr)}` : '')
-    sub('features', `${f.settings.network} network`)
+    sub('accuracies', f.readings ? `${mark}; fine-tuned: + ${count(Math.floor(f.readings.mark/2))} at ${rate(f.readings.flr)}` : '')
+    sub('features', `${f.settings.network} network ${mark}`)
+    sub('losses', `of pre-training, one line per rate`)
     sub('ranked', mark)
-    sub('plane', f.feature ? `feature ${f.feature}, other features uninformative` : '')
-    sub('border', f.feature ? `feature ${f.feature}: on the border, both classes alike` : '')
+    const others = NETWORKS.filter(name => name !== f.settings.network)
+    this.find('.bar-key').innerHTML = `${charts.barSample}${f.settings.network}${others.map(name => charts.sample(name, false) + name).join('')}`
+    sub('plane', f.feature ? `feature ${f.feature}; the others tell nothing` : '')
+    sub('border', f.feature ? `feature ${f.feature}: on the border, classes alike` : '')
   }
 
   drawPlanes(f, put) {
@@ -322,7 +329,7 @@ class Explorer {
     const {trainer} = this, speed = trainer.firstAfter ? ` First ${count(trainer.marks[0].mark)} steps of all 23 networks: ${(trainer.firstAfter/1000).toFixed(2)} s, ${trainer.workers.length} workers, ${this.simd}.` : ''
     this.find('progress').value = trainer.finished ? 1 : trainer.step/trainer.settings.steps
     this.find('.far').textContent = `${howFar(trainer, this.fresh ? f.readings : null)} ${converged(f)}${speed}`
-    const words = this.find('.words'), text = this.fresh ? describe(f) : `Training for ${listed(f.settings, differences(this.readings?.settings ?? DEFAULTS, f.settings)) || 'these settings'}.`
+    const words = this.find('.words'), text = this.fresh ? describe(f) : `Training for ${listed(f.settings, differences(this.readings?.settings ?? f.settings, f.settings)) || 'these settings'}.`
     if (this.fresh || !this.readings) { if (words.textContent !== text) words.textContent = text }
     this.find('.origin').textContent = origin(f)
     this.drawTour()

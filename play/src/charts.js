@@ -28,9 +28,11 @@ const MARKS = { // centred on 0, 0; drawn by strokes or filled
 export const STYLE = {'pre-trained': 'pre', averaged: 'avg', 'fine-tuned': 'fine'}
 const marker = (name, x, y) => `<g transform="translate(${fixed(x)} ${fixed(y)})">${MARKS[name]}</g>`
 
-/** A short line with a mark, for legends. */
-export const sample = name =>
-  `<svg class="sample" width="22" height="10" aria-hidden="true"><path class="curve ${STYLE[name]}" d="M0 5H22"/>${marker(name, 11, 5)}</svg>`
+/** A mark, on a short line, for legends. */
+export const sample = (name, lined = true) => lined
+  ? `<svg class="sample" width="22" height="10" aria-hidden="true"><path class="curve ${STYLE[name]}" d="M0 5H22"/>${marker(name, 11, 5)}</svg>`
+  : `<svg class="sample" width="12" height="10" aria-hidden="true">${marker(name, 6, 5)}</svg>`
+export const barSample = '<svg class="sample" width="12" height="10" aria-hidden="true"><rect class="bar" width="12" height="10"/></svg>'
 export const stroke = cls => `<svg class="sample" width="18" height="10" aria-hidden="true"><path class="${cls}" d="M0 5H18"/></svg>`
 
 /** A polyline that breaks where a value is missing. */
@@ -217,11 +219,11 @@ export function rail(w, f, inset) {
     const lo = from ? edge(from - 1) : 0, hi = edge(to, true), wide = hi - lo
     const full = names[regime], text = wide > 6.6*full.length ? full : wide > 62 ? `regime ${regime}` : regime === 'unknown' ? '?' : regime
     return `<rect class="regime r${regime === 'unknown' ? 0 : regime}" x="${fixed(lo)}" y="0" width="${fixed(wide)}" height="26"/>` +
-      `<text class="regime-name" x="${fixed((lo + hi)/2)}" y="17" text-anchor="middle">${text}</text>`
+      `<text class="regime-name" x="${fixed((lo + hi)/2)}" y="15" text-anchor="middle">${text}</text>`
   })
   const slow = f.readings.slow.map(plr => GRID.indexOf(plr)).map(i => {
     const lo = i ? edge(i - 1) : 0
-    return `<rect class="slow" x="${fixed(lo)}" y="0" width="${fixed(edge(i, true) - lo)}" height="26"/>`
+    return `<rect class="slow" x="${fixed(lo)}" y="20" width="${fixed(edge(i, true) - lo)}" height="6"/>`
   })
   const words = runs.map(r => `${names[r.regime]}, PLR ${rate(GRID[r.from])} to ${rate(GRID[r.to])}`).join('; ')
   return svg(w, 26, words, parts.join('') + slow.join(''))

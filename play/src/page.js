@@ -1,22 +1,22 @@
 // The static page: a model that lives in the address, and the switch between light and dark.
 
 import { render } from './app.js'
-import { DEFAULTS, toText } from './settings.js'
+import { START, toText } from './settings.js'
 import { isDark, onTheme } from './theme.js'
 
 /** What anywidget calls a model, without Python. */
 class Model {
-  values = {settings: decodeURIComponent(location.hash.slice(1)) || '{}', results: {}}
+  values = {settings: decodeURIComponent(location.hash.slice(1)) || '', results: {}}
   listeners = []
   get(name) { return this.values[name] }
   set(name, value) { this.values[name] = value }
   on(event, listener) { if (event === 'change:settings') this.listeners.push(listener) }
   save_changes() {
-    const {settings} = this.values, plain = settings === toText(DEFAULTS)
+    const {settings} = this.values, plain = settings === toText(START)
     history.replaceState(null, '', plain ? location.pathname + location.search : `#${encodeURIComponent(settings)}`)
   }
   addressed() {
-    this.values.settings = decodeURIComponent(location.hash.slice(1)) || toText(DEFAULTS)
+    this.values.settings = decodeURIComponent(location.hash.slice(1)) || toText(START)
     for (const listener of this.listeners) listener()
   }
 }

@@ -3,8 +3,9 @@ from dataclasses import replace
 import json
 import numpy as np, pytest, torch
 from understanding_lrs.training import native_conv
-from understanding_lrs.probes.features import (INPUTS, band_accuracy, band_limits, band_mask, band_pictures, band_sets, band_std, check_limits, dominance,
-                                        effective_number, spectrum, varied_limits)
+from understanding_lrs.data.bands import INPUTS, BandSets, band_images, band_limits, band_mask, band_std, check_limits, spectrum, varied_limits
+from understanding_lrs.probes.bands import band_accuracy
+from understanding_lrs.probes.features import dominance, effective_number
 from understanding_lrs.data.images import channel_stats, load_images, normalise
 from understanding_lrs.networks.models import ConvSpec, default_radius
 from understanding_lrs.training.image_networks import evaluate_nets, lend, make_nets, resident
@@ -53,10 +54,10 @@ def test_bands_sum_to_the_picture(side):
     "so do their squares, and each coefficient is in one band; a picture is what was kept plus what was removed"
     x, limits = pictures(side), band_limits(side)
     assert sum(band_mask(side, *ends).int() for ends in limits.values()).eq(1).all()
-    parts = [band_pictures(x, *ends) for ends in limits.values()]
+    parts = [band_images(x, *ends) for ends in limits.values()]
     torch.testing.assert_close(sum(parts), x/255., rtol=0, atol=2e-6)
     torch.testing.assert_close(sum(p.double().square().sum() for p in parts), (x.double()/255).square().sum(), rtol=1e-5, atol=0)
-    for part,ends in zip(parts, limits.values()): torch.testing.assert_close(part + band_pictures(x, *ends, remove=True), x/255., rtol=0, atol=2e-6)
+    for part,ends in zip(parts, limits.values()): torch.testing.assert_close(part + band_images(x, *ends, remove=True), x/255., rtol=0, atol=2e-6)
     for a in range(4):
         for b in range(a): assert (parts[a]*parts[b]).sum().abs() < 1e-2
 
@@ -73,23 +74,23 @@ def test_a_band_is_that_of_a_direct_sum(side):
                 wave = np.exp(2j*np.pi*(fy*at[:, None] + fx*at)/side)
                 out += ((x.numpy()/255*wave.conj()).sum((2, 3))/side**2)[..., None, None]*wave
     assert abs(out.imag).max() < 1e-12
-    assert abs(band_pictures(x, lo, hi).numpy() - out.real).max() < 1e-6
+    assert abs(band_images(x, lo, hi).numpy() - out.real).max() < 1e-6
 
 def test_waves_are_in_their_bands():
     "a wave of 5 and 3 periods is low at 32x32, and nothing of it is left where low is removed; a flat picture is background"
     at = torch.arange(32.)
     wave = (127.5 + 100*torch.cos(2*torch.pi*(5*at[:, None] + 3*at)/32)).round().to(torch.uint8).expand(1, 3, 32, 32)
-    assert band_pictures(wave, 1, 8).std() > .25 and band_pictures(wave, 1, 8, remove=True).std() < .01
+    assert band_images(wave, 1, 8).std() > .25 and band_images(wave, 1, 8, remove=True).std() < .01
     flat = torch.full((1, 3, 32, 32), 51, dtype=torch.uint8)
-    torch.testing.assert_close(band_pictures(flat, 0, 0), flat/255.)
-    assert band_pictures(flat, 1, 32).abs().max() < 1e-6
+    torch.testing.assert_close(band_images(flat, 0, 0), flat/255.)
+    assert band_images(flat, 1, 32).abs().max() < 1e-6
 
 @pytest.mark.parametrize('limits, message', [
     (dict(low=(1, 8), mid=(8, 24)), "bands 'low' and 'mid' overlap at distance 8"), (dict(all=(0, 32), mid=(9, 9)), "'all' and 'mid' overlap"),
     (dict(low=(1, 8), again=(1, 8)), "overlap"), (dict(low=(8, 1)), "'low' are reversed: 8-1"), (dict(low=(-3, 8)), "'low' must not be negative"),
     (dict(far=(33, 40)), "'far' \\(33-40\\) selects no coefficient of 32x32"), (dict(low=(1, 8.5)), "'low' must be whole numbers")])
 def test_bad_limits(limits, message):
-    for door in (lambda: check_limits(limits, 32), lambda: band_sets(pictures(32), (.5,)*3, (.2,)*3, limits, ('raw',))):
+    for door in (lambda: check_limits(limits, 32), lambda: BandSets((.5,)*3, (.2,)*3, inputs=('raw',), limits=limits).of(pictures(32))):
         with pytest.raises(ValueError, match=message): door()
 
 def test_limits_of_another_side():
@@ -99,7 +100,7 @@ def test_limits_of_another_side():
 
 @pytest.mark.parametrize('x', [pictures(8)/255., pictures(8)[0], pictures(8)[..., :6]], ids=['floats', 'one', 'oblong'])
 def test_bad_pictures(x):
-    with pytest.raises(ValueError, match="uint8 pictures, got"): band_pictures(x, 1, 2)
+    with pytest.raises(ValueError, match="uint8 images, got"): band_images(x, 1, 2)
 
 def test_varied_limits():
     assert [list(b) for b in varied_limits(32)] == [['low=1-4', 'mid=5-24'], ['low=1-12', 'mid=13-24'], ['low=1-16', 'mid=17-24']]
@@ -111,27 +112,28 @@ def test_varied_limits():
 def test_inputs(data, how):
     "background as in training; the other bands raw, over the usual std, over their own"
     x, train = data.x_test[:50], data.x_train
-    sets = {(b, m): p for b,m,p in band_sets(x, data.mean, data.std, inputs=(how,), x_train=train)}
+    sets = {(b, m): p for b,m,p in BandSets(data.mean, data.std, train, (how,), varied=True).of(x)}
     assert list(sets)[:8] == [(b, m) for b in band_limits(8) for m in (f'band_acc_{how}', 'without_acc')]
     assert [m for b,m in sets if '=' in b] == ['band_acc_raw']*6 and all(p.dtype == torch.float32 and p.shape == x.shape for p in sets.values())
     c = lambda v: torch.as_tensor(v, dtype=torch.float32).view(3, 1, 1)
     near = lambda a, b: torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    near(sets['background', f'band_acc_{how}'], (band_pictures(x, 0, 0) - c(data.mean))/c(data.std))
-    own = dict(raw=torch.ones(3), std=data.std, band=band_pictures(train, 3, 6).double().std((0, 2, 3), correction=0).float())[how]
-    near(sets['mid', f'band_acc_{how}'], band_pictures(x, 3, 6)/c(own))
-    near(sets['mid', 'without_acc'], (band_pictures(x, 3, 6, remove=True) - c(data.mean))/c(data.std))
-    near(sets['mid=2-6', 'band_acc_raw'], band_pictures(x, 2, 6))
+    near(sets['background', f'band_acc_{how}'], (band_images(x, 0, 0) - c(data.mean))/c(data.std))
+    own = dict(raw=torch.ones(3), std=data.std, band=band_images(train, 3, 6).double().std((0, 2, 3), correction=0).float())[how]
+    near(sets['mid', f'band_acc_{how}'], band_images(x, 3, 6)/c(own))
+    near(sets['mid', 'without_acc'], (band_images(x, 3, 6, remove=True) - c(data.mean))/c(data.std))
+    near(sets['mid=2-6', 'band_acc_raw'], band_images(x, 2, 6))
 
 def test_bad_sets(data):
-    args = data.x_test, data.mean, data.std
-    with pytest.raises(ValueError, match="needs the training pictures: give x_train"): band_sets(*args)
-    with pytest.raises(ValueError, match="inputs are raw, std, band, got 'own'"): band_sets(*args, inputs=('own',))
-    with pytest.raises(ValueError, match="must have one shape"): band_sets(*args, x_train=pictures(16))
-    with pytest.raises(ValueError, match="one number a channel"): list(band_sets(data.x_test, (.5,), (.5,), inputs=('raw',)))
+    x, usual = data.x_test, (data.mean, data.std)
+    with pytest.raises(ValueError, match="needs the training images: give x_train"): BandSets(*usual, inputs=('band',)).of(x)
+    with pytest.raises(ValueError, match="inputs are raw, std, band, got 'own'"): BandSets(*usual, inputs=('own',)).of(x)
+    with pytest.raises(ValueError, match="must have one shape"): BandSets(*usual, pictures(16)).of(x)
+    with pytest.raises(ValueError, match="one number a channel"): list(BandSets((.5,), (.5,), inputs=('raw',)).of(x))
+    assert [m for _,m,_ in BandSets(*usual, remove=False).of(x[:2])] == ['band_acc_raw', 'band_acc_std']*4, 'without training images'
 
 def test_a_band_that_holds_nothing_stays_empty():
     flat = pictures(1, n=9).expand(9, 3, 8, 8)
-    for _,_,p in band_sets(flat, (.5,)*3, (.25,)*3, x_train=flat): assert p.isfinite().all() and p.abs().max() <= 2.1
+    for _,_,p in BandSets((.5,)*3, (.25,)*3, flat, varied=True).of(flat): assert p.isfinite().all() and p.abs().max() <= 2.1
 
 def test_stds_of_many_pictures_are_those_of_a_sample():
     x = pictures(8, n=3000)
@@ -143,7 +145,7 @@ def test_a_classifier_of_one_band_is_seen_as_one():
     waves = torch.stack([torch.cos(2*torch.pi*3*at/16*2)[:, None].expand(16, 16), torch.cos(2*torch.pi*3*at/16*2).expand(16, 16)])
     x = (100 + 50*torch.rand(200, 1, 1, 1, generator=rng) + 40*waves[y][:, None]).clamp(0, 255).round().to(torch.uint8).expand(200, 3, 16, 16)
     score = lambda b: torch.stack([(b.mean(1)*w).mean((1, 2)).abs().gt(.05).float() for w in waves], dim=1)
-    acc = {(r['band'], r['metric']): r['accuracy'] for r in band_accuracy(score, x, y, (.5,)*3, (.25,)*3, x_train=x)}
+    acc = {(r['band'], r['metric']): r['accuracy'] for r in band_accuracy(score, x, y, BandSets((.5,)*3, (.25,)*3, x))}
     for how in INPUTS:
         assert acc['mid', f'band_acc_{how}'] == 100
         assert acc['background', f'band_acc_{how}'] == acc['high', f'band_acc_{how}'] == 50
@@ -156,27 +158,27 @@ def test_a_classifier_is_a_network(data, engine):
     "one function for networks of one's own, one for stacks: equal numbers, statistics not touched"
     nets = make_nets(CONVNET, [1, 2], default_radius(CONVNET))
     evaluate_nets(nets, data.x_train, data.y_train, data, own=True)
-    test, usual = (data.x_test, data.y_test), dict(x_train=data.x_train, varied=True)
-    sets = band_sets(data.x_test, data.mean, data.std, x_train=data.x_train)
-    stacked = [(b, m, evaluate_nets(nets, p, data.y_test, data, engine=engine)[1]) for b,m,p in sets]
+    test, sets = (data.x_test, data.y_test), BandSets(data.mean, data.std, data.x_train, varied=True)
+    stacked = [(b, m, evaluate_nets(nets, p, data.y_test, data, engine=engine)[1]) for b,m,p in sets.of(data.x_test)]
     for k in range(2):
-        rows = band_accuracy(lend(nets, k).train(), *test, data.mean, data.std, **usual)
+        rows = band_accuracy(lend(nets, k).train(), *test, sets)
         assert [(r['band'], r['metric']) for r in rows] == [s[:2] for s in stacked]
         for r,(_,_,acc) in zip(rows, stacked): assert r['accuracy'] == pytest.approx(acc[k].item(), abs=.41)
-    assert {r['metric'] for r in band_accuracy(lend(nets, 0), *test, data.mean, data.std, remove=False)} == {'band_acc_raw', 'band_acc_std'}
+    assert {r['metric'] for r in band_accuracy(lend(nets, 0), *test, BandSets(data.mean, data.std, remove=False))} == {'band_acc_raw', 'band_acc_std'}
 
 def test_bad_classifiers(data):
-    args = data.x_test, data.y_test, data.mean, data.std
+    sets = BandSets(data.mean, data.std)
+    args = data.x_test, data.y_test, sets
     assert all(np.isnan(r['accuracy']) for r in band_accuracy(lambda b: torch.full((len(b), 10), torch.nan), *args))
     with pytest.raises(ValueError, match="classify must give \\(500, classes\\) logits"): band_accuracy(lambda b: b.mean((1, 2, 3)), *args)
-    with pytest.raises(ValueError, match="one label a picture"): band_accuracy(lambda b: b, data.x_test, data.y_test[:3], data.mean, data.std)
+    with pytest.raises(ValueError, match="one label per image"): band_accuracy(lambda b: b, data.x_test, data.y_test[:3], sets)
 
 def test_spectrum():
     "Parseval; a wave is two points; pictures of a band have nothing outside it"
     x = pictures(16)
     torch.testing.assert_close((10**spectrum(x)).sum(), (x/255.).square().sum((2, 3)).mean(), rtol=1e-4, atol=0)
     inside = torch.fft.fftshift(band_mask(16, 5, 12))
-    s = spectrum(band_pictures(x, 5, 12))
+    s = spectrum(band_images(x, 5, 12))
     torch.testing.assert_close(s[inside], spectrum(x)[inside], rtol=1e-3, atol=1e-3)
     assert s[~inside].max() < -8
 

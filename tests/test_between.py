@@ -254,7 +254,7 @@ WRONG = [
     ('bands other.safetensors --data digits', 'no network of this project (it has foo'),
     ('bands few.safetensors --data digits', 'the network gives (3,) numbers an input, labels go up to 9'),
     ('bands a.safetensors --data digits --limits 1-3,3-8', "overlap at distance 3"),
-    ('bands a.safetensors --data digits --limits 9-12', 'selects no coefficient of 8x8 pictures'),
+    ('bands a.safetensors --data digits --limits 9-12', 'selects no coefficient of 8x8 images'),
     ('bands a.safetensors --data digits --limits low', "--limits: expected bands such as 0-0,1-8 or low=1-8, got 'low'"),
     ('bands a.safetensors --data digits --limits 1-2,1-2', 'band 1-2 is given twice')]
 

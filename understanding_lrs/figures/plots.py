@@ -37,7 +37,9 @@ from matplotlib.transforms import offset_copy
 
 from ..analysis.basin import NEAR, between, effects, look_table, network_table
 from ..analysis.claims import INTERVENED, PRACTICAL, SMALL, dominant_features, published_tables
-from ..probes.features import DOMINANT, band_limits, band_pictures, effective_number, spectrum, variance_shares
+from ..analysis.variance import variance_shares
+from ..data.bands import band_images, band_limits, spectrum
+from ..probes.features import DOMINANT, effective_number
 from ..studies.interventions import arm_name
 from ..studies.image_trials import practical
 from ..analysis.regimes import NETWORK, SLOW, TAIL, UNKNOWN, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
@@ -1284,7 +1286,7 @@ def _shade(p): # (C, s, s), zero mean -> (s, s, C) in 0..1
     p = np.moveaxis(np.asarray(p, float), 0, -1)
     return np.clip(.5 + p/(2*max(np.quantile(abs(p), .99), 1e-9)), 0, 1)
 
-def _accuracy_bars(ax, rows, chance): # as `features.band_accuracy` gives them, or a DataFrame of them; chance: %, or None
+def _accuracy_bars(ax, rows, chance): # as `bands.band_accuracy` gives them, or a DataFrame of them; chance: %, or None
     "Accuracy on each band alone, as the figures show it, and without it"
     acc = pd.DataFrame(rows).groupby(['metric', 'band'], sort=False).accuracy.mean()
     alone = next(m for m in ('band_acc_band', 'band_acc_std', 'band_acc_raw') if m in acc.index)
@@ -1306,14 +1308,14 @@ def _accuracy_bars(ax, rows, chance): # as `features.band_accuracy` gives them, 
 
 def spectrum_picture(
     x,           # (n, C, s, s) uint8 pictures; the spectrum is the mean over all of them
-    limits:dict|None=None, # band -> (first, last distance); None: as `features.band_limits`
-    rows=None,   # accuracies of a network, as `features.band_accuracy` gives them
+    limits:dict|None=None, # band -> (first, last distance); None: as `bands.band_limits`
+    rows=None,   # accuracies of a network, as `bands.band_accuracy` gives them
     few:int=3,   # pictures that are shown
     chance:float|None=None, # accuracy of guessing (%), drawn beside the network's
 ) -> Picture:
     "A few pictures, their frequency bands, and the mean spectrum of all [paper, figures 6 and 9]"
     limits, side, few = limits or band_limits(x.shape[-1]), x.shape[-1], min(few, len(x))
-    parts = [band_pictures(x[:few], lo, hi) for lo,hi in limits.values()]
+    parts = [band_images(x[:few], lo, hi) for lo,hi in limits.values()]
     with house():
         fig = Picture(figsize=(TWO, max(2.4, .7 + .6*few)))
         grid = fig.add_gridspec(1, 2 + (rows is not None), width_ratios=[.55*(len(parts) + 1), 1.8, *([1.2] if rows is not None else [])])

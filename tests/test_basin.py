@@ -2,9 +2,11 @@
 import matplotlib, numpy as np, pandas as pd, pytest
 from understanding_lrs.analysis import basin
 from understanding_lrs.figures import plots
-from understanding_lrs.analysis.basin import (JUDGES, QUESTIONS, advantage, answers, centred, estimate, look_table, network_table, paired, partial_rank, slope, two_stage,
-                                     two_stage_interval)
-from understanding_lrs.analysis.claims import CLAIMS, INTERVENED, MISSING, verdicts
+from understanding_lrs.analysis.basin import advantage, centred, estimate, network_table, paired, partial_rank, slope, two_stage, two_stage_interval
+from understanding_lrs.analysis.claims import CLAIMS, ROLES, verdicts
+from understanding_lrs.analysis.evidence import Evidence
+from understanding_lrs.analysis.intervention_claims import C25, INTERVENED, INTERVENTIONS, SHOWN, intervention_effects
+from understanding_lrs.analysis.verdicts import MISSING, NOT, OPEN, REPRODUCED, answers
 from understanding_lrs.figures.plots import View
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.find import find_runs
@@ -23,9 +25,9 @@ def quick(monkeypatch):
 def smoke(tmp_path_factory):
     "tables of the smoke presets of all interventions, by claim"
     root = tmp_path_factory.mktemp('interventions')
-    for study,_ in INTERVENED.values():
+    for study in INTERVENED.values():
         for p in protocols(study, 'smoke', plrs=[1e-2]): live(p, Run(root, p))
-    return {claim: collect(find_runs(root, study)) for claim,(study, _) in INTERVENED.items()}
+    return {claim: collect(find_runs(root, study)) for claim,study in INTERVENED.items()}
 
 # --- an instrument
 
@@ -120,16 +122,17 @@ def test_nothing_and_one_seed():
 def test_what_is_asked_is_what_was_written_down(root):
     written = pd.read_csv(root/'figures/data/basin/thresholds.csv')
     assert [tuple(r) for r in written[['id', 'what', 'sense', 'threshold', 'decides']].itertuples(index=False)] == [
-        (q.id, q.what, q.sense, q.threshold, q.decides) for q in QUESTIONS]
+        (p.id, p.label, p.comparison, p.threshold, p.decides) for parts in INTERVENTIONS.values() for p in parts]
 
-def test_every_question_is_answered(smoke):
-    "on tables of every intervention, in the order of the questions"
-    for claim in JUDGES:
-        assert [q.id for q,_ in answers(claim, smoke[claim])] == [q.id for q in QUESTIONS if q.id.startswith(claim)]
-    assert {c.id for c in CLAIMS} >= set(JUDGES) == set(INTERVENED)
+def test_every_part_is_answered(smoke):
+    "on tables of every intervention, in the order of the parts"
+    for claim,parts in INTERVENTIONS.items():
+        assert [a.part for a in answers(parts, Evidence(smoke[claim], None))] == [*parts] and parts[0].id.startswith(claim)
+    roles = {c.id: c.roles for c in CLAIMS}
+    assert {*INTERVENTIONS} == {*INTERVENED} and all(ROLES[roles[claim][0]] == (study,) for claim,study in INTERVENED.items())
 
 def test_verdicts_name_them(smoke):
-    judged = verdicts({(INTERVENED['C25'][0], 'wide'): smoke['C25']})
+    judged = verdicts({(INTERVENED['C25'], 'wide'): smoke['C25']})
     assert len(judged[judged.claim == 'C25']) == 3 and set(judged[judged.claim == 'C24'].verdict) == {MISSING}
 
 def made(smoke, arms):
@@ -149,14 +152,13 @@ def made(smoke, arms):
                                         (dict(none=(82, 74), best=(81, 74), last=(82, 74)), [False, True, True]),
                                         (dict(none=(82, 74), best=(66, 60), last=(66, 74)), [True, False, False])], ids=str)
 def test_c25_follows_from_tables(smoke, arms, want):
-    tables = made(smoke, arms)
-    found = answers('C25', tables)
-    assert [(e.lo >= q.threshold if q.sense == '>=' else e.hi <= q.threshold) for q,e in found] == want
+    found = answers(C25, Evidence(made(smoke, arms), None))
+    assert [a.verdict == REPRODUCED for a in found] == want and {a.verdict for a in found} <= {REPRODUCED, NOT, OPEN}
 
 # --- figures
 
 def test_figures_of_interventions_draw(smoke):
-    for claim,(study, _) in INTERVENED.items():
+    for claim,study in INTERVENED.items():
         view = View(smoke[claim], STUDIES[study], preset='smoke')
         fig = plots.arms(view)
         names = [t.get_text() for t in fig.legends[0].get_texts()]
@@ -180,7 +182,8 @@ def test_published_effects_are_those_of_the_tables(root, monkeypatch):
     monkeypatch.setattr(basin.estimate, '__defaults__', (2,))
     file = root/'figures/data/basin/effects.csv'
     told = pd.read_csv(file).set_index('what')
-    for claim,(study, _) in INTERVENED.items():
-        for q,e in answers(claim, read_published(root/'figures/data'/study/'wide')):
-            if q.id in basin.SHOWN: assert told.value[basin.SHOWN[q.id]] == pytest.approx(e.value, rel=1e-4), q.id
+    for claim,study in INTERVENED.items():
+        found = intervention_effects(claim, read_published(root/'figures/data'/study/'wide'))
+        for what,e in found.items(): assert told.value[what] == pytest.approx(e.value, rel=1e-4), what
+    assert {*SHOWN.values()} <= {*told.index}
     assert {'observed', 'instrument', 'intervention'} == set(told.kind) and (told.lo <= told.value).all() and (told.value <= told.hi).all()

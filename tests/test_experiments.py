@@ -6,7 +6,7 @@ from understanding_lrs.runs.protocol import Protocol, networks
 from understanding_lrs.runs.store import Run
 from understanding_lrs.training.stacked import evaluate
 from understanding_lrs.studies.registry import STUDIES, live, protocols, protocol_of
-from understanding_lrs.analysis.summaries import select
+from understanding_lrs.analysis.tables import select
 from understanding_lrs.sweep.sweep import check_params, sweep
 
 TEMPLATES = {s.template: s for s in STUDIES.values()}

@@ -254,7 +254,8 @@ def test_archives_are_split_where_one_is_too_large(whole, tmp_path):
     assert {r.protocol.key for r in find_runs(tmp_path/'there')} == {r.protocol.key for r in runs}
 
 def test_home_is_tables_and_figures_that_say_what_is_missing(whole, tmp_path):
-    from understanding_lrs.analysis.claims import published_tables, verdicts
+    from understanding_lrs.analysis.claims import verdicts
+    from understanding_lrs.analysis.tables import published_tables
     from understanding_lrs.figures.plots import View
     from understanding_lrs.studies.trials import STUDIES
     folder, _ = whole

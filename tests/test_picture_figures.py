@@ -463,7 +463,7 @@ def test_pages_of_readings_say_that_tables_are_missing(root, tmp_path, page, cap
 
 def test_the_transformers_figure_beside_the_paper(root):
     "drawn where the paper has fine-tuned accuracies of the study: ours and theirs both end at their own best, 0; refused elsewhere"
-    from understanding_lrs.analysis.claims import published_tables
+    from understanding_lrs.analysis.tables import published_tables
     t = published_tables(root/'figures/data')['vit_cifar10', 'laptop']
     v = plots.View(t, STUDIES['vit_cifar10'], plots.read_paper(root), 'laptop')
     fig = plots.beside_paper(v)

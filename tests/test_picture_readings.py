@@ -10,7 +10,8 @@ from understanding_lrs.runs.published import publish, read_published
 from understanding_lrs.runs.store import Run
 from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
 from understanding_lrs.core.stats import CONVERGED
-from understanding_lrs.analysis.summaries import select, summary
+from understanding_lrs.analysis.summaries import summary
+from understanding_lrs.analysis.tables import select
 
 def smoke(study='convnetsi32_cifar10', i=0, **kw): return resolved(protocols(study, 'smoke', overrides=kw))[i]
 

@@ -15,7 +15,8 @@ from understanding_lrs.core.sphere import ProjectedSGD, elr_to_lr, project_
 
 from understanding_lrs.analysis.regimes import network_regimes
 from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
-from understanding_lrs.analysis.summaries import on_its_data, select, summary, verdict
+from understanding_lrs.analysis.summaries import summary, verdict
+from understanding_lrs.analysis.tables import on_its_data, select
 
 BATCH, QUIET = 24, 1e-4 # a batch that is no multiple of 16; a rate at which rounding does not grow
 CONVNET, RESNET = ConvSpec('convnet', 4, 10, 8), ConvSpec('resnet18', 2, 10, 8)

@@ -945,12 +945,12 @@ def claims(
     Examples: `ulrs claims`, `ulrs claims --parts`, `ulrs claims --json`
     """
     judge = _part('analysis.claims')
-    published = judge.published_tables(data or project_root()/'figures/data')
+    published = _part('analysis.tables').published_tables(data or project_root()/'figures/data')
     table, own = judge.verdicts(published), _judged(published, runs) if data is None else None
     if as_json:
         import pandas as pd
         return print(pd.concat([table, *([] if own is None else [own])]).to_json(orient='records', indent=1))
-    show = (lambda t: _print_parts(t, judge.MISSING)) if parts else (lambda t: print_lines(_brief(t)))
+    show = (lambda t: _print_parts(t, _part('analysis.verdicts').MISSING)) if parts else (lambda t: print_lines(_brief(t)))
     show(table)
     if own is not None: print(f"\nfinished runs in {runs}:") or show(own)
     if not parts: print("values of every part: ulrs claims --parts")

@@ -35,14 +35,20 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from ..analysis.basin import NEAR, between, effects, look_table, network_table
-from ..analysis.claims import INTERVENED, PRACTICAL, SMALL, dominant_features, published_tables
+from ..analysis.basin import NEAR, between, look_table, network_table
+from ..analysis.intervention_claims import INTERVENED, effects
+from ..analysis.claims import PRACTICAL
+from ..analysis.synthetic_claims import dominant_features
+from ..analysis.tables import NETWORK, on_its_data, published_tables, seed_numbers, select
+from ..analysis.verdicts import SMALL
 from ..analysis.variance import variance_shares
 from ..data.bands import band_images, band_limits, spectrum
 from ..probes.features import DOMINANT, effective_number
 from ..studies.interventions import arm_name
 from ..studies.image_trials import practical
-from ..analysis.regimes import NETWORK, SLOW, TAIL, UNKNOWN, bootstrap, boundaries, rate as exactly, regime_of, seed_numbers, unconverged
+from ..analysis.regimes import (SLOW, TAIL, UNKNOWN, boundaries, rate as exactly, regime_of,
+                                                unconverged)
+from ..core.stats import bootstrap
 from ..core.checks import pick
 from ..core.errors import InputError
 from ..core.files import atomic_write, check_free, put
@@ -50,7 +56,6 @@ from ..runs.protocol import networks
 from ..runs.published import read_published
 from ..studies.registry import CAPTION, STUDIES, Study, SyntheticTrial, protocols, study_of
 from ..studies.registry import synthetic_config
-from ..analysis.summaries import on_its_data, select
 from ..sweep.sweep import project_root
 from ..data.synthetic import SHAPES, SyntheticConfig, make_data
 
@@ -192,7 +197,7 @@ def over_plr(
     cube = np.stack([np.pad(g, ((0, most - len(g)), (0, 0)), constant_values=np.nan) for g in groups])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning) # a resample may hold no network of a PLR
-        found = bootstrap(cube, lambda c: of(c.reshape(-1, c.shape[-1]), axis=0), n=n)
+        found = bootstrap(cube, lambda many: of(many.reshape(len(many), -1, many.shape[-1]), axis=1), n=n)
     return pd.DataFrame(dict(zip(('value', 'lo', 'hi'), found)), index=wide.columns).reindex(plrs)
 
 # %% ../../nbs/figures/00_plots.ipynb #655c3906
@@ -1227,7 +1232,7 @@ def _row_of(ax, y, rows, color):
     spread = .14*(np.arange(len(rows)) - (len(rows) - 1)/2)/max(1, len(rows) - 1)
     ax.plot(rows.value, y - .22 + spread, 'o', ms=2.4, mew=0, color=FAINT, alpha=.8)
     seeds = rows.groupby('train_seed').value.mean().to_numpy(float)
-    mean, lo, hi = bootstrap(seeds, lambda v: v.mean(axis=0), n=500)
+    mean, lo, hi = bootstrap(seeds, lambda many: many.mean(axis=1), n=500)
     ax.plot([lo, hi], [y, y], color=color, lw=1.6)
     ax.plot(mean, y, 'D', ms=4.2, color=color)
     ax.annotate(f'{mean:.1f}', (mean, y), (0, -4), textcoords='offset points', ha='center', va='top', color=color)
@@ -1597,7 +1602,7 @@ def publish_causes(
 ) -> pd.DataFrame: # the table
     "Write `data/basin/effects.csv` and `features_and_basin.svg` from the published tables"
     figures = Path(figures)
-    table = effects(published_tables(figures/'data'), {claim: study for claim,(study, _) in INTERVENED.items()})
+    table = effects(published_tables(figures/'data'))
     text = table.to_csv(index=False, float_format='%.6g', lineterminator='\n')
     atomic_write(figures/'data/basin/effects.csv', text.encode())
     write(causes(table), figures/'features_and_basin')
@@ -1607,7 +1612,7 @@ def publish_causes(
 SPECIAL = {('synthetic', 'factorial'): (factorial,), ('synthetic', 'edges'): (edges,), ('synthetic_utilities', 'wide'): (relevance,)} # (study, preset) -> its figures
 SPECIAL |= {s: (picture_overview, finetune_and_swa, geometry, bands, band_inputs) + (beside_paper,)*(s == 'vit_cifar10') for s in PRACTICAL}
 SPECIAL |= {f'resnet18si_cifar10_{k}': v for k,v in dict(boundary=(boundary,), two_stage=(two_stage,), scratch=(filters, scratch), basin=(edges,)).items()} # study -> its figures
-SPECIAL |= {study: (arms,) + (removal,)*(study == 'synthetic_removed') for study,_ in INTERVENED.values()}
+SPECIAL |= {study: (arms,) + (removal,)*(study == 'synthetic_removed') for study in INTERVENED.values()}
 
 # %% ../../nbs/figures/00_plots.ipynb #f0b54347
 LARGEST = 200_000 # bytes of an SVG

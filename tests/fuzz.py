@@ -17,7 +17,7 @@ from understanding_lrs.data import images
 from understanding_lrs.training import native
 from understanding_lrs.core.errors import RunDamaged
 from understanding_lrs.runs import archives, published, tables
-from understanding_lrs.networks.models import ConvSpec, image_net
+from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.ledger import ledger
 from understanding_lrs.runs.lock import CLAIM
@@ -173,7 +173,7 @@ class Network(Kind):
     sealed = False # a file of weights has no checksum
     def make(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(image_net(ConvSpec('convnet', 2, 3, 8), 0).state_dict(), folder/'net.safetensors', {'format': 'pt'})
+        save_file(ConvNetSpec(2, 3, 8).build(0).state_dict(), folder/'net.safetensors', {'format': 'pt'})
     def read(self, folder):
         state, settings = cli._tensors(str(folder/'net.safetensors'))
         class Images: size, classes, channels = 8, 3, 3

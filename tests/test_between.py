@@ -8,16 +8,17 @@ from understanding_lrs.app.cli import main
 from understanding_lrs.probes.between import between, check_pair, direction_names, look
 from understanding_lrs.probes.geometry import barrier
 from understanding_lrs.data.images import channel_stats, load_images, normalise, subset
-from understanding_lrs.networks.models import ConvSpec, image_net, si_params
+from understanding_lrs.networks.convnet import ConvNetSpec
+from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_networks import evaluate_net, reestimate_
 
-SPEC = ConvSpec('convnet', 4, 10, 8)
+SPEC = ConvNetSpec(4, 10, 8)
 
 def trained(seed, steps=60, spec=SPEC):
     p = subset(load_images('digits'), 200)
     x, y = normalise(p.x_train, *channel_stats(p.x_train)), p.y_train
-    net = image_net(spec, seed).train()
-    opt = torch.optim.SGD([q for _,q in si_params(net)], lr=.5)
+    net = spec.build(seed).train()
+    opt = torch.optim.SGD(net.weights(), lr=.5)
     for s in range(steps):
         at = torch.arange(40) + 40*(s%5)
         opt.zero_grad()
@@ -26,7 +27,7 @@ def trained(seed, steps=60, spec=SPEC):
     return net
 
 @pytest.fixture(scope='module')
-def nets(): return [trained(s) for s in (1, 2)]
+def nets(): return [s.trained_names() for s in (1, 2)]
 
 @pytest.fixture(scope='module')
 def sets():
@@ -37,10 +38,10 @@ def sets():
 def test_no_barrier_to_itself_or_to_a_scaled_copy(nets, sets):
     a, b = nets
     assert list(between(a, a, *sets, points=3, batch=50).summary.values())[1:] == [0.]*4
-    scaled = image_net(SPEC, 1)
+    scaled = SPEC.build(1)
     scaled.load_state_dict(a.state_dict())
     with torch.no_grad():
-        for _,p in si_params(scaled): p *= 5
+        for p in scaled.weights(): p *= 5
     way = between(a, scaled, *sets, points=5, batch=50)
     assert way.angle < 1e-6 and max(way.summary.values()) < 1e-3
     assert between(a, b, *sets, points=5, batch=50).train_barrier > 5 # the test can fail
@@ -64,7 +65,7 @@ def test_double_well():
 def test_against_a_plain_walk(nets, sets):
     "every point by the reference functions of the pictures' room"
     a, b = nets
-    names = [n for n,_ in si_params(a)]
+    names = a.spec.layer_names()
     assert direction_names(a) == names
     vector = lambda s: torch.cat([s[n].flatten() for n in names]).double()
     sa, sb = a.state_dict(), b.state_dict()
@@ -75,7 +76,7 @@ def test_against_a_plain_walk(nets, sets):
         w = (1 - alpha)*wa + alpha*wb*rho/wb.norm()
         w *= rho/w.norm()
         parts = w.float().split([sa[n].numel() for n in names])
-        net = image_net(SPEC, 5)
+        net = SPEC.build(5)
         net.load_state_dict({k: (1 - alpha)*v + alpha*sb[k] for k,v in sa.items() if v.is_floating_point()}
                             | {n: p.view_as(sa[n]) for n,p in zip(names, parts)}, strict=False)
         reestimate_(net, sets[0], 40)
@@ -111,14 +112,14 @@ def test_ends_stay_and_nan_is_a_reading(nets, sets):
 def test_wrong_pairs(nets, sets):
     a, b = nets
     sa, sb = a.state_dict(), b.state_dict()
-    other = image_net(ConvSpec('resnet18', 4, 10, 8), 1)
+    other = ResNet18Spec(4, 10, 8).build(1)
     wrong = [('the second network has no tensor convs.0.weight and lacks', sa, other.state_dict()), ('batch-norm buffer norms.2.running_var', sa, {k: v for k,v in sb.items() if k != 'norms.2.running_var'}),
-             (r'convs.0.weight is \(4, 3, 3, 3\) in the first network, \(8', sa, image_net(ConvSpec('convnet', 8, 10, 8), 1).state_dict()),
+             (r'convs.0.weight is \(4, 3, 3, 3\) in the first network, \(8', sa, ConvNetSpec(8, 10, 8).build(1).state_dict()),
              ('holds NaN or infinity', sa, sb | {'head.weight': sb['head.weight']/0}), ('are all zero', sa, {k: 0*v for k,v in sb.items()})]
     for part,one,two in wrong:
         with pytest.raises(ValueError, match=part): check_pair(one, two)
     check_pair(sa, sb)
-    with pytest.raises(ValueError, match=r'pictures must be \(n, 3, 8, 8\), got \(50, 3, 16, 16\)'):
+    with pytest.raises(ValueError, match=r'images must be \(n, 3, 8, 8\), got \(50, 3, 16, 16\)'):
         between(a, b, F.interpolate(sets[0], 16), sets[1], *sets[2:], points=2, batch=50)
 
 MY_NETS = """from torch import nn
@@ -131,8 +132,9 @@ def leaves(): raise SystemExit(3)
 class Pair(nn.Flatten):
     def forward(self, x): return x, x
 def ours():
-    from understanding_lrs.networks.models import ConvSpec, image_net
-    return image_net(ConvSpec('convnet', 4, 10, 8), 0)
+    from understanding_lrs.networks.convnet import ConvNetSpec
+    from understanding_lrs.networks.resnet import ResNet18Spec
+    return ConvNetSpec(4, 10, 8).build(0)
 def wrapped(): return nn.DataParallel(ours())
 """
 
@@ -262,12 +264,12 @@ WRONG = [
 def test_wrong_input_is_one_line(ulrs, tmp_path, nets, words, part):
     s = nets[0].state_dict()
     (tmp_path/'text.safetensors').write_text('no tensors')
-    save_file(image_net(ConvSpec('convnet', 8, 10, 8), 1).state_dict(), 'wide.safetensors')
+    save_file(ConvNetSpec(8, 10, 8).build(1).state_dict(), 'wide.safetensors')
     save_file({k: v for k,v in s.items() if 'running' not in k}, 'bare.safetensors')
     save_file(s | {'convs.2.weight': s['convs.2.weight']*torch.nan}, 'nan.safetensors')
     save_file({k: 0*v for k,v in s.items()}, 'zero.safetensors')
     save_file({'foo.weight': torch.ones(3, 2)}, 'other.safetensors')
-    save_file(image_net(ConvSpec('convnet', 4, 3, 8), 1).state_dict(), 'few.safetensors')
+    save_file(ConvNetSpec(4, 3, 8).build(1).state_dict(), 'few.safetensors')
     code, out, err = ulrs(words)
     assert (code, out) == (2, '') and err.startswith('ulrs: ') and part in err and err.count('\n') == 1, err
 

@@ -10,7 +10,7 @@ from understanding_lrs.app import explore
 from understanding_lrs.app.explore import GRID, NETWORKS, TOUR, Explorer, InputError, Lesson, Page, RunExplorer, RunPage, Settings
 from understanding_lrs.app.explore import BANDS, View, from_text, frame, look, marks, open_source, run_frame, say_run, sources, to_text
 from understanding_lrs.app.explore import contents, describe, origin, snapshot, spelled, strip
-from understanding_lrs.networks.models import MLPSpec, mlp
+from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.runs.published import read_published
 from understanding_lrs.runs.store import Run
 from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
@@ -57,7 +57,7 @@ def test_a_look_trains_nothing(monkeypatch):
     assert f.settings.network == NETWORKS[-1] and (time.perf_counter() - start)/18 < .25
 
 def test_answers_are_those_of_the_network():
-    net, others = mlp(MLPSpec(32, 8, 2), 1, 1), torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    net, others = MLPSpec(32, 8, 2).build(1, 1), torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
     region = explore.answers(net, others, 4, n=5)
     x = others.clone()
     x[:, 4], x[:, 5] = -explore.REACH, explore.REACH # the first column of the last row

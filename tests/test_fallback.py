@@ -2,7 +2,7 @@
 import warnings
 import pytest, torch
 from understanding_lrs.training import native
-from understanding_lrs.networks.models import MLPSpec
+from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data
 

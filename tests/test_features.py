@@ -1,7 +1,7 @@
 """Sparsity numbers of known accuracies; a network that is told one feature uses it."""
 import numpy as np, pytest, torch
 from understanding_lrs.probes.features import dominance, effective_number, ranked, single_feature_accuracy
-from understanding_lrs.networks.models import MLPSpec
+from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.analysis.variance import variance_components, variance_shares
 from understanding_lrs.core.seeds import stream
 from understanding_lrs.training.stacked import Stage, evaluate, make_stack, stack_sets

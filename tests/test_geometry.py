@@ -1,7 +1,7 @@
 """angle(a, b) = arccos <a,b>/(|a||b|); barrier = max over the path of error above the line between its ends."""
 import numpy as np, pytest, torch
 from understanding_lrs.probes.geometry import angle, barrier, barriers, path
-from understanding_lrs.networks.models import MLPSpec
+from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.core.seeds import stream
 from understanding_lrs.training.stacked import Stage, evaluate, make_stack, stack_sets
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data

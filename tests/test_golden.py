@@ -1,7 +1,7 @@
 """Numbers do not move without a bump of `numerics_version`."""
 import numpy as np, pytest, torch
 from understanding_lrs.training import reference as training
-from understanding_lrs.networks.models import MLPSpec, init_readout, init_weights, mlp
+from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.core.seeds import batch_order
 from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
 from understanding_lrs.studies.registry import STUDIES
@@ -12,14 +12,14 @@ GOLDEN = dict(data=-54.58446473, labels=265.0, test=-361.8737512, single=-424.09
 
 def measured():
     data, spec = make_data(SyntheticConfig(), 1), MLPSpec()
-    model = mlp(spec, 1, 1)
+    model = spec.build(1, 1)
     losses = []
     training.train(model, data.x_train, data.y_train, batch_order(1, 512, 16, 0, 40), 3e-3,
                    on_step=lambda t: losses.append(training.evaluate(model, data.x_train, data.y_train)[0]) if t % 10 == 0 else None)
     x, y = single_feature_sets(SyntheticConfig(), 50)
     return dict(data=float(data.x_train.double().sum()), labels=float(data.y_train.sum()), test=float(data.x_test.double().sum()),
-                single=float(x.double().sum()), init=float(init_weights(spec, 1)[:100].double().sum()),
-                readout=float(init_readout(spec, 1).double().sum()), order=int(batch_order(1, 512, 16, 35, 36)[0, 0]),
+                single=float(x.double().sum()), init=float(spec.initial_weights(1)[:100].double().sum()),
+                readout=float(spec.initial_readout(1).double().sum()), order=int(batch_order(1, 512, 16, 35, 36)[0, 0]),
                 replay=int(batch_order(1, 512, 16, 35, 36, 'finetune_order')[0, 0]), losses=losses)
 
 def test_the_trajectory_of_version_1():

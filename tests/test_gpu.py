@@ -7,16 +7,17 @@ from understanding_lrs.app import bench
 from understanding_lrs.probes import context as probe_context
 from understanding_lrs.training import image_networks as pictures
 from understanding_lrs.data.images import Images, channel_stats, load_images
-from understanding_lrs.networks.models import ConvSpec, default_radius, macs
-from understanding_lrs.training.image_networks import ImageStage, epoch_, evaluate_nets, flat, lanes, make_nets, numerics, on_sphere, resident, step_, step_bytes, what_fits
+from understanding_lrs.networks.convnet import ConvNetSpec
+from understanding_lrs.networks.resnet import ResNet18Spec
+from understanding_lrs.training.image_networks import ImageStage, epoch_, evaluate_nets, flat, lanes, make_nets, numerics, resident, step_, step_bytes, what_fits
 from understanding_lrs.core.seeds import batches, epoch_order
 from understanding_lrs.core.sphere import elr_to_lr
 
 GPU = torch.cuda.is_available()
 needs_gpu = pytest.mark.skipif(not GPU, reason='no GPU, or not asked for by ULRS_TEST_GPU=1')
-BATCH, SPECS = 32, (ConvSpec('resnet18', 8, 10, 8), ConvSpec('convnet', 8, 10, 8))
+BATCH, SPECS = 32, (ResNet18Spec(8, 10, 8), ConvNetSpec(8, 10, 8))
 SMALL = SPECS[0]
-RHO = default_radius(SMALL)
+RHO = SMALL.default_radius()
 by_arch = pytest.mark.parametrize('spec', SPECS, ids=lambda s: s.arch)
 
 def digits(device): # 140 pictures: four batches and a rest of 12
@@ -39,12 +40,12 @@ def fresh_lanes():
 @pytest.fixture
 def deterministic(monkeypatch): monkeypatch.setattr(torch.backends.cudnn, 'deterministic', True)
 
-def rates(spec, *elrs): return torch.tensor([elr_to_lr(e, default_radius(spec)) for e in elrs])
+def rates(spec, *elrs): return torch.tensor([elr_to_lr(e, spec.default_radius()) for e in elrs])
 
 def trained(spec, data, elr=1e-4, epochs=2, seeds=(1,), **kw):
     "networks after some epochs, and the running losses of each"
-    nets, lr = make_nets(spec, list(seeds), default_radius(spec)).to(data.device), rates(spec, *([elr]*len(seeds)))
-    return nets, torch.stack([epoch_(nets, data, e, lr, default_radius(spec), BATCH, engine='torch', **kw)[0] for e in range(epochs)])
+    nets, lr = make_nets(spec, list(seeds), spec.default_radius()).to(data.device), rates(spec, *([elr]*len(seeds)))
+    return nets, torch.stack([epoch_(nets, data, e, lr, spec.default_radius(), BATCH, engine='torch', **kw)[0] for e in range(epochs)])
 
 def near(a, b, rel): assert (a - b).norm() <= rel*b.norm(), ((a - b).norm()/b.norm()).item()
 
@@ -55,7 +56,7 @@ def test_the_step_is_the_epoch(data):
     nets, (loss,) = trained(SMALL, data, epochs=1, seeds=(3,))
     net, lr, out = pictures.module_of(SMALL), rates(SMALL, 1e-4)[0], torch.zeros(2, dtype=torch.float64)
     net.load_state_dict({n: v[0] for n,v in make_nets(SMALL, [3], RHO).state.items()}, strict=False)
-    params = [dict(net.named_parameters())[n] for n in on_sphere(SMALL)]
+    params = [dict(net.named_parameters())[n] for n in SMALL.layer_names()]
     for b in batches(torch.from_numpy(epoch_order(3, len(data.x_train), 0)), BATCH): step_(net.train(), params, data, b, lr, RHO, out)
     assert torch.equal(net.flat(), flat(nets)[0]) and out[0].item()/len(data.x_train) == loss.item()
 
@@ -152,8 +153,8 @@ def pretended(data, monkeypatch):
     return SimpleNamespace(data=d, played=played, made=made)
 
 def lent(data, spec=SMALL, **kw): # `trained`, where networks stay on the CPU
-    nets = make_nets(spec, [1, 2, 3], default_radius(spec))
-    return nets, torch.stack([epoch_(nets, data, e, rates(spec, 1e-4, 2e-4, 5e-4), default_radius(spec), BATCH, engine='torch', **kw)[0] for e in (0, 1)])
+    nets = make_nets(spec, [1, 2, 3], spec.default_radius())
+    return nets, torch.stack([epoch_(nets, data, e, rates(spec, 1e-4, 2e-4, 5e-4), spec.default_radius(), BATCH, engine='torch', **kw)[0] for e in (0, 1)])
 
 @pytest.mark.parametrize('streams', [1, 2, 4])
 def test_lanes_take_turns(data, pretended, streams):
@@ -237,7 +238,7 @@ def test_a_timed_path_evaluates_what_its_floor_counts(monkeypatch, n, n_test):
     spec = replace(SMALL, width=2) # far from its floor, also where other work slows the matrix product
     got = bench.walk(spec, n, n_test, 3, BATCH, ('fp32',), 'cpu', size=256)
     row, = got['rows']
-    assert sum(seen) == (2 + 3)*64 and got['tflop'] == pytest.approx(3*64*2*macs(spec)/1e12, rel=1e-3)
+    assert sum(seen) == (2 + 3)*64 and got['tflop'] == pytest.approx(3*64*2*spec.macs/1e12, rel=1e-3)
     assert 0 < row['floor_s'] <= row['seconds'] and row['times_floor'] == pytest.approx(row['seconds']/row['floor_s'], rel=1e-2)
 
 def test_a_path_that_fails_loses_no_row(monkeypatch):

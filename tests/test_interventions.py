@@ -6,7 +6,7 @@ from understanding_lrs.studies import interventions
 from understanding_lrs.training import reference as training
 from understanding_lrs.probes.features import dominance, single_feature_accuracy
 from understanding_lrs.studies.interventions import HOW, LOOKS, InterventionTrial, hidden_pattern, hide, look_steps, without
-from understanding_lrs.networks.models import mlp
+
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import batch_order, stream
@@ -93,7 +93,7 @@ def test_hidden_steps_are_those_of_the_reference():
     trial = lived(p, 'pretrain')
     seen = trial._seen(lambda rng: hidden_pattern('features', .25, (16, 64, interventions.VERSIONS), rng)).x_seen
     for k,seed in enumerate(p.data_seeds):
-        model, y = mlp(trial.stack.spec, 1, seed), make_data(trial.config, seed).y_train
+        model, y = trial.stack.spec.build(1, seed), make_data(trial.config, seed).y_train
         for t,v in enumerate(version_order(1, 4, 0, 20, interventions.VERSIONS)):
             training.train(model, seen[k, v*64:(v + 1)*64], y, batch_order(1, 64, 16, t, t + 1), p.plr)
         torch.testing.assert_close(trial.points['pretrain'][k], model.flat(), rtol=1e-4, atol=2e-5)

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import pytest, torch
 from understanding_lrs.training import image_networks as pictures
 from understanding_lrs.data.images import channel_stats, load_images
-from understanding_lrs.networks.models import ConvSpec, default_radius
+from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_networks import (Evaluation, LaneStage, ImageStage, Recorded, Way, evaluate_lanes, evaluate_torch_nets, joined_stage, joined_states,
                                         lend, make_nets, part_of_state, reestimate_, resident)
 from understanding_lrs.core.sphere import elr_to_lr
 
-BATCH, SPEC = 32, ConvSpec('resnet18', 4, 10, 8)
-RHO = default_radius(SPEC)
+BATCH, SPEC = 32, ResNet18Spec(4, 10, 8)
+RHO = SPEC.default_radius()
 SOME = dict(swa_k=(2, 3), level=2.2)
 
 def digits(device='cpu'): # 108 pictures: three batches and a rest of 12

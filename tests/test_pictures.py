@@ -5,8 +5,9 @@ import numpy as np, pandas as pd, pytest, torch
 from torch.optim.swa_utils import AveragedModel, update_bn
 from understanding_lrs.training import native_conv
 from understanding_lrs.data.images import Images, channel_stats, load_images, normalise
-from understanding_lrs.networks.models import ConvSpec, default_radius, image_net, si_params
-from understanding_lrs.training.image_networks import (ImageStage, epoch_, evaluate_net, evaluate_nets, flat, lend, make_nets, numerics, on_sphere, reestimate_,
+from understanding_lrs.networks.convnet import ConvNetSpec
+from understanding_lrs.networks.resnet import ResNet18Spec
+from understanding_lrs.training.image_networks import (ImageStage, epoch_, evaluate_net, evaluate_nets, flat, lend, make_nets, numerics, reestimate_,
                                         resident, train_epoch, unflat)
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
@@ -19,7 +20,7 @@ from understanding_lrs.analysis.summaries import summary, verdict
 from understanding_lrs.analysis.tables import on_its_data, select
 
 BATCH, QUIET = 24, 1e-4 # a batch that is no multiple of 16; a rate at which rounding does not grow
-CONVNET, RESNET = ConvSpec('convnet', 4, 10, 8), ConvSpec('resnet18', 2, 10, 8)
+CONVNET, RESNET = ConvNetSpec(4, 10, 8), ResNet18Spec(2, 10, 8)
 needs_kernel = pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')
 
 @pytest.fixture(scope='module')
@@ -29,13 +30,13 @@ def data():
     return resident(d, *channel_stats(d.x_train))
 
 def close(a, b): torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-def rates(spec, *elrs): return torch.tensor([elr_to_lr(e, default_radius(spec)) for e in elrs])
+def rates(spec, *elrs): return torch.tensor([elr_to_lr(e, spec.default_radius()) for e in elrs])
 
 def plainly(spec, data, seed, elr, epochs=1):
     "one network by the reference"
-    net, rho = image_net(spec, seed), default_radius(spec)
-    project_([p for _,p in si_params(net)], rho)
-    opt = ProjectedSGD([p for _,p in si_params(net)], lr=elr_to_lr(elr, rho), rho=rho)
+    net, rho = spec.build(seed), spec.default_radius()
+    project_(net.weights(), rho)
+    opt = ProjectedSGD(net.weights(), lr=elr_to_lr(elr, rho), rho=rho)
     x = data.floats(data.x_train)
     for e in range(epochs): out = train_epoch(net, x, data.y_train, epoch_order(seed, len(x), e), BATCH, opt)
     return net, out
@@ -52,11 +53,11 @@ def test_kernel_is_torch(data, size, width, batch):
     rng = torch.Generator().manual_seed(0)
     noise = lambda x: torch.randint(0, 256, (len(x), 3, 16, 16), generator=rng, dtype=torch.uint8)
     if size == 16: data = replace(data, x_train=noise(data.x_train), x_test=noise(data.x_test))
-    spec = ConvSpec('convnet', width, 10, size)
-    first, *two = [make_nets(spec, [1, 2], default_radius(spec)) for _ in range(3)]
-    for a,b in zip(*(epoch_(n, data, 0, rates(spec, QUIET, 2*QUIET), default_radius(spec), batch, engine=e) for n,e in zip(two, ('native', 'torch')))):
+    spec = ConvNetSpec(width, 10, size)
+    first, *two = [make_nets(spec, [1, 2], spec.default_radius()) for _ in range(3)]
+    for a,b in zip(*(epoch_(n, data, 0, rates(spec, QUIET, 2*QUIET), spec.default_radius(), batch, engine=e) for n,e in zip(two, ('native', 'torch')))):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
-    for name in on_sphere(spec): near(two[0].state[name], two[1].state[name], first.state[name])
+    for name in spec.layer_names(): near(two[0].state[name], two[1].state[name], first.state[name])
     two[1] = two[1].at({k: v.clone() for k,v in two[0].state.items()}) # from here on, from the same point
     for own in (False, True, False):
         for a,b in zip(*(evaluate_nets(n, data.x_test, data.y_test, data, 100, own, engine=e) for n,e in zip(two, ('native', 'torch')))): close(a, b)
@@ -64,8 +65,8 @@ def test_kernel_is_torch(data, size, width, batch):
 
 @pytest.mark.parametrize('spec', [CONVNET, RESNET], ids=lambda s: s.arch)
 def test_stack_is_the_plain_loop(data, spec):
-    nets = make_nets(spec, [3, 4], default_radius(spec))
-    for e in range(2): loss, acc = epoch_(nets, data, e, rates(spec, QUIET, 2*QUIET), default_radius(spec), BATCH)
+    nets = make_nets(spec, [3, 4], spec.default_radius())
+    for e in range(2): loss, acc = epoch_(nets, data, e, rates(spec, QUIET, 2*QUIET), spec.default_radius(), BATCH)
     for k,(seed,elr) in enumerate([(3, QUIET), (4, 2*QUIET)]):
         net, out = plainly(spec, data, seed, elr, 2)
         close(torch.tensor([loss[k], acc[k]]).double(), torch.tensor(out).double())
@@ -74,15 +75,15 @@ def test_stack_is_the_plain_loop(data, spec):
         close(torch.stack(said)[:, k], torch.tensor(evaluate_net(net, data.floats(data.x_test), data.y_test)).double())
 
 def test_the_comparison_can_fail(data):
-    nets = make_nets(CONVNET, [3], default_radius(CONVNET))
-    epoch_(nets, data, 1, rates(CONVNET, QUIET), default_radius(CONVNET), BATCH)  # another epoch's order
+    nets = make_nets(CONVNET, [3], CONVNET.default_radius())
+    epoch_(nets, data, 1, rates(CONVNET, QUIET), CONVNET.default_radius(), BATCH)  # another epoch's order
     with pytest.raises(AssertionError): close(flat(nets)[0], plainly(CONVNET, data, 3, QUIET)[0].flat())
 
 @pytest.mark.parametrize('engine', [pytest.param('native', marks=needs_kernel), 'torch'])
 def test_the_norm_is_kept(data, engine):
     "over 1,000 steps, also where training bounces; PyTorch trains the ResNet"
     spec = CONVNET if engine == 'native' else RESNET
-    rho, few = default_radius(spec), replace(data, x_train=data.x_train[:8], y_train=data.y_train[:8])
+    rho, few = spec.default_radius(), replace(data, x_train=data.x_train[:8], y_train=data.y_train[:8])
     nets = make_nets(spec, [1], rho)
     for e in range(1000): epoch_(nets, few, e, rates(spec, 3e-2), rho, 8, engine=engine)
     assert flat(nets).double().norm().item() == pytest.approx(rho, rel=1e-6)
@@ -90,7 +91,7 @@ def test_the_norm_is_kept(data, engine):
 @needs_kernel
 def test_a_network_is_alone(data):
     "the same bits beside other networks and with other threads; NaN stays where it is"
-    rho, lr = default_radius(CONVNET), rates(CONVNET, 1e-2, 1e-2, 1e-2)
+    rho, lr = CONVNET.default_radius(), rates(CONVNET, 1e-2, 1e-2, 1e-2)
     one, three, sick = (make_nets(CONVNET, s, rho) for s in ([2], [1, 2, 3], [1, 2, 3]))
     sick.state['convs.0.weight'][0] = math.nan
     epoch_(one, data, 0, lr[:1], rho, BATCH)
@@ -101,7 +102,7 @@ def test_a_network_is_alone(data):
 @pytest.mark.parametrize('engine', [pytest.param('native', marks=needs_kernel), 'torch'])
 def test_stages_resume_bit_for_bit(data, engine):
     "cut after every epoch"
-    rho, lr = default_radius(CONVNET), rates(CONVNET, 1e-2, 1e-3)
+    rho, lr = CONVNET.default_radius(), rates(CONVNET, 1e-2, 1e-3)
     def stage(): return ImageStage(make_nets(CONVNET, [1, 2], rho), data, lr, 3, rho, BATCH, swa_k=(1, 2, 4), engine=engine)
     whole = stage().run().state()
     for cut in range(4):
@@ -111,18 +112,18 @@ def test_stages_resume_bit_for_bit(data, engine):
 
 def test_statistics_are_torchs(data):
     net, _ = plainly(RESNET, data, 1, QUIET)
-    other, x = image_net(RESNET, 1), data.floats(data.x_train)
+    other, x = RESNET.build(1), data.floats(data.x_train)
     other.load_state_dict(net.state_dict())
     update_bn(x.split(BATCH), other)
     reestimate_(net, x, BATCH)
     for (n,a),b in zip(net.named_buffers(), other.buffers()): torch.testing.assert_close(a, b, msg=n)
-    nets = make_nets(RESNET, [1], default_radius(RESNET))
+    nets = make_nets(RESNET, [1], RESNET.default_radius())
     nets = unflat(nets, net.flat()[None])
     evaluate_nets(nets, data.x_train, data.y_train, data, BATCH, own=True)
     for n,v in nets.state.items(): close(v[0], net.state_dict()[n])
 
 def test_averages_are_torchs(data):
-    rho = default_radius(CONVNET)
+    rho = CONVNET.default_radius()
     st, swa = ImageStage(make_nets(CONVNET, [5], rho), data, rates(CONVNET, 1e-2), 4, rho, BATCH, swa_k=(3, 5)), None
     for e in range(5):
         st.run(until=e) if e else None
@@ -143,7 +144,7 @@ def test_resident_pictures_are_the_loaders(data):
 
 def test_bf16_runs_and_rounds(data):
     spec = replace(RESNET, width=8)
-    rho, nets = default_radius(spec), [make_nets(spec, [1], default_radius(spec)) for _ in range(2)]
+    rho, nets = spec.default_radius(), [make_nets(spec, [1], spec.default_radius()) for _ in range(2)]
     loss = [epoch_(n, data, 0, rates(spec, 1e-8), rho, BATCH, precision=p)[0].item() for n,p in zip(nets, ('fp32', 'bf16'))]
     assert loss[0] != loss[1] and loss[0] == pytest.approx(loss[1], rel=.05)
     assert all(v.dtype == torch.float32 for v in nets[1].state.values())
@@ -155,7 +156,7 @@ def test_numerics_come_back():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 def test_the_gpu_agrees(data):
-    rho = default_radius(RESNET)
+    rho = RESNET.default_radius()
     there = resident(Images('digits', tuple('0123456789'), *(getattr(data, n) for n in ('x_train', 'y_train', 'x_test', 'y_test'))), data.mean, data.std, 'cuda')
     a, b = make_nets(RESNET, [1], rho), make_nets(RESNET, [1], rho).to('cuda')
     close(epoch_(a, data, 0, rates(RESNET, QUIET), rho, BATCH)[0], epoch_(b, there, 0, rates(RESNET, QUIET), rho, BATCH)[0])

@@ -12,7 +12,7 @@ from understanding_lrs.app.explore import GRID, Settings, from_text, looks, to_t
 from understanding_lrs.core.seeds import batch_order
 from understanding_lrs.data.synthetic import SHAPES, make_data, single_feature_sets
 from understanding_lrs.figures.plots import rate, spans
-from understanding_lrs.networks.models import MLPSpec, init_readout, init_weights
+from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.training.native import pad
 from understanding_lrs.training.stacked import evaluate, make_stack, stack_sets, train_
 
@@ -78,7 +78,7 @@ def test_every_draw_is_the_package_s(given):
     data, (x, y), lesson = make_data(s.config, s.seed), single_feature_sets(s.config), explore.Lesson(s)
     lesson.exam.result()
     expected = dict(x=data.x_train, y=data.y_train, x_test=data.x_test, y_test=data.y_test, x_single=x, y_single=y, others=lesson.others,
-                    border=lesson.border, w=init_weights(spec, s.seed), readout=init_readout(spec, s.seed),
+                    border=lesson.border, w=spec.initial_weights(s.seed), readout=spec.initial_readout(s.seed),
                     order=batch_order(s.seed, s.n_train, 16, 5, 100))
     found = ask('draws', settings=given)
     for name,values in expected.items():

@@ -4,16 +4,17 @@ import pytest, torch
 import torch.nn.functional as F
 from understanding_lrs.training import native_conv
 from understanding_lrs.data.images import augment, channel_stats, load_images, normalise
-from understanding_lrs.networks.models import ConvSpec, image_net, trained_params
+from understanding_lrs.networks.convnet import ConvNetSpec
+from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.studies.image_trials import ImageTrial
 from understanding_lrs.probes.context import ImageEvaluator, PathSettings
-from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident, trained
+from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order
 from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
 
-CONVNET, RESNET, RULE, BATCH = ConvSpec('convnet', 4, 10, 8, practical=True), ConvSpec('resnet18', 2, 10, 8, practical=True), Rule(.9, 5e-2, 2), 24
+CONVNET, RESNET, RULE, BATCH = ConvNetSpec(4, 10, 8, practical=True), ResNet18Spec(2, 10, 8, practical=True), Rule(.9, 5e-2, 2), 24
 ENGINES = [pytest.param('native', marks=pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')), 'torch']
 SGD = dict(momentum=RULE.momentum, weight_decay=RULE.weight_decay)
 
@@ -27,7 +28,7 @@ def stage(nets, data, epochs, lr=(1e-2, 3e-2), **kw): return ImageStage(nets, da
 def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', shifts='augment', rule=RULE):
     "the reference: torch's optimiser, one network"
     from understanding_lrs.data.images import augment_table, crop_flip
-    opt = torch.optim.SGD([p for _,p in trained_params(net)], lr=lr, momentum=rule.momentum, weight_decay=rule.weight_decay)
+    opt = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=lr, momentum=rule.momentum, weight_decay=rule.weight_decay)
     net.train()
     for e in range(epochs):
         x = crop_flip(data.x_train, augment_table(seed, e, len(data.x_train), rule.pad, purpose=shifts), rule.pad) if rule.pad else data.x_train
@@ -40,25 +41,25 @@ def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', shifts='augme
 def test_a_stage_is_torchs_sgd_on_shifted_pictures(data, spec, purpose, shifts):
     st = stage(make_nets(spec, [3, 4], 0.), data, 2, purpose=purpose).run()
     for k,(seed,lr) in enumerate([(3, 1e-2), (4, 3e-2)]):
-        there = plainly(image_net(spec, seed), data, seed, lr, 2, purpose, shifts).state_dict()
+        there = plainly(spec.build(seed), data, seed, lr, 2, purpose, shifts).state_dict()
         for n,v in at_rest(st.nets).state.items(): torch.testing.assert_close(v[k], there[n], rtol=2e-3, atol=2e-4)
 
 @pytest.mark.parametrize('other', [Rule(0., 5e-2, 2), Rule(.9, 0., 2), Rule(.9, 5e-2, 0)], ids=str)
 def test_every_part_of_the_rule_counts(data, other):
     "so that the test above can fail"
     mine = flat(stage(make_nets(CONVNET, [3], 0.), data, 1, lr=(1e-2,)).run().nets)[0]
-    net = plainly(image_net(CONVNET, 3), data, 3, 1e-2, 1, rule=other)
-    assert not torch.allclose(mine, torch.cat([p.detach().flatten() for _,p in trained_params(net)]), atol=1e-3)
+    net = plainly(CONVNET.build(3), data, 3, 1e-2, 1, rule=other)
+    assert not torch.allclose(mine, torch.cat([p.detach().flatten() for p in net.parameters() if p.requires_grad]), atol=1e-3)
 
 def test_shifted_pictures_are_those_of_augment(data):
     from understanding_lrs.data.images import augment_table, crop_flip
     assert torch.equal(crop_flip(data.x_train, augment_table(3, 1, 100, 2), 2), augment(data.x_train, 3, 1, 2))
 
 def test_everything_is_trained(data):
-    assert trained(RESNET) == [n for n,_ in image_net(RESNET, 1).named_parameters()]
+    assert RESNET.trained_names() == [n for n,_ in RESNET.build(1).named_parameters()]
     before = make_nets(RESNET, [3, 4], 0.)
     after = stage(before, data, 1).run().nets
-    assert all(not torch.equal(after.state[n], before.state[n]) for n in trained(RESNET))
+    assert all(not torch.equal(after.state[n], before.state[n]) for n in RESNET.trained_names())
 
 def test_momentum_survives_a_resume_and_goes_on_in_the_next_stage(data):
     nets = make_nets(CONVNET, [3, 4], 0.)

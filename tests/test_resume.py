@@ -2,7 +2,7 @@
 import pytest, torch
 from understanding_lrs.core import seeds
 from understanding_lrs.training import stacked
-from understanding_lrs.networks.models import MLPSpec
+from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.training.stacked import Stage, make_stack, stack_sets

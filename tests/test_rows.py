@@ -2,7 +2,8 @@
 import pytest, torch
 from understanding_lrs.training import native
 from understanding_lrs.training import native_conv
-from understanding_lrs.networks.models import ConvSpec, MLPSpec, init_readout, init_weights
+from understanding_lrs.networks.convnet import ConvNetSpec
+from understanding_lrs.networks.mlp import MLPSpec
 
 def wide():
     "whether the compiler has sixteen-wide registers here"
@@ -18,7 +19,7 @@ def test_of_the_mlp(spec, monkeypatch):
     x, y = native.pad(torch.randn(1, 90, spec.in_dim, generator=rng)), (torch.rand(1, 90, generator=rng) > .5).float()
     order, none = torch.randint(0, 90, (1, 300, 20), generator=rng).int(), torch.zeros(2, dtype=torch.int64)
     def trained():
-        w, readout = torch.stack([init_weights(spec, s) for s in (1, 2)]), torch.stack([init_readout(spec, s) for s in (1, 2)])
+        w, readout = torch.stack([spec.initial_weights(s) for s in (1, 2)]), torch.stack([spec.initial_readout(s) for s in (1, 2)])
         native.train_native_(spec, w, readout, x, y, none, order, none, torch.tensor([1e-3, 1e-1]))
         return w, *native.evaluate_native(spec, w, readout, x, y, none)
     one = trained()
@@ -28,7 +29,7 @@ def test_of_the_mlp(spec, monkeypatch):
 @pytest.mark.parametrize('practical', [False, True], ids=['scale-invariant', 'practical'])
 @pytest.mark.parametrize('size', [8, 16]) # the last layer's planes are 2 or 4 wide
 def test_of_the_convnet(size, practical, monkeypatch):
-    spec, rng = ConvSpec('convnet', 4, 10, size, practical=practical), torch.Generator().manual_seed(0)
+    spec, rng = ConvNetSpec(4, 10, size, practical=practical), torch.Generator().manual_seed(0)
     x, y = torch.randint(0, 256, (90, 3, size, size), generator=rng, dtype=torch.uint8), torch.randint(0, 10, (90,), generator=rng)
     order, table, none = torch.randperm(90, generator=rng)[None].int(), native_conv.byte_table((.5,)*3, (.25,)*3), torch.zeros(2, dtype=torch.int64)
     weights = torch.randn(2, 9*(3*4 + 4*8 + 8*16 + 16*32) + 2*60 + 33*10, generator=rng)

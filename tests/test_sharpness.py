@@ -3,17 +3,19 @@ import math, pytest, torch
 import torch.nn.functional as F
 from understanding_lrs.probes.filters import filter_norms
 from understanding_lrs.probes.sharpness import curvature, sharpness
-from understanding_lrs.networks.models import ConvSpec, MLPSpec, conv_weights, filters, mlp, image_net, si_params
+from understanding_lrs.networks.convnet import ConvNetSpec
+from understanding_lrs.networks.mlp import MLP, MLPSpec
+from understanding_lrs.networks.resnet import ResNet18Spec
 
 def setup(seed, scale=1.):
     "A scale-invariant MLP in float64, data, and its loss as a function of (params) or of one vector"
-    net = mlp(MLPSpec(in_dim=6, width=5, eps=1e-12), seed, seed).double()
-    params = [p for _,p in si_params(net)]
+    net = MLPSpec(in_dim=6, width=5, eps=1e-12).build(seed, seed).double()
+    params = net.weights()
     with torch.no_grad():
         for p in params: p *= scale
     g = torch.Generator().manual_seed(seed)
     x, y = torch.randn(64, 6, generator=g, dtype=torch.float64), (torch.rand(64, generator=g) > .5).double()
-    names = [n for n,_ in si_params(net)]
+    names = net.spec.layer_names()
     def of(w):
         parts = {n: v.view_as(p) for n,v,p in zip(names, w.split([p.numel() for p in params]), params)}
         return F.binary_cross_entropy_with_logits(torch.func.functional_call(net, parts, x), y)
@@ -60,13 +62,13 @@ def test_all_tangents_curved_down():
 
 def test_a_picture_network_in_float32():
     "top eigenvalue by power iteration on products of finite differences of gradients"
-    net = image_net(ConvSpec('convnet', 2, 3, 8), 1).train()
+    net = ConvNetSpec(2, 3, 8).build(1).train()
     g = torch.Generator().manual_seed(1)
     x, y = torch.randn(30, 3, 8, 8, generator=g), torch.arange(30)%3
-    params = [p for _,p in si_params(net)]
+    params = net.weights()
     top, average = sharpness(lambda: F.cross_entropy(net(x), y), params, tol=1e-4)
-    double = image_net(ConvSpec('convnet', 2, 3, 8), 1).train().double()
-    ps = [p for _,p in si_params(double)]
+    double = ConvNetSpec(2, 3, 8).build(1).train().double()
+    ps = double.weights()
     want = sharpness(lambda: F.cross_entropy(double(x.double()), y), ps, tol=1e-6)
     assert (top, average) == (pytest.approx(want[0], rel=1e-2), pytest.approx(want[1], rel=5e-2, abs=1e-2*want[0]))
 
@@ -88,16 +90,16 @@ def test_lanczos_that_does_not_converge_gives_its_best_value(monkeypatch):
     assert sharpness(loss, params)[0] == pytest.approx(torch.linalg.eigvalsh(dense(params, of))[-1].item(), rel=1e-2) and asked == [1e-2, 1.]
 
 def test_filter_norms():
-    spec = ConvSpec('resnet18', 4, 10, 8)
-    nets = [image_net(spec, s) for s in (1, 2)]
-    weights = [torch.stack([p.detach() for p in ps]) for ps in zip(*[[p for _,p in si_params(n)] for n in nets])]
-    assert sum(w[0].numel() for w in weights) == conv_weights(spec)
+    spec = ResNet18Spec(4, 10, 8)
+    nets = [spec.build(s) for s in (1, 2)]
+    weights = [torch.stack([p.detach() for p in ps]) for ps in zip(*[n.weights() for n in nets])]
+    assert sum(w[0].numel() for w in weights) == spec.n_conv_weights
     got = filter_norms(weights)
-    assert got.shape == (2, filters(spec)) and got.dtype == torch.float64
+    assert got.shape == (2, spec.filters) and got.dtype == torch.float64
     torch.testing.assert_close((got**2).sum(1), torch.ones(2, dtype=torch.float64))
     joint = math.sqrt(sum(w[1].double().pow(2).sum().item() for w in weights))
     assert got[1, 0].item() == pytest.approx(weights[0][1, 0].double().norm().item()/joint)
-    assert got.log10().mean().item() == pytest.approx(-math.log10(filters(spec))/2, abs=.05) # of a fresh network
+    assert got.log10().mean().item() == pytest.approx(-math.log10(spec.filters)/2, abs=.05) # of a fresh network
     weights[3][0, 0] = math.nan
     assert filter_norms(weights)[0].isnan().all() and filter_norms(weights)[1].isfinite().all()
     with pytest.raises(ValueError, match='network 1 has only zeros'): filter_norms([w*torch.tensor([1., 0.]).view(2, 1, 1, 1, 1) for w in weights])
@@ -107,9 +109,9 @@ def test_without_scipy_it_is_the_same(monkeypatch):
     import sys
     params, of, loss = setup(2)
     with_scipy = sharpness(loss, params, tol=1e-6)
-    net = image_net(ConvSpec('convnet', 2, 3, 8), 1).train()
+    net = ConvNetSpec(2, 3, 8).build(1).train()
     x, y = torch.randn(30, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(30)%3
-    of_net = lambda **kw: sharpness(lambda: F.cross_entropy(net(x), y), [p for _,p in si_params(net)], **kw)
+    of_net = lambda **kw: sharpness(lambda: F.cross_entropy(net(x), y), net.weights(), **kw)
     network = of_net(tol=1e-3)
     monkeypatch.setitem(sys.modules, 'scipy.sparse.linalg', None) # the import fails
     assert sharpness(loss, params, tol=1e-6) == (pytest.approx(with_scipy[0], rel=1e-4), with_scipy[1])

@@ -2,7 +2,7 @@
 import numpy as np, pytest, torch
 from understanding_lrs.training import native
 from understanding_lrs.training import reference as training
-from understanding_lrs.networks.models import MLPSpec, mlp
+from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.core.seeds import batch_order
 from understanding_lrs.training.stacked import Stage, Stack, evaluate, make_stack, stack_sets, train_
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data
@@ -26,7 +26,7 @@ def test_every_step(raw, engine, spec, batch):
     """rtol 1e-5 as promised for float32; the rates are below the threshold, where rounding does not grow. Ten steps, because at the
     eleventh one hidden unit of one sample lies within 1e-7 of the kink of its ReLU and may fall to either side."""
     stack, sets, rates = stack_of(spec), stack_sets(raw), (3e-4, 1e-3, 3e-3)
-    models = [mlp(spec, t, r) for t,r,_ in SEEDS]
+    models = [spec.build(t, r) for t,r,_ in SEEDS]
     for t in range(10):
         orders = [batch_order(s, 128, batch, t, t + 1) for s in (1, 2)]
         train_(stack, sets.x_train, sets.y_train, torch.from_numpy(np.stack(orders)), torch.tensor([0, 1, 1]), torch.tensor(rates), engine)
@@ -44,7 +44,7 @@ def test_every_stage(raw, engine, order):
     pre = Stage(stack_of(spec), sets, 1e-3, steps=60, swa_k=k, ckpt_every=10, engine=engine).run()
     fine = Stage(pre.stack, sets, 3e-4, steps=20, purpose=training.ORDERS[order], engine=engine).run()
     for i,(t,r,d) in enumerate(SEEDS):
-        model = mlp(spec, t, r)
+        model = spec.build(t, r)
         points = training.pretrain(model, raw[d].x_train, raw[d].y_train, 1e-3, 60, 16, t, ckpt_every=10)
         for n in k: torch.testing.assert_close(pre.averages()[n][i], training.average(points, n), rtol=1e-5, atol=2e-6)
         training.finetune(model, raw[d].x_train, raw[d].y_train, 3e-4, 20, 16, t, order)

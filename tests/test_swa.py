@@ -2,7 +2,7 @@
 import pytest, torch
 from torch.optim.swa_utils import AveragedModel
 from understanding_lrs.training import reference as training
-from understanding_lrs.networks.models import MLPSpec, mlp
+from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data
 
@@ -22,7 +22,7 @@ def test_running_sums_are_the_mean_of_checkpoints():
     assert not torch.equal(sums[2][0], sums[5][0])
 
 def test_as_torch_averages():
-    model = mlp(MLPSpec(), 1, 1)
+    model = MLPSpec().build(1, 1)
     points = training.pretrain(model, RAW.x_train, RAW.y_train, 2e-2, 90, 16, 1, ckpt_every=10)
     theirs = AveragedModel(model)
     for w in points[-5:]: theirs.update_parameters(model.load_flat_(w))

@@ -5,9 +5,10 @@ import pytest, torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from understanding_lrs.data.images import HOLE, RAND_OPS, augment_table, channel_stats, crop_flip, load_images, rand_augment, rand_op
-from understanding_lrs.networks.models import VisionTransformer, VitSpec, patches, image_net, si_params
+from understanding_lrs.networks.convnet import ConvNetSpec
+from understanding_lrs.networks.vit import VisionTransformer, VitSpec, patches
 from understanding_lrs.studies.image_trials import ImageTrial
-from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident, trained
+from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order, stream
@@ -64,7 +65,7 @@ def by_hand(net, x):
     return torch.stack(out)
 
 def test_the_network_is_the_one_of_the_protocol():
-    net = image_net(SPEC, 1).double().eval()
+    net = SPEC.build(1).double().eval()
     with torch.no_grad():
         for n,p in net.named_parameters():
             if p.ndim == 1: p.add_(torch.linspace(-.3, .4, p.numel(), dtype=torch.float64)) # norms, biases, temperatures are not at their start
@@ -74,22 +75,22 @@ def test_the_network_is_the_one_of_the_protocol():
 
 def test_a_token_does_not_see_itself():
     "two tokens: each takes the other's value, whatever the temperature"
-    att = image_net(VitSpec(8, 3, 4, depth=1, heads=2, patch=4, dropout=0.), 1).blocks[0].attention
+    att = VitSpec(8, 3, 4, depth=1, heads=2, patch=4, dropout=0.).build(1).blocks[0].attention
     x = torch.randn(2, 2, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(att(x), att.out(att.qkv(x)[..., 16:].flip(1)))
 
 def test_what_is_scale_invariant_and_what_is_not():
-    net, x = image_net(SPEC, 1).double().eval(), torch.from_numpy(stream('probe', 0).standard_normal((8, 3, 8, 8)))
+    net, x = SPEC.build(1).double().eval(), torch.from_numpy(stream('probe', 0).standard_normal((8, 3, 8, 8)))
     pairs = [[f'blocks.{b}.mlp.{l}.{k}' for k in ('weight', 'bias')] for b in (0, 1) for l in (0, 4)]
     assert all(scaling_error(net, x, names, c) < 1e-8 for names in pairs for c in (.1, 10.))
     others = [n for n,_ in net.named_parameters() if n.endswith('weight') and not any(n in p for p in pairs)]
     assert all(scaling_error(net, x, [n], 10.) > 1e-4 for n in others)
 
 def test_the_initial_point_is_a_function_of_its_seeds():
-    a, b, c = (image_net(SPEC, *s).state_dict() for s in ((1, 1), (1, 2), (2, 1)))
+    a, b, c = (SPEC.build(*s).state_dict() for s in ((1, 1), (1, 2), (2, 1)))
     assert all(torch.equal(a[n], b[n]) != n.startswith('head') for n in a)
     assert torch.equal(a['head.weight'], c['head.weight']) and not torch.equal(a['position'], c['position'])
-    net = image_net(VitSpec(), 1)
+    net = VitSpec().build(1)
     assert abs(net.position.std().item() - 1) < .02 and abs(net.embed[1].weight.std().item()*(3*240)**.5 - 1) < .02
     assert net.blocks[0].attention.tau.item() == pytest.approx(-2.0794, abs=1e-4) and net.blocks[0].mlp[0].bias.abs().max() <= 512**-.5
 
@@ -115,15 +116,15 @@ def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', before='', ru
 def test_a_stage_is_torchs_adam_on_changed_pictures(data, purpose, before):
     st = stage(make_nets(SPEC, [3, 4], 0.), data, 2, purpose=purpose).run()
     for k,(seed,lr) in enumerate([(3, 1e-3), (4, 3e-3)]):
-        there = plainly(image_net(SPEC, seed), data, seed, lr, 2, purpose, before).state_dict()
+        there = plainly(SPEC.build(seed), data, seed, lr, 2, purpose, before).state_dict()
         for n,v in at_rest(st.nets).state.items(): torch.testing.assert_close(v[k], there[n], rtol=2e-3, atol=2e-4)
 
 @pytest.mark.parametrize('other', [replace(RULE, weight_decay=0.), replace(RULE, pad=0), replace(RULE, ops=0)], ids=str)
 def test_every_part_of_the_rule_counts(data, other):
     "so that the test above can fail"
     mine = flat(stage(make_nets(SPEC, [3], 0.), data, 1, lr=(1e-3,)).run().nets)[0]
-    net = plainly(image_net(SPEC, 3), data, 3, 1e-3, 1, rule=other)
-    assert not torch.allclose(mine, torch.cat([dict(net.named_parameters())[n].detach().flatten() for n in trained(SPEC)]), atol=5e-4)
+    net = plainly(SPEC.build(3), data, 3, 1e-3, 1, rule=other)
+    assert not torch.allclose(mine, torch.cat([dict(net.named_parameters())[n].detach().flatten() for n in SPEC.trained_names()]), atol=5e-4)
 
 def test_dropout_draws_from_the_seed_and_the_epoch(data):
     "they survive a resume, leave the caller's generator alone, do not depend on the neighbours, and are not there in evaluation"
@@ -155,8 +156,8 @@ def test_averages_are_of_the_last_checkpoints(data):
 
 def test_angles_are_of_all_that_is_trained(data):
     a = make_nets(SPEC, [3, 4], 0.)
-    assert torch.equal(directions(a), flat(a)) and set(trained(SPEC)) == {n for n,_ in image_net(SPEC, 1).named_parameters()}
-    assert {n for n,_ in si_params(image_net(SPEC, 1))} < set(trained(SPEC))
+    assert torch.equal(directions(a), flat(a)) and set(SPEC.trained_names()) == {n for n,_ in SPEC.build(1).named_parameters()}
+    assert set(SPEC.layer_names()) < set(SPEC.trained_names())
 
 # ---- RandAugment
 
@@ -255,7 +256,7 @@ def test_networks_whose_heads_are_unknown_or_differ_are_refused(tmp_path):
     from understanding_lrs.app.cli import app
     from understanding_lrs.runs.wishes import KEEP_STATES
     ask = lambda *words: CliRunner().invoke(app, ['path', *map(str, words), '--points', '2', '--out', str(tmp_path/'p.svg')])
-    save_file(dict(image_net(SPEC, 1).state_dict()), tmp_path/'a.safetensors')
+    save_file(dict(SPEC.build(1).state_dict()), tmp_path/'a.safetensors')
     out = ask(*[tmp_path/'a.safetensors']*2, '--data', 'digits')
     assert 'whose number of heads is not known outside its run' in str(out.exception)
     ends = []
@@ -279,8 +280,7 @@ def test_wrong_settings_are_refused(kw, words):
     with pytest.raises(InputError, match=words): protocols('vit_cifar10', 'smoke', overrides=kw)
 
 def test_the_engine_in_c_refuses_what_it_does_not_have(data):
-    from understanding_lrs.networks.models import ConvSpec
-    nets = make_nets(ConvSpec('convnet', 4, 10, 8, practical=True), [3], 0.)
+    nets = make_nets(ConvNetSpec(4, 10, 8, practical=True), [3], 0.)
     with pytest.raises(ValueError, match='no Adam and no RandAugment'): ImageStage(nets, data, 1e-3, 1, 0., BATCH, rule=RULE, engine='native').run()
     assert ImageStage(nets, data, 1e-3, 1, 0., BATCH, rule=RULE).run().last[0].isfinite().all() # in PyTorch
 

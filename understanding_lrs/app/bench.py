@@ -21,7 +21,10 @@ import torch.nn.functional as F
 from ..training import native
 from ..training import native_conv
 from ..data.images import Images, channel_stats, load_images, resized, subset
-from ..networks.models import ConvSpec, MLPSpec, conv_layers, default_radius, macs, mlp, image_net, si_params
+from ..networks.convnet import ConvNetSpec
+from ..networks.mlp import MLPSpec
+from ..networks.resnet import ResNet18Spec
+from ..networks.spec import Spec
 from ..training.image_networks import _LANES, ImageStage, epoch_, epoch_torch_, make_nets, numerics, resident, step_bytes, train_epoch
 from ..core.errors import InputError
 from ..runs.find import find_runs
@@ -38,7 +41,7 @@ def eager_loop(
     log_every:int=0,  # 5: the paper's schedule; 0: never
 ) -> float:           # microseconds a step
     "Plain eager training of one network"
-    data, model = make_data(SyntheticConfig(), 1), mlp(MLPSpec(), 1, 1)
+    data, model = make_data(SyntheticConfig(), 1), MLPSpec().build(1, 1)
     params = [p for p in model.parameters() if p.requires_grad]
     opt, kept, order = torch.optim.SGD(params, lr=1e-3), [], batch_order(1, 512, 16, 0, steps)
     start = time.perf_counter()
@@ -215,19 +218,19 @@ def folders(
     return dict(rows=rows, **environment() | dict(threads=1))
 
 # %% ../../nbs/app/02_bench.ipynb #72436538
-LAPTOP_NET = ConvSpec('convnet', width=8, classes=10, size=16)
+LAPTOP_NET = ConvNetSpec(width=8, classes=10, size=16)
 
-def image_flop(spec:ConvSpec=LAPTOP_NET) -> int: # of one picture and step
+def image_flop(spec:Spec=LAPTOP_NET) -> int: # of one picture and step
     "Floating point operations of the convolutions and the head of one step, for one picture"
-    o, i, k, side = conv_layers(spec)[0]
-    return 2*(3*macs(spec) - o*i*k*k*side*side)
+    o, i, k, side = spec.layers[0]
+    return 2*(3*spec.macs - o*i*k*k*side*side)
 
 class _Listed(torch.utils.data.Dataset): # what a loader is given on a first day
     def __init__(self, data): self.data, self.mean, self.std = data, *(torch.tensor(v)[:, None, None] for v in (data.mean, data.std))
     def __len__(self): return len(self.data.x_train)
     def __getitem__(self, i): return (self.data.x_train[i].float()/255 - self.mean)/self.std, self.data.y_train[i]
 
-def noise(spec:ConvSpec, n:int, device:str='cpu', n_test:int=0): # n_test 0: n -> Resident
+def noise(spec:Spec, n:int, device:str='cpu', n_test:int=0): # n_test 0: n -> Resident
     "Random pictures, the same for training and test: speed does not look at them"
     most, test = max(n, n_test), n_test or n
     x = torch.randint(0, 256, (most, spec.channels, spec.size, spec.size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -237,9 +240,9 @@ def noise(spec:ConvSpec, n:int, device:str='cpu', n_test:int=0): # n_test 0: n -
 
 def loader_epoch(spec, data, batch, workers, device='cpu'): # seconds of the second epoch, when the workers are there; data on the CPU
     "Plain eager PyTorch with a DataLoader"
-    net, there = image_net(spec, 1).train().to(device), device == 'cuda'
+    net, there = spec.build(1).train().to(device), device == 'cuda'
     loader = torch.utils.data.DataLoader(_Listed(data), batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0, pin_memory=there)
-    opt = ProjectedSGD([p for _,p in si_params(net)], lr=1e-3, rho=default_radius(spec))
+    opt = ProjectedSGD(net.weights(), lr=1e-3, rho=spec.default_radius())
     for _ in range(2):
         start = time.perf_counter()
         for x,y in loader:
@@ -253,9 +256,9 @@ def plain_epoch(spec, data, batch, order, kind=''): # '', 'channels_last', 'bf16
     if kind not in ('', 'channels_last', 'bf16', 'compiled'): raise ValueError(f"no way is called {kind!r}")
     if kind in ('channels_last', 'compiled') and data.device == 'cpu' and spec.width % 8:
         raise ValueError(f"torch 2.11 writes beyond its memory where a layer is no multiple of 8 wide, as width {spec.width} is")
-    net, floats = image_net(spec, 1).to(data.device), data.floats(data.x_train).contiguous()
+    net, floats = spec.build(1).to(data.device), data.floats(data.x_train).contiguous()
     if kind == 'channels_last': net, floats = net.to(memory_format=torch.channels_last), floats.contiguous(memory_format=torch.channels_last)
-    opt = ProjectedSGD([p for _,p in si_params(net)], lr=1e-3, rho=default_radius(spec))
+    opt = ProjectedSGD(net.weights(), lr=1e-3, rho=spec.default_radius())
     forward = torch.compile(net) if kind == 'compiled' else net
     def epoch():
         with numerics('bf16', data.device) if kind == 'bf16' else contextlib.nullcontext(): train_epoch(forward, floats, data.y_train, order, batch, opt)
@@ -263,14 +266,14 @@ def plain_epoch(spec, data, batch, order, kind=''): # '', 'channels_last', 'bf16
 
 # %% ../../nbs/app/02_bench.ipynb #9e21b6d3
 def pictures(
-    spec:ConvSpec=LAPTOP_NET, # network
+    spec:Spec=LAPTOP_NET, # network
     n:int=2048,               # pictures of an epoch
     batch:int=128, workers:int=4, # of the loader
     formats:tuple=('channels_last', 'bf16', 'compiled'), # further plain ways
 ) -> dict:                    # rows: one a way; `skipped`: why others are not there; the rest: floor, versions
     "The speed of training on pictures on this machine, one thread"
     threads, data, skipped = torch.get_num_threads(), noise(spec, n), []
-    rho, order = default_radius(spec), epoch_order(1, n, 0)
+    rho, order = spec.default_radius(), epoch_order(1, n, 0)
     def timed(f): start = time.perf_counter(); f(); return time.perf_counter() - start
     def ours(engine, k):
         nets, lr = make_nets(spec, list(range(k)), rho), torch.full((k,), 1e-3)
@@ -283,7 +286,7 @@ def pictures(
             try: (f := plain_epoch(spec, data, batch, order, kind))(); ways[f'eager, resident, {kind}'] = f, 1
             except Exception as e: skipped.append(f"{kind}: {' '.join(str(e).split())[:200]}") # a compiler may be missing, a format too
         ways |= {'batched PyTorch': (ours('torch', 1), 1)}
-        if native_conv.fits(spec) and native_conv.conv_kernel() is not None: ways |= {'native': (ours('native', 1), 1), 'native, stack of 3': (ours('native', 3), 3)}
+        if 'native' in spec.engines and native_conv.conv_kernel() is not None: ways |= {'native': (ours('native', 1), 1), 'native, stack of 3': (ours('native', 3), 3)}
         seconds = {f'eager, DataLoader of {workers} workers': (min(loader_epoch(spec, data, batch, workers) for _ in range(2)), 1)}
         seconds |= {name: (min(timed(f) for _ in range(3)), k) for name,(f, k) in ways.items()}
     finally: torch.set_num_threads(threads)
@@ -328,7 +331,7 @@ def switched(**values): # ULRS_... to text
 
 def our_steps(spec, data, batch, steps, precision, networks=1, streams=1, compile='', graph=True): # -> a function of nothing
     "Some steps of a stack, as an epoch takes them"
-    rho = default_radius(spec)
+    rho = spec.default_radius()
     nets, lr = make_nets(spec, list(range(networks)), rho).to(data.device), torch.full((networks,), elr_to_lr(1e-3, rho))
     orders = torch.stack([torch.from_numpy(epoch_order(k, len(data.x_train), 0))[:steps*batch] for k in range(networks)])
     def run():
@@ -371,7 +374,7 @@ def told(row, on_row): # as it came; a benchmark that is cut off has said what i
     return row
 
 def walk(
-    spec:ConvSpec=ConvSpec(), # network; the paper's
+    spec:Spec=ResNet18Spec(), # network; the paper's
     n:int=50_000, n_test:int=10_000, # pictures
     points:int=21,            # of the path, >= 2
     batch:int=128,            # of training pictures
@@ -381,9 +384,9 @@ def walk(
     "The speed of a path between two networks, every point with statistics of its own [paper, section 4]"
     from understanding_lrs.probes.context import ImageEvaluator, PathSettings
     need_gpu(device)
-    flop, names, digits = points*(n + n_test)*2*macs(spec), ('seconds', 'floor_s', 'times_floor'), lambda v: float(f'{v:.4g}')
+    flop, names, digits = points*(n + n_test)*2*spec.macs, ('seconds', 'floor_s', 'times_floor'), lambda v: float(f'{v:.4g}')
     def timed(precision): # -> seconds, floor
-        rho, data, how = default_radius(spec), noise(spec, n, device, n_test), dict(threads=torch.get_num_threads(), precision=precision)
+        rho, data, how = spec.default_radius(), noise(spec, n, device, n_test), dict(threads=torch.get_num_threads(), precision=precision)
         floor, nets = flop/device_peaks(precision, device, size)[0], make_nets(spec, [0, 1], rho).to(device)
         for k in (2, points): # a short one first, which is not counted
             evaluator = ImageEvaluator(data, rho, batch, PathSettings(points=k), **how)
@@ -420,7 +423,7 @@ def gpu_ways(spec, n, batch, steps, precision, device, together, workers): # -> 
     return ways | {f'ours, {k} processes': (k, lambda k=k: process_seconds(k, spec, n, batch, steps, precision, device)) for k in together}
 
 def gpu(
-    spec:ConvSpec=ConvSpec(), # network; the paper's
+    spec:Spec=ResNet18Spec(), # network; the paper's
     n:int=50_000,             # pictures of an epoch
     batch:int=128, steps:int=60, # that are timed; an epoch is scaled from them
     precisions:tuple=('tf32', 'bf16', 'fp32'), together:tuple=(2, 4, 8), # networks at a time
@@ -453,7 +456,7 @@ COLUMNS = 's_per_model_epoch', 'model_epochs_per_s', 'tflop_per_s', 'share_of_pe
 
 # %% ../../nbs/app/02_bench.ipynb #e6dd016d
 AROUND = dict( # what is trained around the 1|2 line [choice]: the main study's network on a GPU, that of its laptop preset elsewhere
-    cuda=dict(plrs=(2e-4, 3e-4, 4e-4, 5e-4, 7e-4), epochs=30, seeds=(1,), n_train=None, batch=128, rho=28., spec=ConvSpec()),
+    cuda=dict(plrs=(2e-4, 3e-4, 4e-4, 5e-4, 7e-4), epochs=30, seeds=(1,), n_train=None, batch=128, rho=28., spec=ResNet18Spec()),
     cpu=dict(plrs=(1e-3, 2e-3, 3e-3), epochs=160, seeds=(1, 2, 3), n_train=2000, batch=50, rho=0., spec=LAPTOP_NET))
 
 def precision_effect(
@@ -470,7 +473,7 @@ def precision_effect(
         p = resized(subset(p, a.n_train and a.n_train//p.classes*p.classes, None), a.spec.size)
     except (ValueError, FileNotFoundError) as e: raise InputError(str(e)) from None
     a.spec = replace(a.spec, classes=p.classes)
-    data, rho = resident(p, *channel_stats(p.x_train), device), a.rho or float(default_radius(a.spec))
+    data, rho = resident(p, *channel_stats(p.x_train), device), a.rho or float(a.spec.default_radius())
     nets, lr = make_nets(a.spec, [*a.seeds]*len(a.plrs), rho).to(device), torch.tensor([elr_to_lr(e, rho) for e in a.plrs for _ in a.seeds])
     loss, took, skipped = {}, {}, []
     for precision in precisions:
@@ -480,7 +483,7 @@ def precision_effect(
         loss[precision], took[f'{precision}_s'] = st.curves[-1, 0].reshape(len(a.plrs), -1), round(time.perf_counter() - start, 1)
     def row(i): # of one rate
         return {f'{k}_loss': round(v[i].median().item(), 5) for k,v in loss.items()} | {f'{k}_converged': int((v[i] < CONVERGED).sum()) for k,v in loss.items()}
-    return dict(rows=[dict(plr=plr, **row(i)) for i,plr in enumerate(a.plrs)], network=f'{a.spec.arch}, width {a.spec.width}, {a.spec.size} pixels',
+    return dict(rows=[dict(plr=plr, **row(i)) for i,plr in enumerate(a.plrs)], network=f'{a.spec}, {a.spec.size} pixels',
                 data=f'{p.name}, {len(p.x_train)} pictures', batch=a.batch, epochs=a.epochs, seeds=len(a.seeds), skipped='; '.join(skipped) or None,
                 **took, **environment(device))
 

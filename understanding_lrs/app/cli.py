@@ -665,7 +665,7 @@ def _foreign(words, fix): # module:callable, what to do
 def _called(words, p): # module:callable, pictures -> nn.Module in eval mode
     "The module that a user's own code makes, once it has answered two pictures"
     import importlib
-    torch, device = _part('networks.models').torch, _part('studies.image_trials').ImageTrial.device()
+    torch, device = _part('networks.spec').torch, _part('studies.image_trials').ImageTrial.device()
     room, _, name = words.partition(':')
     if not (room and name): raise InputError(f"--net: expected module:callable, got {words!r}")
     with _foreign(words, "correct it, or name a callable without arguments in a module that Python finds from here"):
@@ -681,20 +681,21 @@ def _called(words, p): # module:callable, pictures -> nn.Module in eval mode
 # %% ../../nbs/app/01_cli.ipynb #e9bf8dfa
 def _inferred(state, size, text, heads):
     "A network of this project from the shapes of its tensors; how many heads a transformer has, only its run knows"
-    models = _part('networks.models')
     if {'position', 'embed.1.weight', 'head.weight'} <= {*state}:
         if not heads: raise InputError(f"{text}: a transformer whose number of heads is not known outside its run; say which module it is with --net module:callable")
         side, depth = math.isqrt(state['position'].shape[1] - 1), len({n.split('.')[1] for n in state if n.startswith('blocks.')})
         patch, width = size//max(side, 1), state['position'].shape[2]
-        try: spec = models.VitSpec(width, len(state['head.weight']), size, state['embed.1.weight'].shape[1]//(5*patch**2), depth, heads, patch)
+        try: spec = _part('networks.vit').VitSpec(width, len(state['head.weight']), size, state['embed.1.weight'].shape[1]//(5*patch**2), depth, heads, patch)
         except (ValueError, ZeroDivisionError) as e: raise InputError(f"{text}: made for pictures of another size than {size} ({e}); say with --size which") from None
-        return models.image_net(spec, 0)
+        return spec.build(0)
     first = {a: n for a, n in dict(convnet='convs.0.weight', resnet18='stem.weight').items() if n in state}
     if not first or 'head.weight' not in state: raise InputError(
         f"{text}: no network of this project (it has {', '.join(list(state)[:3])}, ...); say which module it is with --net module:callable")
     (arch, name), = first.items()
     width, channels = state[name].shape[:2]
-    return models.image_net(models.ConvSpec(arch, width, len(state['head.weight']), size, channels, practical=bool({'bn.weight', 'norms.0.weight'} & {*state})), 0)
+    practical = bool({'bn.weight', 'norms.0.weight'} & {*state})
+    spec = _part('networks.spec').architecture(arch)
+    return spec(width, len(state['head.weight']), size, channels, practical).build(0)
 
 def _counted(name): return name.endswith('num_batches_tracked') # of batch norm; not always saved
 
@@ -818,9 +819,10 @@ def path_(
         ends = [_network(text, s, net, p, settings or others) for text, s in ((a, sa), (b, sb))]
         device = _part('studies.image_trials').ImageTrial.device()
         sets = [t.to(device) for t in (normalise(p.x_train, mean, std), p.y_train, normalise(p.x_test, mean, std), p.y_test)]
-        if sphere is None: sphere = net is None and not ends[0].spec.practical
+        if sphere is None: sphere = net is None and ends[0].spec.scale_invariant
         if great_circle and not sphere: raise InputError("--great-circle: these networks are on no sphere; add --sphere if they are scale-invariant")
-        weights = (lambda n, p: True) if net is None and ends[0].spec.arch == 'vit' else None # as in its runs
+        names = None if net else ends[0].spec.direction_names() # of a network of this project as in its runs
+        weights = None if net else lambda n, p: n in names
         way = geometry.between(*ends, *sets, points=points, batch=batch, great_circle=great_circle, sphere=sphere, weights=weights)
         _part('figures.plots').path_picture(way).save(out, replace)
     halves = {h: {w: getattr(way, f'{h}_{w}') for w in ('acc', 'loss', 'barrier', 'loss_barrier')} for h in ('train', 'test')}

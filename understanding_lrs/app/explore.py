@@ -33,7 +33,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 
 from ..data.bands import band_limits
 from ..probes.features import DOMINANT, effective_number, single_feature_accuracy
-from ..networks.models import MLP, MLPSpec
+from ..networks.mlp import MLP, MLPSpec
 from ..figures.plots import BANDS, BLUE, DECADES, FAINT, GREEN, HUES, INK, ORANGE, PAIRS, RED, TINTS
 from ..figures.plots import Picture, View, apart, by_network, house, of_pictures, preset_of, rate, shades, spans, sparse, stretches, tints
 from ..analysis.regimes import SLOW, boundaries, regime_of, regime_words, unconverged

@@ -22,7 +22,7 @@ from .gpu_plan import SessionConfig
 from ..core.seeds import epoch_order
 from ..core.sphere import elr_to_lr
 from ..data.images import load_images
-from ..networks.models import ConvSpec, default_radius
+from ..networks.spec import spec_of_sizes
 from ..runs.protocol import Protocol
 from ..studies.image_trials import spec_of
 from ..training import image_networks
@@ -107,11 +107,11 @@ def decode_ahead(source): # a folder of images
     load_images(source)
 
 def compile_ahead(
-    spec:dict, # sizes of a `ConvSpec`
+    spec:dict, # as `Spec.sizes` gives them
     batch:int, precisions:list,
 ):
     "Compile the training step, so that a later process finds it in the cache"
-    spec = ConvSpec(**spec)
+    spec = spec_of_sizes(spec)
     data = noise(spec, batch + 2, 'cuda')
     for precision in precisions:
         with numerics(precision, 'cuda'):
@@ -146,7 +146,7 @@ def workload(
     "Random images and networks as a run has them"
     s = p.settings
     spec = spec_of(s, 10)
-    rho = s['rho'] or float(default_radius(spec))
+    rho = s['rho'] or spec.default_radius()
     data = shared_noise(spec, s['n_train'] or FULL_SIZE[0], s['n_test'] or FULL_SIZE[1], device)
     nets = make_nets(spec, list(range(networks)), rho).to(device)
     return Workload(nets, data, torch.tensor(elr_to_lr(1e-3, rho)), rho, s['batch'])

@@ -137,7 +137,7 @@ def start_compiler(session:GpuSession) -> SideProcess|None:
     p = session.sample()
     cache = dict(TORCHINDUCTOR_CACHE_DIR=str(session.folders.work.resolve()/'compiled'))
     os.environ.update(cache)
-    values = [asdict(spec_of(p.settings, 10)), p.settings['batch'], list(session.config.precisions)]
+    values = [spec_of(p.settings, 10).sizes(), p.settings['batch'], list(session.config.precisions)]
     return SideProcess('gpu_measure.compile_ahead', values, cache)
 
 def measure(session:GpuSession, given:str) -> Choice|None: # number format that is fixed

@@ -19,7 +19,9 @@ from torch import Tensor
 from ..core.sphere import elr_to_lr
 from ..data.images import channel_stats, load_images
 from ..data.synthetic import SyntheticConfig, make_data
-from ..networks.models import ConvSpec, MLPSpec, default_radius
+from ..networks.convnet import ConvNetSpec
+from ..networks.mlp import MLPSpec
+from ..networks.resnet import ResNet18Spec
 from .geometry import path
 from ..training.image_networks import (AT_A_TIME, ImageStage, Nets, Resident, directions, evaluate_nets, flat, make_nets,
                                                        resident, unflat)
@@ -144,9 +146,10 @@ def image_offers(
     spec, # of image networks
 ) -> set: # of words that probes may need
     "What networks of a kind can be asked"
-    if spec.arch == 'vit': return {'images'}
-    if spec.practical: return {'images', 'convolutions'}
-    return {'images', 'convolutions', 'sphere'}
+    offers = {'images'}
+    if spec.filter_names(): offers.add('convolutions')
+    if spec.scale_invariant: offers.add('sphere')
+    return offers
 
 # %% ../../nbs/probes/01_context.ipynb #589de65f
 @dataclass(frozen=True)
@@ -199,8 +202,8 @@ def example_synthetic() -> ProbeContext:
 # %% ../../nbs/probes/01_context.ipynb #38b53c68
 def example_images() -> ProbeContext:
     "Two scale-invariant networks on scikit-learn's digits, pre-trained at a low and at a high rate, fine-tuned at two rates"
-    digits, spec, flrs = load_images('digits'), ConvSpec('convnet', width=4, classes=10, size=8), (1e-5, 1e-4)
-    rho, data = float(default_radius(spec)), resident(digits, *channel_stats(digits.x_train))
+    digits, spec, flrs = load_images('digits'), ConvNetSpec(width=4, classes=10, size=8), (1e-5, 1e-4)
+    rho, data = spec.default_radius(), resident(digits, *channel_stats(digits.x_train))
     def train(nets, elrs, epochs, purpose='pretrain_order'):
         rates = torch.tensor([elr_to_lr(elr, rho) for elr in elrs])
         return ImageStage(nets, data, rates, epochs, rho, 32, purpose).run().nets

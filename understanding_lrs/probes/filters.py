@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from .context import ProbeContext, columns_of, register_probe
-from ..training.image_networks import on_sphere
 
 # %% ../../nbs/probes/07_filters.ipynb #00685ab7
 def filter_norms(
@@ -37,7 +36,7 @@ def probe_filters(context:ProbeContext) -> pd.DataFrame:
     rows, bins = [], [f'bin={b:.2f}' for b in FILTER_BINS[:-1]]
     for name,nets in context.checkpoints.items():
         if name != 'init' and name not in context.ends(): continue
-        logs = filter_norms([nets.state[n] for n in on_sphere(nets.spec)]).log10().cpu().numpy() # (K, F)
+        logs = filter_norms([nets.state[n] for n in nets.spec.filter_names()]).log10().cpu().numpy() # (K, F)
         columns, count = columns_of(name), np.stack([np.histogram(row, FILTER_BINS)[0] for row in logs])
         rows.append(context.rows(logs.mean(1), 'filter_log10_mean', **columns))
         rows.append(context.rows(logs.std(1), 'filter_log10_std', **columns))

@@ -11,9 +11,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ..networks.models import trained_params
 from .context import ProbeContext, columns_of, register_probe
-from ..training.image_networks import Nets, Resident, by_batch, lend, on_sphere
+from ..training.image_networks import Nets, Resident, by_batch, lend
 
 # %% ../../nbs/probes/05_norms.ipynb #3283c124
 GRAD_BATCHES = 16 # [choice]
@@ -28,7 +27,7 @@ def gradient_norms(
     batches, out = list(zip(data.x_train.split(batch), data.y_train.split(batch)))[:n], np.zeros(len(nets))
     for k in range(len(nets)):
         net, norms = by_batch(lend(nets, k)), []
-        params = [p for _,p in trained_params(net)]
+        params = [p for p in net.parameters() if p.requires_grad]
         for x,y in batches:
             if len(x) == 1: continue # one image has no batch statistics
             grads = torch.autograd.grad(F.cross_entropy(net(data.floats(x)), y), params)
@@ -45,7 +44,7 @@ def probe_norms(context:ProbeContext) -> pd.DataFrame:
     rows, evaluator = [], context.evaluator
     for name in context.ends():
         nets, columns = context.checkpoints[name], columns_of(name)
-        layers = on_sphere(nets.spec)
+        layers = nets.spec.layer_names()
         norms = torch.stack([nets.state[layer].flatten(1).norm(dim=1) for layer in layers], dim=1) # (K, layers)
         rows.append(context.rows(gradient_norms(nets, evaluator.data, evaluator.batch), 'grad_norm', **columns))
         rows.append(context.rows(norms.cpu(), 'weight_norm', band=[f'layer={layer}' for layer in layers], **columns))

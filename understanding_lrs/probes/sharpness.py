@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..networks.models import si_params
+from ..networks.spec import parameters_of
 from .context import ProbeContext, columns_of, register_probe
 from ..training.image_networks import lend
 
@@ -148,7 +148,7 @@ def probe_sharpness(context:ProbeContext) -> pd.DataFrame:
         found = np.full((len(nets), 2), np.nan)
         for k in wanted.nonzero().flatten().tolist():
             net = lend(nets, k).train()
-            found[k] = sharpness(lambda: F.cross_entropy(net(x), y), [p for _,p in si_params(net)], DIRECTIONS, tol=.05)
+            found[k] = sharpness(lambda: F.cross_entropy(net(x), y), parameters_of(net, net.spec.sphere_names()), DIRECTIONS, tol=.05)
         rows.append(context.rows(found[:, 0], 'sharpness', **columns_of(name)))
         rows.append(context.rows(found[:, 1], 'sharpness_average', **columns_of(name)))
     return context.table(rows)

@@ -19,7 +19,9 @@ import pandas as pd
 import torch
 
 from ..data.images import CIFAR_MEAN, CIFAR_STD, Images, channel_stats, class_words, load_images, resized, subset
-from ..networks.models import ConvSpec, VitSpec, default_radius
+from ..networks.convolutional import ConvolutionalSpec
+from ..networks.spec import Spec, architecture
+from ..networks.vit import VitSpec
 from ..probes.context import ImageEvaluator, PathSettings, ProbeContext, columns_of, image_offers, probes_for, tidy
 from ..training.image_networks import LOOKS, VELOCITY, ImageStage, Rule, at_rest, by_native, evaluate_nets, free_bytes, looks, make_nets, numerics, resident, unflat, what_fits
 from ..core.errors import InputError
@@ -69,11 +71,11 @@ def as_many(
     print(f"{p.name}: all {len(y):,} {part} pictures are used, not {-n:,}: {class_words(few, p.class_names)} has {counts[few]}", file=sys.stderr)
     return 0
 
-def spec_of(s:dict, classes:int) -> ConvSpec|VitSpec:
+def spec_of(s:dict, classes:int) -> Spec:
     "The network that a protocol asks for"
     try:
         if transformer(s): return VitSpec(s['width'], classes, s['size'], **{k: s[k] for k in ('depth', 'heads', 'patch', 'dropout')})
-        return ConvSpec(s['arch'], s['width'], classes, s['size'], practical=practical(s))
+        return architecture(s['arch'], ConvolutionalSpec)(s['width'], classes, s['size'], practical=practical(s))
     except (ValueError, TypeError) as e: raise InputError(str(e)) from None
 
 # %% ../../nbs/studies/01_image_trials.ipynb #7a4ad7a6
@@ -168,7 +170,7 @@ def make(self):
     with self._room('pictures and networks'):
         classes, self.data = self.load_data()
         self.spec, self.rule = spec_of(s, classes), rule_of(s)
-        self.rho = 0. if self.rule else s['rho'] or float(default_radius(self.spec))
+        self.rho = 0. if self.rule else s['rho'] or self.spec.default_radius()
         self.nets = make_nets(self.spec, [t for _,t,_ in each], self.rho, [t if r is None else r for _,t,r in each]).to(self.device())
     self.frame = pd.DataFrame(each, columns=['data_seed', 'train_seed', 'readout_seed'])
     return self

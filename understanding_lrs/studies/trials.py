@@ -19,7 +19,7 @@ import torch
 
 from ..training import native
 from ..probes.context import ProbeContext, SyntheticEvaluator, fine_tuning_names, probes_for, tidy
-from ..networks.models import MLPSpec
+from ..networks.mlp import MLPSpec
 from ..core.checks import check_settings, pick, positive
 from ..core.errors import InputError, OutOfTime
 from ..runs.protocol import Protocol, canonical, networks

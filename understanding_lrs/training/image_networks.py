@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['VELOCITY', 'WARM_UP', 'LOOKS', 'AT_A_TIME', 'train_epoch', 'reestimate_', 'evaluate_net', 'Nets', 'stacked',
-           'module_of', 'template', 'on_sphere', 'trained', 'make_nets', 'flat', 'directions', 'unflat', 'Resident',
-           'resident', 'numerics', 'lend', 'by_batch', 'Rule', 'fresh_memory', 'at_rest', 'adam_', 'step_', 'Lane',
-           'switch', 'lanes', 'epoch_torch_', 'step_bytes', 'free_bytes', 'what_fits', 'evaluate_torch_nets',
-           'by_native', 'beside', 'epoch_', 'evaluate_nets', 'looks', 'ImageStage', 'run', 'state', 'load',
-           'uncounted_', 'Recorded', 'Evaluation', 'Way', 'compiled_forward', 'ResidentLane', 'prepare', 'store',
-           'epoch', 'evaluation', 'resident_lanes', 'LaneStage', 'queue', 'collect', 'stage_like', 'joined_stage',
-           'part_of_state', 'joined_states', 'evaluate_lanes']
+           'module_of', 'template', 'make_nets', 'flat', 'directions', 'unflat', 'Resident', 'resident', 'numerics',
+           'lend', 'by_batch', 'Rule', 'fresh_memory', 'at_rest', 'adam_', 'step_', 'Lane', 'switch', 'lanes',
+           'epoch_torch_', 'step_bytes', 'free_bytes', 'what_fits', 'evaluate_torch_nets', 'by_native', 'beside',
+           'epoch_', 'evaluate_nets', 'looks', 'ImageStage', 'run', 'state', 'load', 'uncounted_', 'Recorded',
+           'Evaluation', 'Way', 'compiled_forward', 'ResidentLane', 'prepare', 'store', 'epoch', 'evaluation',
+           'resident_lanes', 'LaneStage', 'queue', 'collect', 'stage_like', 'joined_stage', 'part_of_state',
+           'joined_states', 'evaluate_lanes']
 
 # %% ../../nbs/training/04_image_networks.ipynb #447e9c0a
 import contextlib, copy, os, warnings
@@ -25,7 +25,7 @@ from torch.optim.adam import adam
 
 from . import native_conv
 from ..data.images import Images, augment_table, crop_flip, normalise, rand_augment
-from ..networks.models import ConvSpec, VitSpec, image_net, si_params, trained_params
+from ..networks.spec import Spec, skeleton
 from ..core.seeds import batches, epoch_order, stream
 from ..core.sphere import ProjectedSGD, elr_to_lr, joint_norm, project_
 
@@ -78,7 +78,7 @@ def evaluate_net(
 @dataclass(frozen=True)
 class Nets:
     "K picture networks of one shape"
-    spec:ConvSpec|VitSpec # their sizes
+    spec:Spec # their sizes
     state:dict     # name -> (K, ...) float32: parameters and buffers
     seed:Tensor    # (K,) int64, train seed of each: its batch order
 
@@ -99,33 +99,30 @@ def stacked(
     return Nets(several[0].spec, state, torch.cat([nets.seed for nets in several]))
 
 def module_of(
-    spec:ConvSpec,       # sizes
+    spec:Spec,       # sizes
     device:str='cpu',
 ) -> nn.Module:
     "A module in the memory format that is fast where it is"
-    wide = device == 'cuda' or spec.width % 8 == 0 # narrower, torch 2.11 writes beyond its memory on CPUs
-    return image_net(spec, 0).to(device, memory_format=torch.channels_last if wide else torch.contiguous_format)
+    return spec.build(0).to(device, memory_format=spec.memory_format(device))
 
 @lru_cache(maxsize=4)
 def template(
-    spec:ConvSpec, device:str='cpu', # as in `module_of`
+    spec:Spec, device:str='cpu', # as in `module_of`
 ) -> nn.Module:
     "The module that lends its code to all networks of a stack; whose weights it holds does not matter"
     return module_of(spec, device)
 
-def on_sphere(spec:ConvSpec) -> list[str]: return [n for n,_ in si_params(template(spec))] # names of the convolutions, on the sphere if there is one
-def trained(spec:ConvSpec) -> list[str]: return [n for n,_ in trained_params(template(spec))] # names of what training changes
-
 def make_nets(
-    spec:ConvSpec, # sizes
+    spec:Spec, # sizes
     seeds:list,    # K train seeds: initial weights and batch order
-    rho:float,     # joint radius of the convolutions; 0 for practical networks, which have none
+    rho:float,     # joint radius of the sphere; 0 for practical networks, which have none
     readouts:list|None=None, # K seeds of the heads; default the train seeds
 ) -> Nets:
     "K networks at their initial points, on the sphere if they have one"
-    if spec.practical != (not rho): raise ValueError(f"practical networks have no radius (rho 0), others need one; got practical={spec.practical}, rho={rho}")
-    nets = [image_net(spec, s, r) for s,r in zip(seeds, readouts or seeds)]
-    for net in nets if rho else (): project_([p for _,p in si_params(net)], rho)
+    if spec.scale_invariant == (not rho): raise ValueError(
+        f"practical networks have no radius (rho 0), others need one; got {spec}, scale-invariant: {spec.scale_invariant}, rho={rho}")
+    nets = [spec.build(s, r) for s,r in zip(seeds, readouts or seeds)]
+    for net in nets if rho else (): project_(net.weights(), rho)
     states = [{k: v.detach() for k,v in net.state_dict().items() if v.is_floating_point()} for net in nets]
     return Nets(spec, {k: torch.stack([s[k] for s in states]).contiguous() for k in states[0]}, torch.tensor(seeds))
 
@@ -134,21 +131,20 @@ def flat(
     nets:Nets, # K networks
 ) -> Tensor:   # (K, P) float32
     "What is trained, as one vector a network"
-    return torch.cat([nets.state[n].flatten(1) for n in trained(nets.spec)], dim=1)
+    return torch.cat([nets.state[n].flatten(1) for n in nets.spec.trained_names()], dim=1)
 
 def directions(
     nets:Nets, # K networks
 ) -> Tensor:   # (K, Q) float32
-    "What angles are measured between: the convolutions, of scale-invariant networks the same as `flat`; of transformers all that is trained [code]"
-    if nets.spec.arch == 'vit': return flat(nets)
-    return torch.cat([nets.state[n].flatten(1) for n in on_sphere(nets.spec)], dim=1)
+    "What angles are measured between, by the network's spec; of scale-invariant networks the same as `flat` [code]"
+    return torch.cat([nets.state[n].flatten(1) for n in nets.spec.direction_names()], dim=1)
 
 def unflat(
     nets:Nets, # K networks
     w:Tensor,  # (K, P)
 ) -> Nets:
     "The same networks with these trained weights"
-    names = trained(nets.spec)
+    names = nets.spec.trained_names()
     parts = w.split([nets.state[n][0].numel() for n in names], dim=1)
     return nets.at({n: p.reshape(len(w), *nets.state[n].shape[1:]) for n,p in zip(names, parts)})
 
@@ -237,7 +233,7 @@ def fresh_memory(
 ) -> dict:         # name -> (k, ...) float32: velocities; of Adam also mean squares, and steps of each parameter
     "What the optimiser remembers, at rest"
     if rule is None: return {}
-    params = trained_params(template(spec))
+    params = [(n, p) for n,p in skeleton(spec).named_parameters() if p.requires_grad]
     zeros = {VELOCITY + n: torch.zeros(k, *p.shape) for n,p in params}
     if rule.adam: zeros |= {f'{VELOCITY}square.{n}': torch.zeros(k, *p.shape) for n,p in params} | {f'{VELOCITY}steps': torch.zeros(k, len(params))}
     return zeros
@@ -289,12 +285,12 @@ WARM_UP = 3 # steps before recording [choice]
 
 class Lane:
     "One network at a time: a module and, on a GPU, a stream, a compiled network and the recorded step"
-    def __init__(self, spec:ConvSpec, data:Resident, batch:int, rho:float, compile:str='', graph:bool=False, rule:Rule|None=None):
+    def __init__(self, spec:Spec, data:Resident, batch:int, rho:float, compile:str='', graph:bool=False, rule:Rule|None=None):
         device, self.cuda = data.x_train.device, data.device == 'cuda'
         self.spec, self.data, self.batch, self.rho, self.rule, self.graph = spec, data, batch, rho, rule, None # `data` keeps what a recording reads
         self.net = (module_of if self.cuda else template)(spec, data.device).train()
-        self.forward, self.params = self.net, [p for _,p in trained_params(self.net)]
-        params = dict(trained_params(self.net))
+        self.forward, self.params = self.net, [p for p in self.net.parameters() if p.requires_grad]
+        params = {n: p for n,p in self.net.named_parameters() if p.requires_grad}
         like = lambda n, v: torch.empty_like(params[n]) if (n := n.removeprefix(VELOCITY).removeprefix('square.')) in params else v[0].to(device) # as the weights lie in memory
         self.memory = {n: like(n, v) for n,v in fresh_memory(spec, rule, 1).items()}
         self.table = torch.zeros(len(data.y_train), 3, dtype=torch.int64, device=device) if rule and rule.pad else None
@@ -381,7 +377,7 @@ def _formats(): # what a recording depends on beside its arguments
 
 def lanes(
     n:int,         # how many
-    spec:ConvSpec, data:Resident, batch:int, rho:float, # as in `epoch_torch_`
+    spec:Spec, data:Resident, batch:int, rho:float, # as in `epoch_torch_`
     compile:str='', # mode of `torch.compile`, '' for none; only on a GPU
     rule:Rule|None=None,
 ) -> list:         # n `Lane`s
@@ -428,14 +424,14 @@ def epoch_torch_(
 # %% ../../nbs/training/04_image_networks.ipynb #b07ad6e2
 @lru_cache(maxsize=64)
 def step_bytes(
-    spec:ConvSpec, # sizes
+    spec:Spec, # sizes
     batch:int,     # pictures
 ) -> int:          # bytes in float32; in bf16 about half
     "What autograd keeps from forward to backward: activations, each counted once"
     net, kept = copy.deepcopy(template(spec)).to('meta').train(), {}
     def pack(t): kept[t.untyped_storage()._cdata] = t; return t
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        net(torch.empty(batch, spec.channels, spec.size, spec.size, device='meta'))
+        net(torch.empty(batch, *spec.input_shape, device='meta'))
     return sum(t.untyped_storage().nbytes() for t in kept.values())
 
 def free_bytes(device:str) -> int: # what this process could have at most
@@ -454,7 +450,7 @@ def what_fits(
     fewer = max((free - need(batch, 0))//one, 0)
     fits = [f"{n} stream{'s'*(n > 1)}" for n in [streams//2] if n and need(batch, lanes=n) <= free]
     fits += [f"{fewer} networks a run"]*(0 < fewer < len(nets)) + [smaller]*bool(smaller)
-    return (f"out of GPU memory: {len(nets)} networks ({spec.arch}, width {spec.width}), batch {batch}, {streams} at a time need about "
+    return (f"out of GPU memory: {len(nets)} networks ({spec}), batch {batch}, {streams} at a time need about "
             f"{need(batch)/gib:.2f} GiB in fp32, {free/gib:.2f} GiB can be had; would fit: {' or '.join(fits) or 'a smaller width'}")
 
 # %% ../../nbs/training/04_image_networks.ipynb #2f0d7be5
@@ -484,16 +480,16 @@ def evaluate_torch_nets(
 # %% ../../nbs/training/04_image_networks.ipynb #4c15d7a4
 def by_native(engine, nets, data, precision='fp32'): # whether the C kernel does it
     if engine not in ('auto', 'native', 'torch'): raise ValueError(f"engine must be auto, native or torch, got {engine!r}")
-    able = native_conv.fits(nets.spec) and data.device == 'cpu' and precision == 'fp32' and native_conv.conv_kernel() is not None
+    able = 'native' in nets.spec.engines and data.device == 'cpu' and precision == 'fp32' and native_conv.conv_kernel() is not None
     if engine == 'native' and not able: raise ValueError("the native engine needs a C compiler, the CPU, fp32, and a ConvNet of width 4, 8, 12, ...")
     return able and engine != 'torch'
 
 @contextlib.contextmanager
 def _packed(nets): # the stack as the kernel takes it; what it changes goes back
     names = {part: [n for n in nets.state if n.endswith(end)] for part,end in (('mean', 'running_mean'), ('var', 'running_var'))}
-    names |= dict(w=trained(nets.spec), velocity=[v for n in trained(nets.spec) if (v := VELOCITY + n) in nets.state])
+    names |= dict(w=nets.spec.trained_names(), velocity=[v for n in nets.spec.trained_names() if (v := VELOCITY + n) in nets.state])
     stack = {part: torch.cat([nets.state[n].flatten(1) for n in ns], dim=1).contiguous() for part,ns in names.items() if ns}
-    if not nets.spec.practical: # gains of one, shifts of zero, frozen head
+    if nets.spec.scale_invariant: # gains of one, shifts of zero, frozen head
         gains = torch.cat([torch.tensor([1., 0.]).repeat_interleave(nets.spec.width << l) for l in range(4)]).expand(len(nets), -1)
         stack['w'] = torch.cat([stack['w'], gains, *(nets.state[n].flatten(1) for n in ('head.weight', 'head.bias'))], dim=1)
     yield stack
@@ -528,7 +524,7 @@ def epoch_(
     if engine == 'native' and not plain: raise ValueError("the native engine has SGD and shifts only, no Adam and no RandAugment")
     if not (native and plain):
         streams, compile = switch('STREAMS', 1) if streams is None else streams, switch('COMPILE', '') if compile is None else compile
-        drops = [int(stream(beside(purpose, 'dropout'), int(s), epoch).integers(2**62)) for s in seeds] if getattr(nets.spec, 'dropout', 0) else []
+        drops = [int(stream(beside(purpose, 'dropout'), int(s), epoch).integers(2**62)) for s in seeds] if nets.spec.draws_random else []
         if drops: streams = 1 # they share the generator
         try:
             pictures = [rand_augment(data.x_train, int(s), epoch, None, rule.ops, rule.strength, beside(purpose, 'randaugment')) for s in seeds] if rule and rule.ops else []
@@ -552,7 +548,7 @@ def evaluate_nets(
     engine:str='auto', threads:int=1, precision:str='fp32',
 ) -> tuple[Tensor, Tensor]: # (K,) float64: loss (nats), accuracy (%)
     "Loss and accuracy of K networks on a set; a network that was lost has neither"
-    shape = (len(y), nets.spec.channels, nets.spec.size, nets.spec.size)
+    shape = (len(y), *nets.spec.input_shape)
     if x.dtype not in (torch.uint8, torch.float32) or tuple(x.shape) != shape: raise ValueError(
         f"these networks are evaluated on {shape} pictures, uint8 or (already normalised) float32, got {tuple(x.shape)} {x.dtype}")
     if not by_native(engine, nets, data, precision):
@@ -774,13 +770,13 @@ def compiled_forward():
 
 class ResidentLane:
     "One network that stays on its device, and what is done to it there"
-    def __init__(self, spec:ConvSpec, data:Resident):
+    def __init__(self, spec:Spec, data:Resident):
         n, device = len(data.y_train), data.x_train.device
         self.cuda, self.data, self.asked = data.device == 'cuda', data, None
         self.batch, self.rho, self.way = 1, 0., Way(graphs=switch('GRAPH', '1') != '0')
         self.stream = torch.cuda.Stream() if self.cuda else None
         self.net = uncounted_(module_of(spec, data.device)).train()
-        self.params = [p for _,p in trained_params(self.net)]
+        self.params = [p for p in self.net.parameters() if p.requires_grad]
         self.tensors = {k: v for k,v in self.net.state_dict().items() if v.is_floating_point()}
         self.order, self.at = torch.arange(n, device=device), torch.zeros((), dtype=torch.int64, device=device)
         self.lr = torch.zeros((), device=device)
@@ -868,7 +864,7 @@ _RESIDENT = [] # lanes of the last stage on a GPU: (what they were made for, Res
 
 def resident_lanes(
     n:int, # how many
-    spec:ConvSpec, data:Resident, # what they hold
+    spec:Spec, data:Resident, # what they hold
 ) -> list: # of `ResidentLane`
     "Lanes for n networks; on a GPU those of the last call are used again if they fit, others free their memory first"
     if data.device != 'cuda': return [ResidentLane(spec, data) for _ in range(n)]
@@ -921,7 +917,7 @@ def _note(self, k, lane):
     loss = lane.out[0]/n
     row[0], row[1] = loss, torch.where(loss.isfinite(), 100*(lane.out[1]/n), torch.nan)
     wanted = [size for size,epochs in self.windows.items() if self.step in epochs]
-    weights = torch.cat([lane.tensors[n].flatten() for n in trained(self.nets.spec)]).double() if wanted else None
+    weights = torch.cat([lane.tensors[n].flatten() for n in self.nets.spec.trained_names()]).double() if wanted else None
     for size in wanted: self.snaps[size][k] += weights
     if self.step in self.at: self._glance(k, lane)
     if not self.level: return

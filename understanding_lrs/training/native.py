@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..networks.models import MLPSpec
+from ..networks.mlp import MLPSpec
 from ..core.system import cache_folder, only_ours, read_plain
 
 # %% ../../nbs/training/01_native.ipynb #0e5b7067

@@ -5,7 +5,7 @@ pooling and the step written in C."""
 
 # %% auto #0
 __all__ = ['C_CONV', 'C_FILTERS', 'C_PLACE', 'C_LOAD', 'C_FORWARD_CONV', 'C_BACKWARD_CONV', 'C_EPOCH', 'SOURCE_CONV', 'PARTS',
-           'conv_kernel', 'fits', 'byte_table', 'train_conv_', 'evaluate_conv']
+           'conv_kernel', 'byte_table', 'train_conv_', 'evaluate_conv']
 
 # %% ../../nbs/training/03_native_conv.ipynb #da9dd01d
 import ctypes, math
@@ -13,7 +13,7 @@ import ctypes, math
 import torch
 from torch import Tensor, nn
 
-from ..networks.models import ConvSpec
+from ..networks.spec import Spec
 from .native import C_ROWS, load_kernel, ready, share_out
 
 # %% ../../nbs/training/03_native_conv.ipynb #971c3038
@@ -401,11 +401,6 @@ def conv_kernel() -> ctypes.CDLL|None: # None where it cannot be had, or ULRS_NA
     "The compiled library, tried once a process"
     return load_kernel(SOURCE_CONV, 'conv')
 
-def fits(
-    spec:ConvSpec, # a network
-) -> bool:         # whether the kernel can train it
-    "ConvNets, scale-invariant or practical, whose layers are multiples of four wide, up to 1,024"
-    return spec.arch == 'convnet' and spec.width % 4 == 0 and 8*spec.width <= 1024
 
 # %% ../../nbs/training/03_native_conv.ipynb #22019089
 class _ConvSpec(ctypes.Structure):
@@ -429,7 +424,7 @@ def byte_table(
 PARTS = 'w', 'mean', 'var' # of a stack of K ConvNets: (K, P) filters, (gain, shift) of each layer, head and its bias; statistics (K, F), (K, F)
 
 def _check(spec, stack, x, table, y, floats=False): # floats: whether x may be normalised already
-    if not fits(spec): raise ValueError(f"the kernel trains ConvNets with a width that is a multiple of 4, got {spec}")
+    if 'native' not in spec.engines: raise ValueError(f"the kernel trains ConvNets with a width that is a multiple of 4, got {spec}")
     k, f, widths = len(stack['w']), 15*spec.width, [spec.channels] + [spec.width << l for l in range(4)]
     p = sum(9*a*b for a,b in zip(widths, widths[1:])) + 2*f + (8*spec.width + 1)*spec.classes
     shapes = dict(w=(k, p), mean=(k, f), var=(k, f), velocity=(k, p))
@@ -441,7 +436,7 @@ def _check(spec, stack, x, table, y, floats=False): # floats: whether x may be n
              0 if floats else ready('table', table, torch.float32, (spec.channels, 256)), ready('y', y, torch.int64, (len(x),))])
 
 def train_conv_(
-    spec:ConvSpec,    # of every network; see `fits`
+    spec:Spec,    # of every network; `engines` names the kernel
     stack:dict,       # `PARTS`, of practical networks also velocity (K, P); float32, all change in place
     x:Tensor,         # (n, C, side, side) uint8
     table:Tensor,     # as `byte_table` gives it
@@ -458,19 +453,19 @@ def train_conv_(
 ) -> tuple[Tensor, Tensor]: # (K,) float64: running mean of the loss (nats), of the accuracy (%)
     "One epoch of K networks, in place: projected SGD of the filters [code], or SGD of everything"
     k, n = len(stack['w']), len(x)
-    if spec.practical != ('velocity' in stack) or spec.practical != (not rho): raise ValueError("practical networks have a velocity and rho 0, others neither")
+    if spec.scale_invariant == ('velocity' in stack) or spec.scale_invariant == (not rho): raise ValueError("practical networks have a velocity and rho 0, others neither")
     for name,i,top in (('order', order, n), ('order_of', order_of, len(order))):
         if i.numel() and not (0 <= int(i.min()) and int(i.max()) < top): raise ValueError(f"{name} must lie in 0..{top - 1}")
     out = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
     parts, data = _check(spec, stack, x, table, y)
-    share_out(conv_kernel().ulrs_conv_train, _conv_spec(spec, n, batch, pad, momentum, decay), k, threads, *parts, *[0]*(not spec.practical), *data,
+    share_out(conv_kernel().ulrs_conv_train, _conv_spec(spec, n, batch, pad, momentum, decay), k, threads, *parts, *[0]*spec.scale_invariant, *data,
               ready('order', order, torch.int32, (len(order), n)),
               0 if shifts is None else ready('shifts', shifts, torch.int32, (len(order), n, 3)), ready('order_of', order_of, torch.int64, (k,)),
               ready('lr', lr, torch.float32, (k,)), torch.tensor([rho], dtype=torch.float64), *out)
     return out[0], 100*out[1]
 
 def evaluate_conv(
-    spec:ConvSpec, stack:dict, # as in `train_conv_`
+    spec:Spec, stack:dict, # as in `train_conv_`
     x:Tensor,         # (n, C, side, side) uint8, or float32 that is already normalised
     table:Tensor|None, # as `byte_table` gives it; not used for float32
     y:Tensor,         # (n,) int64

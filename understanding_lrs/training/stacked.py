@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import native
-from ..networks.models import MLPSpec, init_readout, init_weights
+from ..networks.mlp import MLPSpec
 from ..core.seeds import batch_order, stream
 
 # %% ../../nbs/training/02_stacked.ipynb #a6884395
@@ -69,8 +69,8 @@ def make_stack(
     data:list,          # K data set indices
 ) -> Stack:
     "K networks at their initial points"
-    return Stack(spec, torch.stack([init_weights(spec, s) for s in train_seeds]),
-                 torch.stack([init_readout(spec, s) for s in readout_seeds]), torch.tensor(data), torch.tensor(train_seeds))
+    return Stack(spec, torch.stack([spec.initial_weights(s) for s in train_seeds]),
+                 torch.stack([spec.initial_readout(s) for s in readout_seeds]), torch.tensor(data), torch.tensor(train_seeds))
 
 # %% ../../nbs/training/02_stacked.ipynb #a5cac78f
 def _logits(spec, w, readout, x): # (K, P), (K, width), (K, B, >= in) -> (K, B)

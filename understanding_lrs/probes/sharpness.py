@@ -148,7 +148,8 @@ def probe_sharpness(context:ProbeContext) -> pd.DataFrame:
         found = np.full((len(nets), 2), np.nan)
         for k in wanted.nonzero().flatten().tolist():
             net = lend(nets, k).train()
-            found[k] = sharpness(lambda: F.cross_entropy(net(x), y), parameters_of(net, net.spec.sphere_names()), DIRECTIONS, tol=.05)
+            params = parameters_of(net, nets.spec.sphere_names())
+            found[k] = sharpness(lambda: F.cross_entropy(net(x), y), params, DIRECTIONS, tol=.05)
         rows.append(context.rows(found[:, 0], 'sharpness', **columns_of(name)))
         rows.append(context.rows(found[:, 1], 'sharpness_average', **columns_of(name)))
     return context.table(rows)

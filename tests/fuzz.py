@@ -12,7 +12,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np, pandas as pd, torch
 from PIL import Image
 from safetensors.torch import save_file
-from understanding_lrs.app import cli
+from understanding_lrs.app.cli_networks import network_of, read_network
 from understanding_lrs.data import images
 from understanding_lrs.training import native
 from understanding_lrs.core.errors import RunDamaged
@@ -175,13 +175,13 @@ class Network(Kind):
         folder.mkdir(parents=True, exist_ok=True)
         save_file(ConvNetSpec(2, 3, 8).build(0).state_dict(), folder/'net.safetensors', {'format': 'pt'})
     def read(self, folder):
-        state, settings = cli._tensors(str(folder/'net.safetensors'))
+        state, settings = read_network(str(folder/'net.safetensors'))
         class Images: size, classes, channels = 8, 3, 3
-        return tell(dict(cli._network(str(folder/'net.safetensors'), state, None, Images, settings).state_dict()))
+        return tell(dict(network_of(str(folder/'net.safetensors'), state, None, Images, settings).state_dict()))
 class States(Kind):
     def make(self, folder): self.name = str(write_run(folder/'runs').folder.relative_to(folder))
     def files(self, folder): return [folder/self.name/'states.safetensors']
-    def read(self, folder): return tell(list(cli._tensors(f'{folder/self.name}/states.safetensors::flr=0.01@1')))
+    def read(self, folder): return tell(list(read_network(f'{folder/self.name}/states.safetensors::flr=0.01@1')))
 class Checkpoint(Kind):
     def make(self, folder): Run(folder/'runs', P).start().save_checkpoint(dict(w=torch.arange(6.), n=torch.tensor([3])), dict(stage='pretrain', step=3))
     def files(self, folder): return list(folder.rglob('checkpoint.safetensors'))

@@ -317,9 +317,9 @@ def test_wrong_points_of_a_run(ulrs, kept):
 
 def read(capsys, net=None, file='net.safetensors'):
     "The tensors that a module gets from a file, and what is said"
-    from understanding_lrs.app import cli
-    state, settings = cli._tensors(file)
-    with torch.no_grad(): made = cli._network(file, state, net, digits(), settings)
+    from understanding_lrs.app.cli_networks import network_of, read_network
+    state, settings = read_network(file)
+    with torch.no_grad(): made = network_of(file, state, net, digits(), settings)
     return made.state_dict(), capsys.readouterr().err
 
 @functools.lru_cache

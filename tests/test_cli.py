@@ -124,7 +124,7 @@ def finished_run(p):
     return run
 
 def test_finished_runs_are_told_apart_by_what_they_are(ulrs):
-    from understanding_lrs.app.cli import sets_of
+    from understanding_lrs.app.run_sets import sets_of
     made = lambda plr, **settings: finished_run(Protocol('tiny', plr, [.01], data_seeds=[1], train_seeds=[1], settings=SETTINGS | settings)).protocol
     smoke = [made(.1), made(.2)]
     names = lambda: {name: [r.protocol for r in found] for name, (found, _) in sets_of('runs', 'tiny').items()}
@@ -147,11 +147,12 @@ def test_show_takes_what_a_sweep_printed(ulrs, tmp_path):
 @pytest.mark.parametrize('columns', [60, 80, 130])
 def test_claims_take_a_line_each(columns, monkeypatch, capsys):
     import pandas as pd
-    from understanding_lrs.app.cli import _brief, print_lines
+    from understanding_lrs.app.cli_evidence import claim_lines
+    from understanding_lrs.app.terminal import print_lines
     monkeypatch.setenv('COLUMNS', str(columns))
     rows = [dict(claim=f'C{i}', statement='a statement that is longer than any terminal ' * 4, study='synthetic', preset=preset,
                  verdict='reproduced' if i > 1 else f'seen at {preset}') for i in (1, 2, 13) for preset in ('laptop', 'paper', 'paper')]
-    print_lines(_brief(pd.DataFrame(rows)))
+    print_lines(claim_lines(pd.DataFrame(rows)))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and max(map(len, lines)) <= columns
     assert lines[2].split()[:2] == ['C2', 'reproduced'] and lines[1].startswith('C1') and ('synthetic laptop' in lines[1]) == (columns > 110)
@@ -218,7 +219,7 @@ def test_bench_prints_json(ulrs, monkeypatch):
 def test_missing_room_is_one_line(ulrs, monkeypatch):
     monkeypatch.setitem(sys.modules, 'understanding_lrs.figures.plots', None)
     code, _, err = ulrs('figures tiny')
-    assert code == 2 and 'this version has no plots' in err
+    assert code == 2 and 'this version has no figures.plots' in err
 
 def test_status_of_a_thousand_runs_is_fast_and_light(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, 'fsync', lambda fd: None)
@@ -331,11 +332,11 @@ def test_tables_of_runs_from_two_machines(ulrs):
     assert code == 0 and len(read_published('grown')['runs']) == 2
 
 def test_published_runs_are_left_out_when_asked(ulrs, tmp_path, monkeypatch):
-    from understanding_lrs.app import cli
+    from understanding_lrs.app import cli_sweep
     some(1)
     assert ulrs('tables tiny --out figures/data/tiny/smoke')[0] == 0
     assert ulrs('clean --finished --yes')[0] == 0
-    monkeypatch.setattr(cli, 'project_root', lambda: tmp_path)
+    monkeypatch.setattr(cli_sweep, 'project_root', lambda: tmp_path)
     assert '2 to do, 0 done;' in ulrs('sweep tiny --preset smoke --dry-run')[1]
     assert '1 to do, 0 done, 1 published' in ulrs('sweep tiny --preset smoke --dry-run --skip-published')[1]
 

@@ -3,12 +3,14 @@ import contextlib, dataclasses, os, re, signal, socket, subprocess, sys, threadi
 from pathlib import Path
 import psutil, pytest
 from conftest import TINY, patience, until
-from understanding_lrs.sweep import sweep as module
+from understanding_lrs.sweep import executors
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.protocol import Protocol
 from understanding_lrs.runs.store import Run
-from understanding_lrs.sweep.sweep import Local, slots, sweep
+from understanding_lrs.sweep.executors import Local, slots
+from understanding_lrs.sweep.plan import Job
+from understanding_lrs.sweep.sweep import LOST, sweep
 
 P = Protocol('tiny', .1, flrs=[.01], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3, pause=0.))
 SLOW = [dataclasses.replace(P, plr=plr, settings=dict(steps=30, pause=.1)) for plr in (.1, .2, .3, .4)]
@@ -93,7 +95,7 @@ def test_the_scheduler_dies(tmp_path, undisturbed, capfd):
         threading.Thread(target=strike).start()
         result = sweep(SLOW, tmp_path, TINY, executor=address, progress='plain')
         assert time.time() - dead[0] < patience(30) and result.exit_code == 1 and len(result.failed) == 4
-        assert {f.error for f in result.failed} == {module.LOST} and 'Traceback' not in capfd.readouterr().err
+        assert {f.error for f in result.failed} == {LOST} and 'Traceback' not in capfd.readouterr().err
         until(lambda: not kernels(started[1]) and not any(r.owner() for r in find_runs(tmp_path)))
     assert sweep(SLOW, tmp_path, TINY, workers=4, progress='none').exit_code == 0
     assert (tables(tmp_path), files(tmp_path)) == undisturbed
@@ -111,7 +113,7 @@ def test_dask_time_limit(tmp_path, cluster, undisturbed):
     assert not any(r.owner() for r in find_runs(tmp_path))
 
 def test_unreachable_scheduler_is_a_clear_error_soon(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, 'ANSWER', 1.)
+    monkeypatch.setattr(executors, 'ANSWER', 1.)
     start = time.time()
     with pytest.raises(InputError, match='no Dask scheduler answers at tcp://127.0.0.1'):
         sweep([P], tmp_path, TINY, executor=f'tcp://127.0.0.1:{free_port()}', progress='none')
@@ -120,11 +122,11 @@ def test_unreachable_scheduler_is_a_clear_error_soon(tmp_path, monkeypatch):
         sweep([P], tmp_path, TINY, executor='tcp://nowhere.invalid:1', progress='none')
 
 def test_a_worker_that_does_not_fit_is_named(tmp_path):
-    assert 'expected 9.9' in module._look(tmp_path, tmp_path, [TINY], '9.9')
+    assert 'expected 9.9' in executors.look_around(tmp_path, tmp_path, [TINY], '9.9')
     from understanding_lrs import __version__ as v
-    assert 'does not see' in module._look(tmp_path, tmp_path/'probe', [TINY], v)
-    assert 'has no notebook' in module._look(tmp_path, tmp_path, [tmp_path/'x.ipynb'], v)
-    assert module._look(tmp_path, tmp_path, [TINY], v) == ''
+    assert 'does not see' in executors.look_around(tmp_path, tmp_path/'probe', [TINY], v)
+    assert 'has no notebook' in executors.look_around(tmp_path, tmp_path, [tmp_path/'x.ipynb'], v)
+    assert executors.look_around(tmp_path, tmp_path, [TINY], v) == ''
 
 def test_unknown_executor(tmp_path):
     with pytest.raises(InputError, match="did you mean 'local'"): sweep([P], tmp_path, TINY, executor='locl')
@@ -142,7 +144,7 @@ def test_the_gpu_reaches_the_kernel(tmp_path):
     nb = nbformat.read(TINY, 4)
     nb.cells[3].source = "import os\nassert os.environ['CUDA_VISIBLE_DEVICES'] == '7'\n" + nb.cells[3].source
     nbformat.write(nb, tmp_path/'gpu.ipynb')
-    how = module.How(dict(tiny=tmp_path/'gpu.ipynb'), 1, {})
+    how = executors.How(dict(tiny=tmp_path/'gpu.ipynb'), 1, {})
     place = Local(slots(None, 1, ['7']))
-    assert place.submit(module.Job(Run(tmp_path/'runs', P), 'run'), how).result() is None
+    assert place.submit(Job(Run(tmp_path/'runs', P), 'run'), how).result() is None
     place.close()

@@ -7,7 +7,8 @@ from understanding_lrs.runs.store import Run
 from understanding_lrs.training.stacked import evaluate
 from understanding_lrs.studies.registry import STUDIES, live, protocols, protocol_of
 from understanding_lrs.analysis.tables import select
-from understanding_lrs.sweep.sweep import check_params, sweep
+from understanding_lrs.sweep.checks import check_params
+from understanding_lrs.sweep.sweep import sweep
 
 TEMPLATES = {s.template: s for s in STUDIES.values()}
 

@@ -1,14 +1,19 @@
 """A sweep ends with exactly the tables of an undisturbed one, whatever is killed and however often it is called."""
-import dataclasses, re, shutil, signal, subprocess, sys, time
+import dataclasses, os, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import nbformat, psutil, pytest
 from conftest import TINY, patience, until
 from understanding_lrs.sweep import sweep as module
+from understanding_lrs.sweep import checks
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.protocol import Protocol
 from understanding_lrs.runs.store import Run
-from understanding_lrs.sweep.sweep import Kernels, Job, check_params, execute, plan, sweep
+from understanding_lrs.sweep.checks import check_params
+from understanding_lrs.sweep.execute import execute
+from understanding_lrs.sweep.kernels import Kernels
+from understanding_lrs.sweep.plan import Job, plan
+from understanding_lrs.sweep.sweep import sweep
 
 P = Protocol('tiny', .1, flrs=[.01], data_seeds=[1, 2], train_seeds=[1], settings=dict(steps=3, pause=0.))
 GRID = [dataclasses.replace(P, plr=plr) for plr in (.1, .2, .3)]
@@ -212,7 +217,7 @@ def test_a_study_of_200_runs_with_bad_ones(tmp_path, monkeypatch):
     class Bare:
         submit = staticmethod(bare)
         def close(self): pass
-    monkeypatch.setattr(module, '_executor', lambda *_: Bare())
+    monkeypatch.setattr(module, 'make_executor', lambda *_: Bare())
     monkeypatch.setattr('understanding_lrs.core.files.os.fsync', lambda fd: None)
     result = quick([*grid, *failing], tmp_path)
     assert (len(result.ran), len(result.failed), result.exit_code) == (195, 5, 1)
@@ -276,7 +281,7 @@ def test_foreign_kernel_is_refused(tmp_path, monkeypatch):
     argv = '["/elsewhere/bin/python", "-m", "ipykernel_launcher"]'
     (spec/'kernel.json').write_text(f'{{"argv": {argv}, "display_name": "x", "language": "python"}}')
     monkeypatch.setenv('JUPYTER_PATH', str(tmp_path))
-    with pytest.raises(InputError, match='starts /elsewhere/bin/python'): module.check_kernel()
+    with pytest.raises(InputError, match='starts /elsewhere/bin/python'): checks.check_kernel()
 
 @pytest.mark.parametrize('failures,fine', [(2, True), (3, False)])
 def test_only_a_kernel_that_did_not_start_is_tried_again(tmp_path, monkeypatch, failures, fine):
@@ -294,7 +299,7 @@ def test_only_a_kernel_that_did_not_start_is_tried_again(tmp_path, monkeypatch, 
 def test_own_environment_one_thread_and_the_folder_of_the_notebook(tmp_path, monkeypatch):
     "The working folder of the sweeping process is not touched: its threads share it"
     here, moved = str(Path.cwd()), []
-    monkeypatch.setattr(module.os, 'chdir', moved.append)
+    monkeypatch.setattr(os, 'chdir', moved.append)
     checks = f"""import os, sys
 assert os.environ['OMP_NUM_THREADS'] == '1'
 assert sys.prefix == {sys.prefix!r}

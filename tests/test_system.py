@@ -6,7 +6,9 @@ from understanding_lrs.core import system
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.protocol import Protocol
 from understanding_lrs.runs.store import Run
-from understanding_lrs.sweep.sweep import Stop, check_root, kernel_env
+from understanding_lrs.sweep.checks import check_root
+from understanding_lrs.sweep.kernels import kernel_env
+from understanding_lrs.sweep.stop import Stop
 
 ROOT_ONLY = pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() != 0, reason='needs root to become another user')
 
@@ -50,9 +52,9 @@ def test_cores_are_those_of_the_quota(monkeypatch, quota, want):
     assert system.cpus() == want
 
 def test_a_sweep_has_no_more_workers_than_cores(monkeypatch):
-    from understanding_lrs.sweep import sweep
-    monkeypatch.setattr(sweep, 'cpus', lambda: 3)
-    assert len(sweep.slots()) == 3
+    from understanding_lrs.sweep import executors
+    monkeypatch.setattr(executors, 'cpus', lambda: 3)
+    assert len(executors.slots()) == 3
 
 @pytest.mark.parametrize('own, files', [('0::/\n', {'memory.max': '2000\n'}), ('9:memory:/x\n', {'memory/x/memory.limit_in_bytes': '2000\n'})])
 def test_the_memory_of_a_container(tmp_path, own, files): assert system.memory_limit(*groups(tmp_path, own, files)) == 2000

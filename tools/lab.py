@@ -22,7 +22,7 @@ from understanding_lrs.runs.ledger import cover
 from understanding_lrs.runs.protocol import missing, networks
 from understanding_lrs.runs.published import publish, published_protocols, read_published
 from understanding_lrs.studies.registry import protocols, resolved, study_of
-from understanding_lrs.sweep.sweep import duration
+from understanding_lrs.sweep.progress import duration
 
 COLUMNS = 'study', 'preset', 'seeds', 'decides'
 

@@ -178,7 +178,7 @@ def make_folders(
     from understanding_lrs.runs.published import published_protocols, read_published
     from understanding_lrs.runs.store import Run
     from understanding_lrs.runs.tables import table_bytes
-    from understanding_lrs.sweep.sweep import project_root
+    from understanding_lrs.core.checkout import project_root
     folder = project_root()/'figures/data/synthetic/laptop'
     first = published_protocols(folder)[0]
     p = replace(first, data_seeds=(1,))

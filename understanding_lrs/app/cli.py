@@ -11,7 +11,7 @@ import contextlib, signal, sys, threading
 from . import cli_sweep, cli_runs, cli_tables, cli_networks, cli_evidence # their verbs join `app`, in this order
 from .terminal import app
 from ..core.errors import InputError
-from ..sweep.sweep import stop_signals
+from ..sweep.stop import stop_signals
 
 # %% ../../nbs/app/17_cli.ipynb #323f9b83
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from .terminal import registry
 from ..core.checks import pick
 from ..core.errors import InputError
 from ..runs.ledger import collect
-from ..sweep.sweep import project_root
+from ..core.checkout import project_root
 
 # %% ../../nbs/app/16_cli_evidence.ipynb #7b39ae19
 BENCHMARKS = dict( # name -> module, function

@@ -20,7 +20,10 @@ from .terminal import study_named
 from ..core.errors import InputError
 from ..runs.ledger import collect
 from ..runs.published import published_protocols
-from ..sweep.sweep import duration, plan, project_root, sweep as run_sweep
+from ..core.checkout import project_root
+from ..sweep.plan import plan
+from ..sweep.progress import duration
+from ..sweep.sweep import sweep as run_sweep
 
 # %% ../../nbs/app/12_cli_sweep.ipynb #d0eb3d6a
 def preset_row(study, name:str) -> dict: # of a `Study`

@@ -21,7 +21,7 @@ from .terminal import registry, study_named
 from ..core.errors import InputError
 from ..runs.ledger import collect
 from ..runs.published import publish, published_protocols
-from ..sweep.sweep import project_root
+from ..core.checkout import project_root
 
 # %% ../../nbs/app/14_cli_tables.ipynb #5dec5f9b
 @app.command()

@@ -49,7 +49,7 @@ from ..core.stats import CONVERGED, tail_std
 from ..core.seeds import stream
 from ..training.stacked import Stage, evaluate, make_stack, stack_sets
 from ..studies.registry import GRID, STUDIES, SYNTHETIC, study_of
-from ..sweep.sweep import project_root
+from ..core.checkout import project_root
 from ..core.system import cpus
 from ..data.synthetic import SHAPES, SyntheticConfig, fill, make_data, single_feature_sets
 

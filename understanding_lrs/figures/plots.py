@@ -56,7 +56,7 @@ from ..runs.protocol import networks
 from ..runs.published import read_published
 from ..studies.registry import CAPTION, STUDIES, Study, SyntheticTrial, protocols, study_of
 from ..studies.registry import synthetic_config
-from ..sweep.sweep import project_root
+from ..core.checkout import project_root
 from ..data.synthetic import SHAPES, SyntheticConfig, make_data
 
 # %% ../../nbs/figures/00_plots.ipynb #5bbc42b4

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 from understanding_lrs.app.cli import main
-from understanding_lrs.probes.between import between, check_pair, direction_names, look
+from understanding_lrs.probes.between import PathOptions, between, check_pair, direction_names, evaluate_module
 from understanding_lrs.probes.geometry import barrier
 from understanding_lrs.data.images import channel_stats, load_images, normalise, subset
 from understanding_lrs.networks.convnet import ConvNetSpec
@@ -27,7 +27,7 @@ def trained(seed, steps=60, spec=SPEC):
     return net
 
 @pytest.fixture(scope='module')
-def nets(): return [s.trained_names() for s in (1, 2)]
+def nets(): return [trained(s) for s in (1, 2)]
 
 @pytest.fixture(scope='module')
 def sets():
@@ -37,14 +37,14 @@ def sets():
 
 def test_no_barrier_to_itself_or_to_a_scaled_copy(nets, sets):
     a, b = nets
-    assert list(between(a, a, *sets, points=3, batch=50).summary.values())[1:] == [0.]*4
+    assert list(between(a, a, sets[:2], sets[2:], PathOptions(points=3, batch=50)).summary.values())[1:] == [0.]*4
     scaled = SPEC.build(1)
     scaled.load_state_dict(a.state_dict())
     with torch.no_grad():
         for p in scaled.weights(): p *= 5
-    way = between(a, scaled, *sets, points=5, batch=50)
+    way = between(a, scaled, sets[:2], sets[2:], PathOptions(points=5, batch=50))
     assert way.angle < 1e-6 and max(way.summary.values()) < 1e-3
-    assert between(a, b, *sets, points=5, batch=50).train_barrier > 5 # the test can fail
+    assert between(a, b, sets[:2], sets[2:], PathOptions(points=5, batch=50)).train_barrier > 5 # the test can fail
 
 class Well(nn.Module):
     "One weight w, logits (0, (1 - w^2)^2) for any input: class 0 wins at w = +-1, on equal terms, and loses everywhere between"
@@ -56,7 +56,7 @@ class Well(nn.Module):
 def test_double_well():
     "cross-entropy log(1 + exp((1 - w^2)^2)) of label 0 along w = -1..1"
     x, y = torch.zeros(6, 2), torch.zeros(6, dtype=torch.int64)
-    way = between(Well(-1.), Well(1.), x, y, x, y, points=21, sphere=False)
+    way = between(Well(-1.), Well(1.), (x, y), (x, y), PathOptions(points=21))
     assert way.train_loss_barrier == pytest.approx(np.log(1 + np.e) - np.log(2), rel=1e-5) == way.test_loss_barrier
     assert way.train_barrier == 100 and way.angle == pytest.approx(np.pi)
     w = 2*way.alphas.numpy() - 1
@@ -71,7 +71,7 @@ def test_against_a_plain_walk(nets, sets):
     sa, sb = a.state_dict(), b.state_dict()
     wa, wb = vector(sa), vector(sb)
     rho = wa.norm()
-    way, rows = between(a, b, *sets, points=4, batch=40, sphere=True, train_mode='reestimated'), []
+    way, rows = between(a, b, sets[:2], sets[2:], PathOptions(points=4, batch=40, sphere=True, train_mode='reestimated')), []
     for alpha in (0, 1/3, 2/3, 1):
         w = (1 - alpha)*wa + alpha*wb*rho/wb.norm()
         w *= rho/w.norm()
@@ -88,7 +88,7 @@ def test_against_a_plain_walk(nets, sets):
 
 def test_reestimation_is_torchs_and_leaves_dropout_off(nets, sets):
     mine, torchs = trained(3, 5), trained(3, 5)
-    loss, acc = look(mine, *sets[:2], batch=60, own=True)
+    loss, acc = evaluate_module(mine, *sets[:2], batch=60, reestimate=True)
     torch.optim.swa_utils.update_bn(sets[0].split(60), torchs)
     for m,t in zip(mine.norms, torchs.norms):
         torch.testing.assert_close(m.running_mean, t.running_mean)
@@ -98,16 +98,16 @@ def test_reestimation_is_torchs_and_leaves_dropout_off(nets, sets):
     assert loss == pytest.approx(F.cross_entropy(with_batch, sets[1]).item(), rel=1e-5)
     assert acc == pytest.approx(100*(with_batch.argmax(1) == sets[1]).double().mean().item())
     wet = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Dropout(.5), nn.Linear(192, 10))
-    assert look(wet, *sets[:2], own=True) == look(wet, *sets[:2], own=True)
+    assert evaluate_module(wet, *sets[:2], reestimate=True) == evaluate_module(wet, *sets[:2], reestimate=True)
 
 def test_ends_stay_and_nan_is_a_reading(nets, sets):
     a, b = nets
     before = [{k: v.clone() for k,v in n.state_dict().items()} for n in nets]
-    between(a, b, *sets, points=2, batch=50)
+    between(a, b, sets[:2], sets[2:], PathOptions(points=2, batch=50))
     assert all(torch.equal(v, n.state_dict()[k]) for n,s in zip(nets, before) for k,v in s.items())
     lame = trained(2, 0)
     with torch.no_grad(): lame.convs[1].weight[0] = torch.nan
-    assert all(np.isnan(v) for v in between(a, lame, *sets, points=3, batch=50).summary.values())
+    assert all(np.isnan(v) for v in between(a, lame, sets[:2], sets[2:], PathOptions(points=3, batch=50)).summary.values())
 
 def test_wrong_pairs(nets, sets):
     a, b = nets
@@ -120,7 +120,7 @@ def test_wrong_pairs(nets, sets):
         with pytest.raises(ValueError, match=part): check_pair(one, two)
     check_pair(sa, sb)
     with pytest.raises(ValueError, match=r'images must be \(n, 3, 8, 8\), got \(50, 3, 16, 16\)'):
-        between(a, b, F.interpolate(sets[0], 16), sets[1], *sets[2:], points=2, batch=50)
+        between(a, b, (F.interpolate(sets[0], 16), sets[1]), sets[2:], PathOptions(points=2, batch=50))
 
 MY_NETS = """from torch import nn
 def small(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
@@ -152,7 +152,7 @@ def ulrs(monkeypatch, tmp_path, capsys, nets):
 def test_path_of_two_files(ulrs, nets, sets, tmp_path):
     code, out, err = ulrs('path a.safetensors b.safetensors --data digits --points 3 --pictures 200 --batch 50 --json')
     assert code == 0, err
-    got, want = json.loads(out), between(*nets, *sets, points=3, batch=50, sphere=True)
+    got, want = json.loads(out), between(*nets, sets[:2], sets[2:], PathOptions(points=3, batch=50, sphere=True))
     assert got['test_acc'] == want.test_acc.tolist() and {k: got[k] for k in want.summary} == pytest.approx(want.summary)
     assert (tmp_path/'path.svg').read_text().startswith('<?xml') and got['pictures'] == 200
     code, out, err = ulrs('path a.safetensors b.safetensors --data digits --points 3 --pictures 200 --great-circle --out p.png')

@@ -2,7 +2,7 @@
 import math, pytest, torch
 import torch.nn.functional as F
 from understanding_lrs.probes.filters import filter_norms
-from understanding_lrs.probes.sharpness import curvature, sharpness
+from understanding_lrs.probes.sharpness import SphereHessian, sharpness
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.mlp import MLP, MLPSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
@@ -40,7 +40,8 @@ def test_largest_eigenvalue_is_that_of_the_dense_hessian(seed, scale):
 
 def test_products_are_those_of_the_dense_hessian_and_have_no_normal_part():
     params, of, loss = setup(1, 3.)
-    _, w, product = curvature(loss, params)
+    hessian = SphereHessian(loss, params)
+    w, product = hessian.w, hessian.product
     v = torch.randn(len(w), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(product(v), dense(params, of)@v, rtol=1e-8, atol=1e-9)
     assert abs(product(v)@w) < 1e-9 and product(w).norm() < 1e-9

@@ -199,9 +199,11 @@ def path_between(
     shown, images = pair.shown, pair.shown.images
     if great_circle and not sphere:
         raise InputError("--great-circle: these networks are on no sphere; add --sphere if they are scale-invariant")
-    sets = shown.floats(images.x_train), images.y_train.to(device()), shown.floats(images.x_test), images.y_test.to(device())
-    return load('probes.between').between(*pair.ends, *sets, points=points, batch=shown.batch, great_circle=great_circle,
-                                           sphere=sphere, weights=pair.weights())
+    train = shown.floats(images.x_train), images.y_train.to(device())
+    test = shown.floats(images.x_test), images.y_test.to(device())
+    probe = load('probes.between')
+    options = probe.PathOptions(points, shown.batch, great_circle, sphere, weights=pair.weights())
+    return probe.between(*pair.ends, train, test, options)
 
 def path_row(way, half:str) -> dict: # `Between`; 'train' or 'test'
     "One half of the data as a row for the terminal"
@@ -292,7 +294,7 @@ def band_result(module, shown:Shown, limits:dict|None) -> BandResult: # in eval 
     limits = limits or bands.band_limits(images.size)
     bands.check_limits(limits, images.size)
     module, x, y = module.to(device()), images.x_test.to(device()), images.y_test.to(device())
-    loss, acc = load('probes.between').look(module, shown.floats(images.x_test), y, shown.batch)
+    loss, acc = load('probes.between').evaluate_module(module, shown.floats(images.x_test), y, shown.batch)
     sets = bands.BandSets(shown.mean, shown.std, images.x_train.to(device()), limits=limits)
     rows = load('probes.bands').band_accuracy(module, x, y, sets, shown.batch)
     return BandResult(loss, acc, limits, rows)

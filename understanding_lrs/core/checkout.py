@@ -19,4 +19,5 @@ def project_root(
     own = Path(understanding_lrs.__file__).resolve().parents[1]
     for folder in (own, here, *here.parents):
         if (folder/'nbs/experiments').is_dir(): return folder
-    raise InputError("no experiment notebooks here: nbs/experiments is part of the repository; run from a clone of it")
+    raise InputError("no experiment notebooks here: nbs/experiments is part of the repository; "
+                     "run from a clone of it")

@@ -34,7 +34,8 @@ def temporary(
     return f'{TEMP}{name}-{machine_digest()}-{os.getpid()}-{uuid.uuid4().hex[:8]}'
 
 # %% ../../nbs/core/05_files.ipynb #11f1e75f
-NO_SYNC = errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM, errno.EACCES # some network file systems refuse
+# some network file systems refuse
+NO_SYNC = errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM, errno.EACCES
 
 def sync_folder(
     folder, # or a file

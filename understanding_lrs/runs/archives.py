@@ -23,7 +23,8 @@ def _is_pack(file):
             first = tar.next()
             if not first or first.name != 'manifest.json': return False
             return {'schema', 'runs'} <= json.load(tar.extractfile(first)).keys()
-    except (OSError, tarfile.TarError, EOFError, zlib.error, ValueError, AttributeError, RecursionError): return False
+    except (OSError, tarfile.TarError, EOFError, zlib.error): return False # no tar file
+    except (ValueError, AttributeError, RecursionError): return False # another manifest
 
 def _packed(run):
     "State and files of one run, as they are while nobody writes them"
@@ -80,7 +81,8 @@ class _Bounded:
 def _manifest(tar, file):
     "What a pack says it holds, checked: name -> dict(state, files)"
     first = tar.next()
-    if not first or first.name != 'manifest.json' or not first.isfile(): raise ValueError('it has no manifest')
+    named = first and first.name == 'manifest.json'
+    if not named or not first.isfile(): raise ValueError('it has no manifest')
     runs = check_record(json.loads(tar.extractfile(first).read()), file, PACK_AGAIN).get('runs')
     if not isinstance(runs, dict): raise ValueError('its manifest lists no runs')
     for name, run in runs.items(): _check_listed(name, run, file)
@@ -91,7 +93,8 @@ def _check_listed(name, run, file):
     if not re.fullmatch(r'[a-z][a-z0-9_]*/[a-z0-9=+_][a-z0-9=+_.-]*', name):
         raise ValueError(f'{name!r} does not belong there')
     known = isinstance(run, dict) and run.get('state') in ('done', 'partial')
-    if not known or not isinstance(run.get('files'), dict): raise ValueError(f'{name} has no state or no files')
+    if not known or not isinstance(run.get('files'), dict):
+        raise ValueError(f'{name} has no state or no files')
     check_entries(run['files'], file, PACK_AGAIN)
 
 # %% ../../nbs/runs/11_archives.ipynb #1db4bf4e
@@ -99,10 +102,11 @@ def _check_bulk(sizes, file, here):
     "Refuse a pack that would fill the disk or run for ever; bytes that it announces"
     packed, total, free = os.stat(file).st_size, sum(sizes), shutil.disk_usage(here).free
     if len(sizes) > PACK_MEMBERS:
-        raise InputError(f"{file}: holds {len(sizes):,} files, at most {PACK_MEMBERS:,} are unpacked at a time")
+        raise InputError(f"{file}: holds {len(sizes):,} files, "
+                         f"at most {PACK_MEMBERS:,} are unpacked at a time")
     if total > PACK_RATIO*packed + (1 << 20):
-        raise InputError(f"{file}: announces {total:,} bytes in a file of {packed:,}, more than {PACK_RATIO} times; "
-                         "packs of runs are never like that")
+        raise InputError(f"{file}: announces {total:,} bytes in a file of {packed:,}, "
+                         f"more than {PACK_RATIO} times; packs of runs are never like that")
     if total > free:
         raise InputError(f"{file}: needs {total:,} bytes, {free:,} are free on the disk of {here.parent}")
     return total
@@ -171,7 +175,8 @@ def _settle(came, root, kind):
     with run.lock():
         mine = run.state(deep=True)
         if mine.kind == 'newer': raise InputError(f"{run.folder}: {mine.why}")
-        if mine.kind == 'done' or mine.kind == kind == 'partial': return f'kept the {mine.kind} run that is here'
+        if mine.kind == 'done' or mine.kind == kind == 'partial':
+            return f'kept the {mine.kind} run that is here'
         run.wipe()
         if kind == 'partial': run.write(WRITTEN, '\n'.join(sorted(came.noted())).encode())
         _move(came, run)

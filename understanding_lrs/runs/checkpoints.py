@@ -53,7 +53,8 @@ def _check(data, size):
     digest = record.pop('sha256')
     end = max([t['data_offsets'][1] for t in table.values()], default=0)
     if size != 8 + n + end: raise ValueError('size')
-    if len(data) == size and digest != _digest(table, record, memoryview(data)[8+n:]): raise ValueError('digest')
+    whole = len(data) == size
+    if whole and digest != _digest(table, record, memoryview(data)[8+n:]): raise ValueError('digest')
     return record
 
 def read_checkpoint(

@@ -96,7 +96,8 @@ def load(
     parts = cover(runs, protocols)
     lack = [run.folder.name for run, _ in parts if table not in run.tables()]
     if lack:
-        raise InputError(f"table {table!r} is missing in {len(lack)} of {len(parts)} runs: {', '.join(lack[:3])}")
+        raise InputError(f"table {table!r} is missing in {len(lack)} of {len(parts)} runs: "
+                         f"{', '.join(lack[:3])}")
     if not parts: return pd.DataFrame()
     out = io.BytesIO()
     with contextlib.suppress(ValueError, TypeError): # a table that is none is named below
@@ -112,7 +113,7 @@ def join_rows(
     return pd.concat(frames, ignore_index=True)
 
 # %% ../../nbs/runs/09_ledger.ipynb #fa18726b
-VERSIONS = 'package', 'python', 'torch', 'numpy', 'device', 'threads' # columns of the ledger from the provenance
+VERSIONS = 'package', 'python', 'torch', 'numpy', 'device', 'threads' # columns that the provenance gives
 
 def _provenance(run):
     "The record of what made a finished run, compared with its checksum"
@@ -154,7 +155,8 @@ def ledger_protocol(
     try:
         numbers = {name: [float(t) if name == 'flrs' else int(t) for t in row[column].split()]
                    for name, column in lists.items()}
-        protocol = Protocol(row['study'], row['plr'], precision=row['precision'], settings=json.loads(row['settings']),
+        protocol = Protocol(row['study'], row['plr'], precision=row['precision'],
+                            settings=json.loads(row['settings']),
                             numerics_version=int(row['numerics_version']), **numbers)
     except ODD as e:
         raise RunDamaged(f"runs.csv: a line is no run ({type(e).__name__}: {e}); publish again") from None

@@ -64,7 +64,8 @@ def _busy(folder, owner):
     "The error that names who is working on a folder"
     where = ''
     if owner.get('machine') != machine(): where = f" on {owner.get('machine', '?').split()[0]}"
-    return RunBusy(f"{folder}: process {owner.get('pid', '?')}{where} is working on it; wait for it or stop it")
+    who = f"process {owner.get('pid', '?')}{where}"
+    return RunBusy(f"{folder}: {who} is working on it; wait for it or stop it")
 
 # %% ../../nbs/runs/03_lock.ipynb #6667916d
 def take_claim(

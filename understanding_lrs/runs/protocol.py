@@ -25,7 +25,8 @@ def _plain_setting(name, value):
     if isinstance(value, (list, tuple)): return [_plain_setting(name, v) for v in value]
     finite = type(value) is not float or math.isfinite(value)
     if type(value) not in (bool, int, float, str) or not finite:
-        raise InputError(f"setting {name}: expected a finite number, text, truth value or list, got {value!r}")
+        raise InputError(f"setting {name}: expected a finite number, text, truth value or list, "
+                         f"got {value!r}")
     return value
 
 # %% ../../nbs/runs/00_protocol.ipynb #58c3598b
@@ -89,7 +90,8 @@ class Protocol:
         "Refuse more networks than one run can hold"
         n = math.prod(max(1, len(getattr(self, role))) for role in SEEDS)
         if n <= MOST_NETWORKS: return
-        raise InputError(f"{n:,} networks are more than one run can hold ({MOST_NETWORKS:,}); ask for fewer seeds")
+        raise InputError(f"{n:,} networks are more than one run can hold ({MOST_NETWORKS:,}); "
+                         "ask for fewer seeds")
 
     @classmethod
     def from_dict(cls, record): # what `to_dict` gave

@@ -31,7 +31,8 @@ def _listed(folder):
     record = glimpse(folder/'tables.json')
     files = record.get('files') if {'schema', 'files', 'columns'} <= record.keys() else None
     if not isinstance(files, dict): return {}
-    return {name: {k: entry[k] for k in ('sha256', 'size')} for name, entry in files.items() if _is_listed(name, entry)}
+    return {name: {k: entry[k] for k in ('sha256', 'size')}
+            for name, entry in files.items() if _is_listed(name, entry)}
 
 # %% ../../nbs/runs/10_published.ipynb #e91c9439
 def check_place(
@@ -90,7 +91,8 @@ def new_set(
         sync_folder(stage)
         try: os.rename(stage, out/READY)
         except OSError as e:
-            raise InputError(f"{out}: another call is writing tables there ({e.strerror}); try again") from None
+            raise InputError(f"{out}: another call is writing tables there ({e.strerror}); "
+                             "try again") from None
         put_in_place(out)
     finally: shutil.rmtree(stage, ignore_errors=True)
 
@@ -101,7 +103,7 @@ def _file_entry(path):
     return dict(sha256=digest, size=path.stat().st_size)
 
 def _store_csv(path):
-    "Make a large CSV Parquet, and a small one what its values say; False where a value is not of its column's type"
+    "A large CSV becomes Parquet, a small one what its values say; False for a value not of its column's type"
     with contextlib.suppress(ValueError, TypeError):
         if not is_large(path):
             path.write_bytes(table_bytes(read_table(path.read_bytes())))
@@ -126,7 +128,8 @@ def _store_rows(stage, parts, names):
         rows = copy_rows(parts, files)
     for name in names:
         if rows[name] is not None and _store_csv(stage/f'{name}.csv'): continue
-        df = join_rows([rows_of(run, name, take) for run, take in parts]) # rows that are not alike, or no table
+        # rows that are not alike, or no table
+        df = join_rows([rows_of(run, name, take) for run, take in parts])
         _store(stage, name, df)
         rows[name] = len(df)
     return rows
@@ -191,7 +194,7 @@ def _write_record(stage, record):
 
 # %% ../../nbs/runs/10_published.ipynb #c246b4b9
 def _stage_tables(stage, parts, names, added):
-    "Write all tables of a set, `added` being those of the old and the new runs together: table -> number of rows"
+    "Write all tables of a set (`added`: those of old and new runs together): numbers of rows, and the ledger"
     rows = {} if added else _store_rows(stage, parts, names)
     new = added or dict(runs=ledger([run for run, _ in parts]))
     for name in [*names, 'runs'] if added else ['runs']:

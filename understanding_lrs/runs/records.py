@@ -31,8 +31,8 @@ def check_record(
         raise RunDamaged(f"{path}: expected an object, got {type(record).__name__}; {again}")
     layout = record.get('schema', SCHEMA)
     if type(layout) is not int: raise RunDamaged(f"{path}: its layout is no number; {again}")
-    if layout > SCHEMA: raise InputError(f"{path}: has layout {layout}, this version reads up to {SCHEMA}; {UPDATE}")
-    return record
+    if layout <= SCHEMA: return record
+    raise InputError(f"{path}: has layout {layout}, this version reads up to {SCHEMA}; {UPDATE}")
 
 # %% ../../nbs/runs/01_records.ipynb #22aefc6f
 def read_record(

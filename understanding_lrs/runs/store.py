@@ -22,8 +22,8 @@ from .tables import parse_table, table_bytes
 
 # %% ../../nbs/runs/07_store.ipynb #62b61b75
 WRITTEN = '.written' # names of the tables of an unfinished run
-FIXED = {'protocol.json', 'DONE', 'provenance.json', 'progress.json', 'checkpoint.safetensors', 'states.safetensors',
-         'notebook.ipynb', 'notebook.failed.ipynb', 'kernel.log'} # names that a run has beside its tables
+FIXED = {'protocol.json', 'DONE', 'provenance.json', 'progress.json', 'checkpoint.safetensors',
+         'states.safetensors', 'notebook.ipynb', 'notebook.failed.ipynb', 'kernel.log'} # beside its tables
 SCRATCH = (TEMP, RUNNING, WRITTEN, 'checkpoint.safetensors', 'progress.json', 'notebook.failed.ipynb',
            'kernel.log') # begins of names that a finished run does not need
 RUN_NAME = r'plr=\d\.\d{3}e[+-]\d{2,3}(_[dtr][\w+-]*)*_[0-9a-f]{8}'
@@ -33,7 +33,7 @@ def is_run(
     folder:Path,                 # that has the place of a run
     protocol:Protocol|None=None, # which run it should be
 ) -> bool:
-    "Whether a folder is a run: by the name that belongs to `protocol`, by a record, or by a run's name and a claim"
+    "Whether a folder is a run: by the name of its protocol, by a record, or by a run's name and a claim"
     if protocol and folder.name == protocol.name: return True
     if {'schema', 'key', 'protocol'} <= glimpse(folder/'protocol.json').keys(): return True
     if {'schema', 'files', 'sha256'} <= glimpse(folder/'DONE').keys(): return True
@@ -48,8 +48,8 @@ def read_protocol(
     record = read_record(path)
     try: protocol = Protocol.from_dict(record.get('protocol'))
     except ODD as e: raise RunDamaged(f"{path}: {' '.join(str(e).split())}; {AGAIN}") from None
-    if protocol.key != record.get('key'): raise RunDamaged(f"{path}: its key does not fit its content; {AGAIN}")
-    return protocol
+    if protocol.key == record.get('key'): return protocol
+    raise RunDamaged(f"{path}: its key does not fit its content; {AGAIN}")
 
 # %% ../../nbs/runs/07_store.ipynb #cd0ebc23
 def _first_run(path):
@@ -125,10 +125,12 @@ class Run(OwnedFolder):
         deep:bool|None=False, # compare every byte, not only those of small files; None: sizes alone
     ) -> RunState:
         "Absent, partial, done, damaged or newer, and why"
-        if self.trouble: return RunState('newer' if self.trouble.endswith(UPDATE) else 'damaged', self.trouble)
+        if self.trouble.endswith(UPDATE): return RunState('newer', self.trouble)
+        if self.trouble: return RunState('damaged', self.trouble)
         there = self.folder.iterdir() if self.folder.is_dir() else ()
         names = {f.name for f in there if not f.name.startswith('.')}
-        if not names & FIXED and not names & {*self.noted()}: return RunState('absent') # somebody else's files
+        ours = names & FIXED or names & {*self.noted()}
+        if not ours: return RunState('absent') # what lies there is somebody else's
         try: return self._checked(names, deep)
         except RunDamaged as e: return RunState('damaged', str(e).removeprefix(f'{self.folder}/'))
         except InputError as e: return RunState('newer', str(e).removeprefix(f'{self.folder}/'))
@@ -171,7 +173,7 @@ class Run(OwnedFolder):
     # whose files
 
     def noted(self) -> list: # file names
-        "Tables of an unfinished run; of one that began before they were noted, those with its key in their first row"
+        "Tables of an unfinished run; where they were not noted, those with its key in their first row"
         try: return (self/WRITTEN).read_text().split()
         except OSError: pass
         if (self/'DONE').exists() or not self.protocol: return []
@@ -192,8 +194,8 @@ class Run(OwnedFolder):
     def foreign(self) -> list: # names
         "What lies in the folder and is not the run's own"
         hidden = CLAIM, TEMP, RUNNING, WRITTEN
-        own = self.files()
-        return sorted(f.name for f in self.folder.iterdir() if f.name not in own and not f.name.startswith(hidden))
+        others = {f.name for f in self.folder.iterdir()} - self.files()
+        return sorted(name for name in others if not name.startswith(hidden))
 
     def make_room(self, name:str): # of a file of the run
         "Set aside what somebody else put where a file of the run goes"
@@ -213,7 +215,8 @@ class Run(OwnedFolder):
         if not (self/'DONE').exists(): return {}
         record = read_record(self/'DONE')
         files = record.get('files')
-        try: fits = isinstance(files, dict) and record.get('sha256') == _files_digest(self.protocol.key, files)
+        digest = record.get('sha256')
+        try: fits = isinstance(files, dict) and digest == _files_digest(self.protocol.key, files)
         except ODD: fits = False
         if not fits: raise RunDamaged(f"{self/'DONE'}: does not fit this run; {AGAIN}")
         return check_entries(files, self/'DONE')
@@ -236,7 +239,8 @@ class Run(OwnedFolder):
     def tidy(self):
         "Remove the scratch files of a finished run"
         for f in list(self.folder.iterdir()):
-            if f.name.startswith(SCRATCH) and not f.name.startswith((TEMP, RUNNING)): f.unlink(missing_ok=True)
+            in_use = f.name.startswith((TEMP, RUNNING))
+            if f.name.startswith(SCRATCH) and not in_use: f.unlink(missing_ok=True)
 
     def wipe(self) -> list: # names of what is not the run's own, which stays
         "What `reset` does, for the owner; the marker that the run is finished goes first"
@@ -273,7 +277,8 @@ class Run(OwnedFolder):
             raise ValueError(f"table name: expected lower-case letters and digits, got {name!r}")
         sealed, file = self.sealed(), f'{name}.csv'
         if file in sealed:
-            raise ValueError(f"{self.folder}: is finished and has its table {name!r}; reset it to run it again")
+            raise ValueError(f"{self.folder}: is finished and has its table {name!r}; "
+                             "reset it to run it again")
         self.make_room(file)
         self.note(file)
         self.write(file, table_bytes(df))
@@ -297,7 +302,8 @@ class Run(OwnedFolder):
             if not path.exists(): raise InputError(f"{path}: there is no such table yet")
             return read_plain(path)
         if path.name not in sealed:
-            raise InputError(f"{self.folder}: finished without the table {name!r}; it has {', '.join(self.tables())}")
+            raise InputError(f"{self.folder}: finished without the table {name!r}; "
+                             f"it has {', '.join(self.tables())}")
         data = read_plain(path) if path.exists() else None
         if data is not None and file_entry(data) == sealed[path.name]: return data
         wrong = difference(path, sealed[path.name], True)

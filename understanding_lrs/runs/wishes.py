@@ -9,7 +9,8 @@ __all__ = ['DEADLINE', 'STOP_FILE', 'KEEP_STATES', 'stop_asked', 'keep_states']
 import os, time
 
 # %% ../../nbs/runs/05_wishes.ipynb #85fee0d7
-DEADLINE, STOP_FILE, KEEP_STATES = 'ULRS_DEADLINE', 'ULRS_STOP_FILE', 'ULRS_KEEP_STATES' # names in the environment
+# names in the environment
+DEADLINE, STOP_FILE, KEEP_STATES = 'ULRS_DEADLINE', 'ULRS_STOP_FILE', 'ULRS_KEEP_STATES'
 
 def stop_asked(
     env=os.environ, # where the wishes stand

@@ -26,7 +26,8 @@ def _declared(nb):
     import papermill as pm
     if not Path(nb).is_file(): raise InputError(f"{nb}: no such notebook")
     try: return set(pm.inspect_notebook(str(nb)))
-    except Exception as e: raise InputError(f"{nb}: not a readable notebook ({type(e).__name__}: {e})") from None
+    except Exception as e:
+        raise InputError(f"{nb}: not a readable notebook ({type(e).__name__}: {e})") from None
 
 def _is_plain(value):
     "Whether papermill can write a value down as it is"
@@ -41,7 +42,8 @@ def check_params(
     "Refuse what papermill would let pass: no tag, unknown or forgotten names, values it cannot write down"
     known = _declared(nb)
     unknown, forgotten = sorted(set(params) - known), sorted(known - set(params))
-    if not known: raise InputError(f"{nb}: no readable cell tagged 'parameters'; every run would use the defaults")
+    if not known:
+        raise InputError(f"{nb}: no readable cell tagged 'parameters'; every run would use the defaults")
     if unknown: raise InputError(f"{nb}: unknown parameters {unknown}; it declares {sorted(known)}")
     if forgotten: raise InputError(f"{nb}: declares {forgotten}, which the protocol does not set")
     odd = {name: type(value).__name__ for name, value in params.items() if not _is_plain(value)}
@@ -60,8 +62,8 @@ def check_kernel():
         raise InputError(f"no kernel named {KERNEL}; install ipykernel beside this package") from None
     program = spec.argv[0]
     if os.sep not in program or _folder(program) == _folder(sys.executable): return
-    raise InputError(f"the kernel {KERNEL} of {spec.resource_dir} starts {program}, expected {sys.executable}; "
-                     f"remove it with: jupyter kernelspec uninstall {KERNEL}")
+    raise InputError(f"the kernel {KERNEL} of {spec.resource_dir} starts {program}, "
+                     f"expected {sys.executable}; remove it with: jupyter kernelspec uninstall {KERNEL}")
 
 # %% ../../nbs/sweep/00_checks.ipynb #65824d43
 def check_links(

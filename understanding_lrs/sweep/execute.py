@@ -26,7 +26,7 @@ class Failure:
     cell: str      # `In [4]`, or empty where no cell was running
     error: str     # last line of the error
     notebook: Path # as far as it got
-    kind: str = 'failed' # or `busy` (another process is at it), `stopped` (it was asked to), `done` (another did it)
+    kind: str = 'failed' # or `busy` (another process is at it), `stopped` (as asked), `done` (another did it)
 
     def __str__(self):
         words = [self.cell, self.error, f"see {self.notebook}" if self.notebook.exists() else '']
@@ -35,7 +35,8 @@ class Failure:
 # %% ../../nbs/sweep/03_execute.ipynb #a95dfd9a
 def _last_words(e, log):
     "Cell and last line of an error"
-    if hasattr(e, 'exec_count'): return f'In [{e.exec_count}]', f'{e.ename}: {e.evalue}'.strip().splitlines()[-1]
+    if hasattr(e, 'exec_count'):
+        return f'In [{e.exec_count}]', f'{e.ename}: {e.evalue}'.strip().splitlines()[-1]
     if type(e).__name__ != 'DeadKernelError': return '', (str(e).strip() or type(e).__name__).splitlines()[-1]
     lines = log.read_text(errors='replace').strip().splitlines() if log.exists() else []
     return '', f"the kernel died ({lines[-1] if lines else 'killed, or out of memory'})"
@@ -85,7 +86,8 @@ def _run_notebook(template, run, kernels, threads, nb, log):
             if attempt == 2: raise
     state = run.state()
     if state.kind != 'done':
-        raise RuntimeError(f"the notebook ended, but its run is {state.kind}: it ran something else than was asked")
+        raise RuntimeError(f"the notebook ended, but its run is {state.kind}: "
+                           "it ran something else than was asked")
     with contextlib.suppress(FileNotFoundError): os.replace(nb, run/'notebook.ipynb')
 
 # %% ../../nbs/sweep/03_execute.ipynb #9eb4d698

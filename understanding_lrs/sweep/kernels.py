@@ -17,7 +17,8 @@ def kernel_env(
     "Environment of a kernel: a fixed number of threads, and folders by their full names"
     names = 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'TORCHINDUCTOR_COMPILE_THREADS'
     folders = dict(ULRS_CACHE=str(cache_folder())) # a kernel works in another folder
-    if os.environ.get('ULRS_DATA'): folders['ULRS_DATA'] = str(Path(os.environ['ULRS_DATA']).expanduser().absolute())
+    data = os.environ.get('ULRS_DATA')
+    if data: folders['ULRS_DATA'] = str(Path(data).expanduser().absolute())
     return os.environ | {name: str(threads) for name in names} | folders
 
 # %% ../../nbs/sweep/02_kernels.ipynb #b679f5d0

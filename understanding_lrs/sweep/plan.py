@@ -21,7 +21,7 @@ FAILED = 'notebook.failed.ipynb' # notebook of a run that did not come to its en
 class Job:
     "One notebook to execute"
     run: Run
-    kind: str      # `run`, `resume`, `again` (is damaged, or forced) or `notebook` (only its notebook is missing)
+    kind: str      # `run`, `resume`, `again` (is damaged, or forced) or `notebook` (lacks only that)
     why: str = ''  # how far it is, or what is wrong
     mark: str = '' # digest of the marker that it had when this was planned
 

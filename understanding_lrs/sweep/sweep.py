@@ -49,7 +49,8 @@ class SweepResult:
         return 1 if self.failed else 0
 
     def __str__(self):
-        head = f"{len(self.ran)} ran, {len(self.done)} were done, {len(self.failed)} failed, {duration(self.seconds)}"
+        head = f"{len(self.ran)} ran, {len(self.done)} were done, {len(self.failed)} failed, "
+        head += duration(self.seconds)
         if self.published: head += f"; {self.published} left out, their tables are published"
         return '\n'.join([head, *(f"failed: {f}" for f in self.failed), *self._how_to_go_on()])
 
@@ -127,7 +128,7 @@ class _Loop:
 @dataclass
 class Options:
     "How a sweep is done; none of it decides the outcome of a run"
-    workers: int|None = None  # runs at a time; None for one a core, or `per_gpu` a GPU; a Dask cluster has its own
+    workers: int|None = None  # runs at a time; None: one per core, or `per_gpu` per GPU; not for a cluster
     threads: int = 1          # threads of one run
     per_gpu: int|None = None  # runs that share a GPU; 0 or None: the study needs none
     executor: str = 'local'   # `local`, `inline` or the address of a Dask scheduler

@@ -208,11 +208,12 @@ def test_figures_are_drawn_from_what_is_there(ulrs, monkeypatch):
 
 def test_bench_prints_json(ulrs, monkeypatch):
     result = dict(rows=[dict(models=50, us=3.1)], peak_mib=200.)
-    bench = SimpleNamespace(synthetic=lambda: result, sweeps=lambda: dict(rows=[dict(workers=2)]))
-    monkeypatch.setitem(sys.modules, 'understanding_lrs.app.bench', bench)
+    rows = dict(sweeps=lambda: dict(rows=[dict(workers=2)]), synthetic=lambda: result)
+    rows |= {name: lambda **kw: dict(rows=[kw]) for name in ('precision_effect', 'readings')}
+    for family in ('synthetic', 'use', 'precision', 'probes'):
+        monkeypatch.setitem(sys.modules, f'understanding_lrs.app.bench_{family}', SimpleNamespace(**rows))
     assert json.loads(ulrs('bench --json')[1]) == result
     assert 'peak_mib' in ulrs('bench synthetic')[1] and 'workers' in ulrs('bench sweep')[1]
-    bench.precision_effect, bench.readings = (lambda **kw: dict(rows=[kw]) for _ in range(2))
     assert json.loads(ulrs('bench precision --data here --json')[1])['rows'] == [dict(pictures='here')]
     assert json.loads(ulrs('bench readings --preset laptop --json')[1])['rows'] == [dict(preset='laptop')]
 

@@ -3,7 +3,8 @@ import contextlib, warnings
 from dataclasses import replace
 from types import SimpleNamespace
 import pytest, torch
-from understanding_lrs.app import bench
+from understanding_lrs.app import bench_gpu, bench_timing
+from understanding_lrs.app.bench_gpu import GpuCase
 from understanding_lrs.probes import context as probe_context
 from understanding_lrs.training import image_networks as pictures
 from understanding_lrs.data.images import Images, channel_stats, load_images
@@ -197,11 +198,11 @@ def test_a_benchmark_row_is_what_it_says(data, pretended, monkeypatch):
     "a way that was not compiled or not recorded has no speed under that name"
     def no(net, mode): raise RuntimeError('no compiler')
     monkeypatch.setattr(torch, 'compile', no)
-    monkeypatch.setattr(bench, 'noise', lambda *a: pretended.data)
-    monkeypatch.setattr(bench, 'device_seconds', lambda f, device: f() or .5)
+    for module in (bench_gpu, bench_timing): monkeypatch.setattr(module, 'noise', lambda *a: pretended.data)
+    monkeypatch.setattr(bench_gpu, 'device_seconds', lambda f, device: f() or .5)
     monkeypatch.setattr(pictures.Nets, 'to', lambda self, device: self)
-    ways = bench.gpu_ways(SMALL, 140, BATCH, 2, 'fp32', 'cpu', (), 0)
-    monkeypatch.setattr(bench, 'numerics', lambda *a: contextlib.nullcontext())
+    ways = bench_gpu.gpu_ways(GpuCase(SMALL, 140, BATCH, 2, 'fp32', 'cpu'), (), 0)
+    monkeypatch.setattr(bench_gpu, 'numerics', lambda *a: contextlib.nullcontext())
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         with pytest.raises(RuntimeError, match='without torch.compile: no compiler'): ways['ours, compiled'][1]()
@@ -236,7 +237,7 @@ def test_a_timed_path_evaluates_what_its_floor_counts(monkeypatch, n, n_test):
     def counted(nets, x, y, *a, **kw): seen.append(len(nets)*len(y)); return evaluate(nets, x, y, *a, **kw)
     monkeypatch.setattr(probe_context, 'evaluate_nets', counted)
     spec = replace(SMALL, width=2) # far from its floor, also where other work slows the matrix product
-    got = bench.walk(spec, n, n_test, 3, BATCH, ('fp32',), 'cpu', size=256)
+    got = bench_gpu.walk(GpuCase(spec, n, BATCH, device='cpu', size=256, n_test=n_test), 3, ('fp32',))
     row, = got['rows']
     assert sum(seen) == (2 + 3)*64 and got['tflop'] == pytest.approx(3*64*2*spec.macs/1e12, rel=1e-3)
     assert 0 < row['floor_s'] <= row['seconds'] and row['times_floor'] == pytest.approx(row['seconds']/row['floor_s'], rel=1e-2)
@@ -244,9 +245,9 @@ def test_a_timed_path_evaluates_what_its_floor_counts(monkeypatch, n, n_test):
 def test_a_path_that_fails_loses_no_row(monkeypatch):
     def no_room(*a, **kw): raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
     monkeypatch.setattr(probe_context.ImageEvaluator, 'along', no_room)
-    monkeypatch.setattr(bench, 'gpu_ways', lambda *a: dict(one=(1, lambda: .5)))
+    monkeypatch.setattr(bench_gpu, 'gpu_ways', lambda *a: dict(one=(1, lambda: .5)))
     said = []
-    got = bench.gpu(SPECS[1], 64, BATCH, 2, ('fp32', 'bf16'), device='cpu', size=64, points=3, on_row=said.append)
+    got = bench_gpu.gpu(GpuCase(SPECS[1], 64, BATCH, 2, device='cpu', size=64), ('fp32', 'bf16'), points=3, on_row=said.append)
     assert said == [*got['rows'], *got['path']['rows']], 'a row is said as soon as it is there'
     assert [r['s_per_model_epoch'] for r in got['rows']] == [.5, .5] and (got['path']['points'], got['path']['pictures']) == (3, 76)
     assert [(r['precision'], r['seconds']) for r in got['path']['rows']] == [('fp32', None), ('bf16', None)]

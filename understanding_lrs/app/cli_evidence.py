@@ -21,18 +21,18 @@ from ..core.errors import InputError
 from ..runs.ledger import collect
 from ..core.checkout import project_root
 
-# %% ../../nbs/app/16_cli_evidence.ipynb #7b39ae19
+# %% ../../nbs/app/16_cli_evidence.ipynb #5bf43862
 BENCHMARKS = dict( # name -> module, function
-    synthetic=('bench', 'synthetic'),
-    pictures=('bench', 'pictures'),
-    gpu=('bench', 'gpu'),
-    walk=('bench', 'walk'),
-    precision=('bench', 'precision_effect'),
-    paths=('bench', 'paths'),
-    readings=('bench', 'readings'),
-    explorer=('bench', 'explorer'),
-    sweep=('bench', 'sweeps'),
-    folders=('bench', 'folders'))
+    synthetic=('bench_synthetic', 'synthetic'),
+    pictures=('bench_images', 'pictures'),
+    gpu=('bench_gpu', 'gpu'),
+    walk=('bench_gpu', 'walk'),
+    precision=('bench_precision', 'precision_effect'),
+    paths=('bench_probes', 'paths'),
+    readings=('bench_probes', 'readings'),
+    explorer=('bench_use', 'explorer'),
+    sweep=('bench_use', 'sweeps'),
+    folders=('bench_use', 'folders'))
 
 BENCH_OPTIONS = dict(preset=('paths', 'readings'), data=('precision',), precision=('gpu', 'walk')) # option -> benchmarks that have it
 PRECISIONS = 'tf32', 'bf16', 'fp32'

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import understanding_lrs
-from .bench import device_peaks, device_seconds, image_flop, noise, switched, why
+from .bench_timing import device_peaks, device_seconds, image_flop, noise, switched, why
 from .gpu_plan import SessionConfig
 from ..core.seeds import epoch_order
 from ..core.sphere import elr_to_lr

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from .bench import why
+from .bench_timing import why
 from .gpu_measure import COMPILER_SECONDS, Choice, FASTER, Measurement, SideProcess, check_lanes, choose
 from .gpu_measure import free_lanes, keep_choice, kept_choice, machine, remarks, workload
 from .gpu_plan import PLAN, WAVE_SIZE, Clock, SessionConfig, wanted_runs, wave_size

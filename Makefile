@@ -113,7 +113,7 @@ publish: $(READY)
 	  $(BIN)/ulrs tables $${sp%/*} --preset $${sp#*/} --out figures/data/$$sp $$(case $$sp in synthetic/laptop|synthetic/wide) ;; *) echo --leave-out curves;; esac); \
 	  $(BIN)/ulrs figures $${sp%/*} --preset $${sp#*/} --published --out figures --replace; done
 	$(BIN)/python -c "from understanding_lrs.app.explore import strip; strip().save('figures/explorer.svg')"
-	$(BIN)/python -c "from understanding_lrs.figures.plots import publish_causes; publish_causes('figures')"
+	$(BIN)/python -c "from understanding_lrs.figures.causes import publish_causes; publish_causes('figures')"
 	$(BIN)/python tools/readme.py
 
 clean:

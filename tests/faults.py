@@ -30,6 +30,8 @@ from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.protocol import Protocol
 from understanding_lrs.runs.published import publish, read_published
 from understanding_lrs.runs.store import Run
+from understanding_lrs.figures.registry import draw, load_figures
+from understanding_lrs.figures.view import view_of
 from understanding_lrs.sweep.sweep import sweep
 
 HERE = Path(__file__).resolve().parent
@@ -333,7 +335,7 @@ class Shelf:
         run_tables.LARGE = 20_000 # so that small tables are Parquet too, as large ones are
         self.runs = [self.finished(self.home/'runs', i) for i in range(4)]
         self.ledgers = read_published(Path(__file__).resolve().parent.parent/'figures/data/synthetic/laptop') if 'figures' in kinds else {}
-        if 'figures' in kinds: from understanding_lrs.figures import plots # noqa: imported once for all forks
+        if 'figures' in kinds: load_figures() # once for all forks
         self.begin, self.end = {}, {}
         for kind in kinds: self.prepare(kind)
 
@@ -380,10 +382,10 @@ class Shelf:
         if kind == 'pack': pack(self.runs, folder/'a.tar')
         if kind == 'unpack': unpack(self.home/'all.tar', folder/'runs')
         if kind != 'figures': return
-        from understanding_lrs.figures import plots
         ledgers = dict(self.ledgers)
         if older: ledgers['metrics'] = ledgers['metrics'].assign(value=lambda m: m.value*.9)
-        plots.draw('synthetic', ledgers, folder/'pictures', 'laptop', names=['finetune_accuracy', 'swa_accuracy'], paper={})
+        view = view_of('synthetic', ledgers, 'laptop', {})
+        draw(view, folder/'pictures', ['finetune_accuracy', 'swa_accuracy'])
 
     def call(self, kind, folder, die_at=None, after=None, older=False):
         "One call in a fork, which dies at the file operation of this number, or is killed after this time: its exit code"

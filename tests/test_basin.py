@@ -1,13 +1,13 @@
 """What the statistics of the basin give on made-up networks whose answer is known; what was asked is what was written down first."""
 import matplotlib, numpy as np, pandas as pd, pytest
 from understanding_lrs.analysis import basin
-from understanding_lrs.figures import plots
+from understanding_lrs.figures import interventions
 from understanding_lrs.analysis.basin import advantage, centred, estimate, network_table, paired, partial_rank, slope, two_stage, two_stage_interval
 from understanding_lrs.analysis.claims import CLAIMS, ROLES, verdicts
 from understanding_lrs.analysis.evidence import Evidence
 from understanding_lrs.analysis.intervention_claims import C25, INTERVENED, INTERVENTIONS, SHOWN, intervention_effects
 from understanding_lrs.analysis.verdicts import MISSING, NOT, OPEN, REPRODUCED, answers
-from understanding_lrs.figures.plots import View
+from understanding_lrs.figures.view import View
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.ledger import collect
@@ -160,16 +160,16 @@ def test_c25_follows_from_tables(smoke, arms, want):
 def test_figures_of_interventions_draw(smoke):
     for claim,study in INTERVENED.items():
         view = View(smoke[claim], STUDIES[study], preset='smoke')
-        fig = plots.arms(view)
+        fig = interventions.arms(view)
         names = [t.get_text() for t in fig.legends[0].get_texts()]
         assert isinstance(fig, matplotlib.figure.Figure) and 'plain' in names and len(names) == len({str(p.settings) for p in protocols(study, 'smoke')})
 
 def test_a_removal_draws_where_something_was_dominant(smoke):
     view = View(smoke['C23'], STUDIES['synthetic_removed'], preset='smoke')
-    with pytest.raises(InputError, match='needs networks near the threshold'): plots.removal(view)
+    with pytest.raises(InputError, match='needs networks near the threshold'): interventions.removal(view)
     looks = view.tables['looks']
     view.tables['looks'] = looks.assign(value=looks.value.where(looks.metric != 'dominance', 20.))
-    assert isinstance(plots.removal(view), matplotlib.figure.Figure)
+    assert isinstance(interventions.removal(view), matplotlib.figure.Figure)
 
 def test_a_basin_needs_a_fine_tuning():
     bare = live(protocols('synthetic', 'smoke', plrs=[1e-2], overrides=dict(flrs=[], swa_k=[]))[0]).tables

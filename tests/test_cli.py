@@ -197,8 +197,8 @@ def test_damaged_and_partial_runs_are_listed(ulrs, tmp_path):
 
 def test_figures_are_drawn_from_what_is_there(ulrs, monkeypatch):
     drawn = []
-    plots = SimpleNamespace(draw=lambda study, source, out, preset, wanted, replace: drawn.append((study, sorted(source), out, preset, len(wanted))) or [out/'a.svg'])
-    monkeypatch.setitem(sys.modules, 'understanding_lrs.figures.plots', plots)
+    register = SimpleNamespace(draw_study=lambda study, source, out, preset, wanted, replace: drawn.append((study, sorted(source), out, preset, len(wanted))) or [out/'a.svg'])
+    monkeypatch.setitem(sys.modules, 'understanding_lrs.figures.registry', register)
     assert 'nothing to draw in runs' in ulrs('figures')[2]
     run = Run('runs', fake_studies().protocols('tiny', 'smoke')[0]).start()
     run.finish({})
@@ -218,9 +218,9 @@ def test_bench_prints_json(ulrs, monkeypatch):
     assert json.loads(ulrs('bench readings --preset laptop --json')[1])['rows'] == [dict(preset='laptop')]
 
 def test_missing_room_is_one_line(ulrs, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'understanding_lrs.figures.plots', None)
+    monkeypatch.setitem(sys.modules, 'understanding_lrs.figures.registry', None)
     code, _, err = ulrs('figures tiny')
-    assert code == 2 and 'this version has no figures.plots' in err
+    assert code == 2 and 'this version has no figures.registry' in err
 
 def test_status_of_a_thousand_runs_is_fast_and_light(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, 'fsync', lambda fd: None)

@@ -1,8 +1,13 @@
 """Figures are a function of the tables: equal tables, equal bytes; gaps, damage and regimes are drawn as they are, never passed over."""
-import hashlib, json, os, subprocess, sys
+import hashlib, json, os, re, subprocess, sys
 from dataclasses import replace
 import matplotlib, numpy as np, pandas as pd, pytest
-from understanding_lrs.figures import plots
+from understanding_lrs.figures import dominance, drawing, fig05_feature_use, fig15_finetune_and_swa, fig16_geometry, one_run, overview, registry, training_curves
+from understanding_lrs.figures.axis import spans
+from understanding_lrs.figures.drawing import write
+from understanding_lrs.figures.marks import BIN, swarm
+from understanding_lrs.figures.registry import draw_study, figures_of
+from understanding_lrs.figures.view import View, over_plr, preset_of, read_paper, stages
 from understanding_lrs.analysis.regimes import Boundary
 from understanding_lrs.core.errors import InputError, RunDamaged
 from understanding_lrs.runs.find import find_runs
@@ -13,6 +18,7 @@ from understanding_lrs.studies.registry import STUDIES, live, protocols
 from understanding_lrs.analysis.tables import by_plr
 
 STUDY = STUDIES['synthetic']
+SYNTHETIC_FIGURES = figures_of(STUDY)
 
 @pytest.fixture(scope='session')
 def folder(tmp_path_factory):
@@ -26,16 +32,16 @@ def folder(tmp_path_factory):
 def tables(folder): return read_published(folder)
 
 @pytest.fixture(scope='session')
-def paper(root): return plots.read_paper(root)
+def paper(root): return read_paper(root)
 
 @pytest.fixture(scope='session')
 def view(tables, paper):
     "The tables with the authors' values; its regimes are searched for once"
-    return plots.View(tables, STUDY, paper)
+    return View(tables, STUDY, paper)
 
 def like(view, tables, paper=None):
     "Other tables, the same regimes"
-    new = plots.View(tables, STUDY, paper, view.preset)
+    new = View(tables, STUDY, paper, view.preset)
     new.bounds = view.bounds
     return new
 
@@ -44,7 +50,7 @@ def drawn(folder, tmp_path_factory):
     "All figures as files, drawn under a reader's own style"
     out = tmp_path_factory.mktemp('drawn')
     with matplotlib.rc_context({'lines.linewidth': 9, 'svg.hashsalt': 'mine', 'font.size': 20}):
-        plots.draw('synthetic', folder, out)
+        draw_study('synthetic', folder, out)
         assert matplotlib.rcParams['lines.linewidth'] == 9 # it stays the reader's
     return out
 
@@ -57,22 +63,25 @@ def words(fig): return ' '.join(t.get_text() for t in fig.findobj(matplotlib.tex
 def lines(ax, label): return [line for line in ax.lines if line.get_label() == label]
 
 def test_every_figure_draws(view):
-    for name,f in plots.FIGURES.items(): assert isinstance(f(view), matplotlib.figure.Figure), name
+    for name,f in SYNTHETIC_FIGURES.items(): assert isinstance(f(view), matplotlib.figure.Figure), name
     one = without(without(view.tables, 1e-3), 1e-1)
-    assert isinstance(plots.one_plr({k: t for k,t in one.items() if k != 'runs'}, STUDY), matplotlib.figure.Figure)
+    assert isinstance(one_run.one_plr({k: t for k,t in one.items() if k != 'runs'}, STUDY), matplotlib.figure.Figure)
 
 def test_runs_without_fine_tuning_and_averages(view):
     bare = like(view, live(protocols('synthetic', 'smoke', plrs=[1e-2], overrides=dict(flrs=[], swa_k=[]))[0]).tables)
-    for f in (plots.one_plr, plots.finetune_accuracy, plots.swa_accuracy, plots.single_features, plots.dominance, plots.regimes):
+    for f in (one_run.one_plr, fig15_finetune_and_swa.finetune_accuracy, fig15_finetune_and_swa.swa_accuracy, fig05_feature_use.single_features, dominance.dominance, training_curves.regimes):
         assert isinstance(f(bare), matplotlib.figure.Figure)
-    with pytest.raises(InputError, match='no rows of geometry'): plots.geometry(bare)
+    with pytest.raises(InputError, match='no rows of geometry'): fig16_geometry.geometry(bare)
 
 def test_a_single_fine_tuning_rate_is_the_low_one(view):
     one = live(protocols('synthetic', 'smoke', plrs=[1e-2], overrides=dict(flrs=[1e-4], swa_k=[5]))[0]).tables
-    assert [short for short,*_ in plots.stages(like(view, one))] == ['PT', 'SWA(5)', 'FT low']
-    for f in (plots.dominance, plots.single_features, plots.one_plr): assert isinstance(f(like(view, one)), matplotlib.figure.Figure)
+    assert [short for short,*_ in stages(like(view, one))] == ['PT', 'SWA(5)', 'FT low']
+    for f in (dominance.dominance, fig05_feature_use.single_features, one_run.one_plr): assert isinstance(f(like(view, one)), matplotlib.figure.Figure)
 
-DRAW = "import sys; from understanding_lrs.figures.plots import draw; draw('synthetic', sys.argv[1], sys.argv[2], names=sys.argv[3:])"
+DRAW = """import sys
+from understanding_lrs.figures.registry import draw
+from understanding_lrs.figures.view import view_of
+draw(view_of('synthetic', sys.argv[1]), sys.argv[2], names=sys.argv[3:])"""
 def pictures(folder): return sorted(p for p in folder.iterdir() if p.name != '.ulrs') # without the checksums of what we wrote
 def digests(folder): return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in pictures(folder)}
 
@@ -85,33 +94,33 @@ def test_same_bytes_in_two_processes(folder, drawn, tmp_path):
 def test_bytes_change_with_the_numbers(view):
     m = view.tables['metrics']
     moved = view.tables | dict(metrics=m.assign(value=m.value.where(m.metric != 'test_acc', m.value + 1)))
-    assert plots.finetune_accuracy(like(view, view.tables)).render() != plots.finetune_accuracy(like(view, moved)).render()
+    assert fig15_finetune_and_swa.finetune_accuracy(like(view, view.tables)).render() != fig15_finetune_and_swa.finetune_accuracy(like(view, moved)).render()
 
 def test_files_are_small_and_undated(drawn):
     files = pictures(drawn)
-    assert {p.stem for p in files} == {f'synthetic_{name}' for name in plots.FIGURES}
+    assert {p.stem for p in files} == {f'synthetic_{name}' for name in SYNTHETIC_FIGURES}
     for path in files:
         text = path.read_text()
-        assert path.suffix == '.svg' and len(text) < plots.LARGEST
+        assert path.suffix == '.svg' and len(text) < drawing.LARGEST
         assert 'dc:date' not in text and 'matplotlib.org' not in text and '<text' not in text
 
 def test_a_large_figure_becomes_a_png(view, tmp_path, monkeypatch):
-    fig = plots.finetune_accuracy(view)
-    assert plots.write(fig, tmp_path/'f').name == 'f.svg'
-    monkeypatch.setattr(plots, 'LARGEST', 1000)
-    assert plots.write(fig, tmp_path/'f').name == 'f.png' and [p.name for p in pictures(tmp_path)] == ['f.png']
+    fig = fig15_finetune_and_swa.finetune_accuracy(view)
+    assert write(fig, tmp_path/'f').name == 'f.svg'
+    monkeypatch.setattr(drawing, 'LARGEST', 1000)
+    assert write(fig, tmp_path/'f').name == 'f.png' and [p.name for p in pictures(tmp_path)] == ['f.png']
 
 def test_a_partial_grid_is_said(view):
     part = like(view, without(view.tables, 1e-2))
-    for name in sorted(set(plots.FIGURES) - {'data'}):
-        assert 'PARTIAL GRID: 1 of 3 PLRs missing or incomplete (1e-2)' in words(plots.FIGURES[name](part)), name
-    assert 'PARTIAL' not in words(plots.finetune_accuracy(view))
+    for name in sorted(set(SYNTHETIC_FIGURES) - {'data'}):
+        assert 'PARTIAL GRID: 1 of 3 PLRs missing or incomplete (1e-2)' in words(SYNTHETIC_FIGURES[name](part)), name
+    assert 'PARTIAL' not in words(fig15_finetune_and_swa.finetune_accuracy(view))
     lost = {k: t[~((t.run == t.run.iloc[0]) & (t.data_seed == 2))] if k != 'runs' else t for k,t in view.tables.items()}
     assert like(view, lost).missing == [1e-3]
 
 def test_a_line_stops_at_a_gap(tables):
-    view = plots.View(without(tables, 1e-2), STUDY)
-    t = plots.over_plr(view(stage='pretrain', metric='test_acc'), view.plrs)
+    view = View(without(tables, 1e-2), STUDY)
+    t = over_plr(view(stage='pretrain', metric='test_acc'), view.plrs)
     assert t.value.isna().tolist() == [False, True, False]
 
 def test_a_damaged_table_is_refused(folder, tmp_path):
@@ -120,74 +129,74 @@ def test_a_damaged_table_is_refused(folder, tmp_path):
     data = bytearray((tmp_path/name).read_bytes())
     data[len(data)//2] ^= 1
     (tmp_path/name).write_bytes(data)
-    with pytest.raises(RunDamaged): plots.draw('synthetic', tmp_path, tmp_path/'out')
+    with pytest.raises(RunDamaged): draw_study('synthetic', tmp_path, tmp_path/'out')
     assert not (tmp_path/'out').exists()
 
 def test_a_foreign_ledger_is_refused(tables):
-    with pytest.raises(InputError, match='disagree on 1 runs'): plots.View(tables | dict(runs=tables['runs'].iloc[1:]), STUDY)
+    with pytest.raises(InputError, match='disagree on 1 runs'): View(tables | dict(runs=tables['runs'].iloc[1:]), STUDY)
     mixed = tables['runs'].assign(settings=[*tables['runs'].settings[:-1], '{}'])
-    with pytest.raises(InputError, match='one setting'): plots.overview(tables | dict(runs=mixed), STUDY)
+    with pytest.raises(InputError, match='one setting'): overview.overview(tables | dict(runs=mixed), STUDY)
 
 def test_lines_stand_at_their_rates(tables):
     study = replace(STUDY, lines=(2e-3, None, 5e-2))
-    view = plots.View(tables, study)
+    view = View(tables, study)
     view.bounds = dict(lr_12=Boundary('lr_12', 1e-3, 1e-2, (1e-3, 1e-2), ''), lr_23=Boundary('lr_23', 1e-2, 1e-1, (1e-1, 1e-1), ''),
                        lr_2ab=Boundary('lr_2ab', 1e-2, 1e-1, (np.nan, np.nan), ''))
-    ax = plots.finetune_accuracy(view).axes[0]
+    ax = fig15_finetune_and_swa.finetune_accuracy(view).axes[0]
     at = lambda label: [line.get_xdata()[0] for line in lines(ax, label)]
     assert (at('_lr_12'), at('_lr_2ab'), at('_lr_23')) == ([1e-3], [1e-2], [1e-1]) # 2|3 belongs to the regime on its right
     assert at('_authors') == [2e-3, 5e-2] # none where they draw none
     assert list(lines(ax, '_lr_12 interval')[0].get_xdata()) == [1e-3, 1e-2]
     assert not lines(ax, '_lr_2ab interval') # unknown
-    edges = [(left, right) for _,left,right in plots.spans(view.bounds, 1e-4, 1)]
+    edges = [(left, right) for _,left,right in spans(view.bounds, 1e-4, 1)]
     assert edges == [(1e-4, 1e-3), (1e-3, 1e-2), (1e-2, 1e-1), (1e-1, 1)]
     assert {'1', '2A', '2B', '3'} <= {t.get_text() for t in ax.texts}
 
 def test_a_grid_without_lines(tables):
     "every network converges: no line, one name"
-    view = plots.View(tables, replace(STUDY, lines=(None, None, None)))
+    view = View(tables, replace(STUDY, lines=(None, None, None)))
     view.bounds = dict(lr_12=Boundary('lr_12', None, 1e-3, (np.nan, np.nan), ''), lr_23=Boundary('lr_23', 1e-1, None, (np.nan, np.nan), ''))
-    ax = plots.finetune_accuracy(view).axes[0]
+    ax = fig15_finetune_and_swa.finetune_accuracy(view).axes[0]
     assert not lines(ax, '_authors') and not lines(ax, '_lr_12') and [t.get_text() for t in ax.texts] == ['2']
 
 def test_the_authors_values_are_drawn_where_they_are(view, paper):
-    ax = plots.finetune_accuracy(view).axes[0]
+    ax = fig15_finetune_and_swa.finetune_accuracy(view).axes[0]
     mark, = lines(ax, '_authors flr=7.499e-3')
     rows = paper['synthetic_sample_accuracy'].query("panel == 'finetune_test_acc' and series == 'flr=7.499e-3'")
     assert list(mark.get_xdata()) == list(rows.plr) and list(mark.get_ydata()) == list(rows.value)
     assert 'few seeds, read off a figure' in words(ax.figure)
-    assert 'few seeds' not in words(plots.finetune_accuracy(like(view, view.tables))) # no marks, no legend for them
+    assert 'few seeds' not in words(fig15_finetune_and_swa.finetune_accuracy(like(view, view.tables))) # no marks, no legend for them
 
 def test_intervals_are_those_of_by_plr(tables):
-    rows = plots.View(tables, STUDY)(stage='pretrain', metric='test_acc')
-    pd.testing.assert_frame_equal(plots.over_plr(rows, sorted(rows.plr.unique())), by_plr(rows)[['value', 'lo', 'hi']], check_names=False, rtol=1e-12)
+    rows = View(tables, STUDY)(stage='pretrain', metric='test_acc')
+    pd.testing.assert_frame_equal(over_plr(rows, sorted(rows.plr.unique())), by_plr(rows)[['value', 'lo', 'hi']], check_names=False, rtol=1e-12)
 
 def test_no_dot_of_a_swarm_leaves_its_rate():
     rng = np.random.default_rng(0)
     plr, gap = np.repeat([1e-3, 1e-2], 200), rng.random(400)*20
-    x = plots.swarm(plr, gap)
-    assert (abs(np.log10(x/plr)) <= .05 + 1e-12).all() and len(set(zip(x, np.round(gap/plots.BIN*1.5)))) == 400 # none hides another
+    x = swarm(plr, gap)
+    assert (abs(np.log10(x/plr)) <= .05 + 1e-12).all() and len(set(zip(x, np.round(gap/BIN*1.5)))) == 400 # none hides another
 
 def test_settings_younger_than_the_ledger_do_not_hide_the_preset(tables):
     cut = tables['runs'].settings.map(lambda s: json.dumps({k: v for k,v in json.loads(s).items() if k != 'width'}))
-    assert plots.preset_of(tables['runs'].assign(settings=cut), STUDY) == 'smoke'
-    assert plots.preset_of(tables['runs'].assign(data_seeds='1 2 77'), STUDY) == 'smoke', 'seeds that were added'
-    assert plots.preset_of(tables['runs'].assign(data_seeds='1 77'), STUDY) == '', 'other seeds'
-    assert plots.preset_of(tables['runs'].assign(plr=.123), STUDY) == ''
+    assert preset_of(tables['runs'].assign(settings=cut), STUDY) == 'smoke'
+    assert preset_of(tables['runs'].assign(data_seeds='1 2 77'), STUDY) == 'smoke', 'seeds that were added'
+    assert preset_of(tables['runs'].assign(data_seeds='1 77'), STUDY) == '', 'other seeds'
+    assert preset_of(tables['runs'].assign(plr=.123), STUDY) == ''
 
 def test_the_authors_seeds_and_one_more_are_still_the_authors():
     ps = protocols('resnet18si_cifar10', 'authors')
     ledger = pd.DataFrame([dict(plr=p.plr, flrs=' '.join(map(repr, p.flrs)), settings=json.dumps(p.settings), data_seeds='', readout_seeds='',
                                 train_seeds=f'{p.train_seeds[0]} 7') for p in ps])
-    assert plots.preset_of(ledger, STUDIES['resnet18si_cifar10']) == 'authors'
-    assert plots.preset_of(ledger.assign(train_seeds='1'), STUDIES['resnet18si_cifar10']) == 'paper'
+    assert preset_of(ledger, STUDIES['resnet18si_cifar10']) == 'authors'
+    assert preset_of(ledger.assign(train_seeds='1'), STUDIES['resnet18si_cifar10']) == 'paper'
 
 def test_seeds_that_were_asked_for_are_the_whole_grid(tables):
     "not those of the preset: fewer are no partial grid, and more are expected at every rate"
     one = {k: t[t.data_seed == 1] if 'data_seed' in t else t for k,t in tables.items()}
     plrs = sorted(tables['metrics'].plr.unique())
-    def missing(t, seeds): return plots.View(t, STUDY, preset='smoke', wanted=protocols(STUDY.id, 'smoke', data_seeds=seeds)).missing
-    assert missing(one, [1]) == [] != plots.View(one, STUDY, preset='smoke').missing == plrs
+    def missing(t, seeds): return View(t, STUDY, preset='smoke', wanted=protocols(STUDY.id, 'smoke', data_seeds=seeds)).missing
+    assert missing(one, [1]) == [] != View(one, STUDY, preset='smoke').missing == plrs
     assert missing(tables, [1, 2, 3]) == plrs
 
 def run_page(path, skip=None, **given): # skip: cells with this text
@@ -203,11 +212,39 @@ def run_page(path, skip=None, **given): # skip: cells with this text
     assert told, f'{path}: no cell tagged parameters'
     return space
 
+PAGES = {'fig05_feature_use': 1, 'fig15_finetune_and_swa': 2, 'fig16_geometry': 1, 'dominance': 1, 'kinds': 1, 'overview': 1, 'training_curves': 1,
+         'fig04_synthetic_data': 1} # of the synthetic study -> figures that they write
+OTHER_STUDIES = {'factorial': ['factorial'], 'utilities': ['relevance'], 'interventions': ['arms', 'removal']} # from committed tables
+
+def parameters(page): return {n for c in json.loads(page.read_text())['cells'] if 'parameters' in c['metadata'].get('tags', ()) for n in re.findall(r'(?m)^\w+', ''.join(c['source']))}
+
+def test_every_page_is_tested(root):
+    "those on images in test_picture_figures and test_bands; those without parameters show a function of other pages' tables"
+    pages = [p for p in (root/'nbs/figures').glob('*.ipynb') if parameters(p) and not p.stem.startswith('images_')]
+    assert {p.stem for p in pages} == {*PAGES, *OTHER_STUDIES, 'fig06_frequency_bands'}
+
 @pytest.mark.filterwarnings('ignore:Mean of empty slice', 'ignore:All-NaN', 'ignore:invalid value')
-def test_figure_notebooks_run_on_smoke_tables(folder, root, tmp_path):
-    pages = sorted(p for p in (root/'nbs'/'figures').glob('*.ipynb') if not p.stem.startswith(('images_', 'fig06', '00_'))) # on pictures: see test_picture_figures, test_bands
-    assert len(pages) >= 6
-    for page in pages:
-        given = dict(out=str(tmp_path)) | (dict(preset='smoke', data=str(folder)) if page.stem != 'fig04_synthetic_data' else {})
-        run_page(page, **given)
-    assert len(list(tmp_path.glob('synthetic_*.svg'))) == len(pages) + 1 # one page draws two
+@pytest.mark.parametrize('page', PAGES)
+def test_figure_notebooks_run_on_smoke_tables(folder, root, tmp_path, page):
+    path = root/f'nbs/figures/{page}.ipynb'
+    smoke = dict(preset='smoke', data=str(folder)) if 'preset' in parameters(path) else {}
+    run_page(path, out=str(tmp_path), **smoke)
+    assert len(list(tmp_path.glob('synthetic_*.svg'))) == PAGES[page]
+
+@pytest.mark.parametrize('page', OTHER_STUDIES)
+def test_figure_notebooks_draw_the_committed_figures(root, tmp_path, page):
+    space = run_page(root/f'nbs/figures/{page}.ipynb', out=str(tmp_path))
+    for name in OTHER_STUDIES[page]:
+        file = f"{space['study']}_{name}.svg"
+        assert (tmp_path/file).read_bytes() == (root/'figures'/file).read_bytes()
+
+def test_a_new_figure_is_one_notebook(tables, tmp_path, monkeypatch):
+    "what a module of the package registers is drawn with its study; a figure of the study alone takes the place of those of its kind"
+    monkeypatch.setattr(registry, 'FIGURES', dict(registry.FIGURES))
+    @registry.figure(of=[registry.SYNTHETIC])
+    def mine(view): return drawing.canvas()[0]
+    assert set(figures_of(STUDY)) == {*SYNTHETIC_FIGURES, 'mine'}
+    @registry.figure('bands', of=['synthetic'])
+    def alone(view): return drawing.canvas()[0]
+    assert list(figures_of(STUDY)) == ['alone'] and 'factorial' in figures_of(STUDY, 'factorial')
+    with pytest.raises(InputError, match='figure alone: no rows of bands'): alone(tables, STUDY)

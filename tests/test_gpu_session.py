@@ -256,7 +256,7 @@ def test_archives_are_split_where_one_is_too_large(whole, tmp_path):
 def test_home_is_tables_and_figures_that_say_what_is_missing(whole, tmp_path):
     from understanding_lrs.analysis.claims import verdicts
     from understanding_lrs.analysis.tables import published_tables
-    from understanding_lrs.figures.plots import View
+    from understanding_lrs.figures.view import View
     from understanding_lrs.studies.trials import STUDIES
     folder, _ = whole
     assert bring_home(folder/'home', tmp_path/'runs', tmp_path/'tables') == {'resnet18si_cifar10/short': '8 runs'}

@@ -12,7 +12,7 @@ from understanding_lrs.analysis.tables import published_tables
 from understanding_lrs.analysis.verdicts import (EMPTY, JPEG, LACKING, MISSING, NOT, NOT_YET, OPEN, PARTIAL, REPORTED, REPRODUCED, SINGLE, Estimate, Part,
                                                  answers, compared, worst)
 from understanding_lrs.core.stats import spearman
-from understanding_lrs.figures.plots import read_paper
+from understanding_lrs.figures.view import read_paper
 from understanding_lrs.analysis.regimes import AGREE, boundaries, regime_of
 from understanding_lrs.studies.registry import STUDIES, Trial, Preset
 

@@ -11,7 +11,8 @@ from understanding_lrs.app import explore
 from understanding_lrs.app.explore import GRID, Settings, from_text, looks, to_text
 from understanding_lrs.core.seeds import batch_order
 from understanding_lrs.data.synthetic import SHAPES, make_data, single_feature_sets
-from understanding_lrs.figures.plots import rate, spans
+from understanding_lrs.figures.axis import spans
+from understanding_lrs.figures.drawing import rate
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.training.native import pad
 from understanding_lrs.training.stacked import evaluate, make_stack, stack_sets, train_

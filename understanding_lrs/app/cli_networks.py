@@ -244,7 +244,7 @@ def path_verb(
         pair = read_pair(a, b, net, data=data, size=size, n_train=pictures, norm=norm, batch=batch)
         if sphere is None: sphere = pair.on_sphere
         way = path_between(pair, points, sphere, great_circle)
-        load('figures.plots').path_picture(way).save(out, replace)
+        load('figures.path_between').path_picture(way).save(out, replace)
     images = pair.shown.images
     if as_json:
         return print(json_text(dict(a=a, b=b, data=images.id, pictures=images.n_train, points=points, sphere=sphere,
@@ -325,7 +325,7 @@ def bands(
         shown = shown_images(settings, data=data, size=size, n_train=pictures, norm=norm, batch=batch)
         images, chance = shown.images, 100/shown.images.classes
         result = band_result(network_of(file, state, net, images, settings), shown, asked)
-        load('figures.plots').spectrum_picture(images.x_test, result.limits, result.rows, chance=chance).save(out, replace)
+        load('figures.fig06_frequency_bands').spectrum_picture(images.x_test, result.limits, result.rows, chance=chance).save(out, replace)
     if as_json:
         return print(json_text(dict(net=file, data=images.id, test_acc=result.acc, test_loss=result.loss, limits=result.limits,
                                     bands=result.rows, picture=str(out))))

@@ -63,7 +63,7 @@ def draw(
     replace:bool,      # write over pictures of the same name
 ):
     "Draw the figures of one set of runs, and name them"
-    for path in load('figures.plots').draw(study, source, folder, preset, wanted=wanted, replace=replace): print(path)
+    for path in load('figures.registry').draw_study(study, source, folder, preset, wanted=wanted, replace=replace): print(path)
 
 def draw_sets(
     studies:list, runs, # ids, folder of all runs
@@ -122,7 +122,7 @@ def figures(
     Examples: `ulrs figures synthetic`, `ulrs figures synthetic --published --out .`, `ulrs figures convnetsi32_cifar10 --set n_train=600`
     """
     check_choices(study, published, seeds, set_)
-    load('figures.plots')
+    load('figures.registry')
     data = project_root()/'figures/data' if published else Path(runs)
     studies = [study] if study else [name for name in registry().STUDIES if (data/name).is_dir()]
     if not studies: raise InputError(f"nothing to draw in {data}; first: ulrs sweep STUDY{'' if published else runs_option(runs)}")

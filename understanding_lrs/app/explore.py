@@ -34,8 +34,12 @@ from matplotlib.collections import LineCollection, PolyCollection
 from ..data.bands import band_limits
 from ..probes.features import DOMINANT, effective_number, single_feature_accuracy
 from ..networks.mlp import MLP, MLPSpec
-from ..figures.plots import BANDS, BLUE, DECADES, FAINT, GREEN, HUES, INK, ORANGE, PAIRS, RED, TINTS
-from ..figures.plots import Picture, View, apart, by_network, house, of_pictures, preset_of, rate, shades, spans, sparse, stretches, tints
+from ..figures.axis import spans, stretches, tints
+from ..figures.drawing import BLUE, DECADES, FAINT, GREEN, INK, ORANGE, Picture, RED, TINTS, apart, house, rate, shades
+from ..figures.fig16_geometry import PAIRS
+from ..figures.images_bands import BANDS
+from ..figures.training_curves import HUES, sparse
+from ..figures.view import View, by_network, on_images, preset_of
 from ..analysis.regimes import SLOW, boundaries, regime_of, regime_words, unconverged
 from ..core.checks import pick
 from ..core.errors import InputError
@@ -1308,7 +1312,7 @@ def _room(values, otherwise): # ends of an axis below and above all values, the 
 
 def limits(view) -> dict: # quantity -> ends of its axis
     "Axes that hold everything a source can show, whatever is looked at; synthetic studies share theirs"
-    if not of_pictures(view.study): return FIXED
+    if not on_images(view.study): return FIXED
     stages = [c for flr in view.flrs or [None] for c in _networks(view, flr).values()]
     curves = {s: _rows(view, 'curves', metric='train_loss', stage=s) for s in ('pretrain', 'finetune')}
     out = {s: ((c.step.min() + 1)/1.1, (c.step.max() + 1)*1.1) if len(c) else (1, 200) for s,c in curves.items()}
@@ -1328,7 +1332,7 @@ class RunPage(Board):
         pairs = dict(PAIRS)
         looks = {k: (k, c, m) for (k,(c,m)),columns in zip(STAGES.items(), _networks(view, None).values()) if columns['stage'] in there}
         pairs = {k: v for k,v in pairs.items() if k in there} or pairs
-        ends, pictures = limits(view), of_pictures(view.study)
+        ends, pictures = limits(view), on_images(view.study)
         part, unit = ('band', 'epoch') if pictures else ('feature', 'step')
         axis = dict(xlim=(.5, 16.5), xticks=[1, 4, 8, 12, 16], xlabel='rank of the feature')
         if pictures:

@@ -27,7 +27,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 
 # %% ../../nbs/app/10_terminal.ipynb #f30796cf
 def load(
-    name:str, # of a module of this package, such as 'figures.plots'
+    name:str, # of a module of this package, such as 'figures.registry'
 ):            # the module
     "Import what only some verbs need; `InputError` where this version does not have it"
     whole = f'understanding_lrs.{name}'

@@ -7,7 +7,7 @@ import torch
 from understanding_lrs.app import gpu_measure, gpu_session
 from understanding_lrs.app.gpu_plan import SimulatedClock
 from understanding_lrs.app.gpu_transport import FILES, LOG, read_log
-from understanding_lrs.studies import image_trials
+from understanding_lrs.studies import image_trial
 from understanding_lrs.probes.filters import probe_filters
 from understanding_lrs.runs.archives import unpack
 from understanding_lrs.runs.find import find_runs
@@ -25,7 +25,7 @@ def run(folder):
     gpu_session.SideProcess = NoProcess
     gpu_session.choose = lambda *a: gpu_measure.Choice('fp32', 4, False, True, {'1': .5})
     gpu_session.check_lanes = lambda *a: dict(good=True)
-    image_trials.probes_for = lambda offers: dict(filters=probe_filters)
+    image_trial.probes_for = lambda offers: dict(filters=probe_filters)
     sys.stdout = io.StringIO()
     gpu_session.rehearse(folder, SimulatedClock(36, COSTS), settings=TINY, seeds=(1,))
 

@@ -4,8 +4,10 @@ import numpy as np, pandas as pd, pytest
 from understanding_lrs.analysis.claims import CLAIMS, ROLES, role_of, verdicts
 from understanding_lrs.analysis.evidence import Evidence, resampled
 from understanding_lrs.analysis.synthetic_claims import C13, C14, C19, C20
-from understanding_lrs.analysis.verdicts import MISSING, NOT, OPEN, REPRODUCED, SINGLE, Estimate, Lacking, Part, answers, compared, worst
-from understanding_lrs.studies.registry import GRID, HIGH, LOW, STUDIES
+from understanding_lrs.analysis.verdicts import MISSING, NOT, OPEN, REPRODUCED, SINGLE, Estimate, Lacking
+from understanding_lrs.analysis.verdicts import Part, answers, compared, worst
+from understanding_lrs.studies.registry import STUDIES
+from understanding_lrs.studies.synthetic import GRID, HIGH, LOW
 
 SEEDS = dict(train_seed=1, flr=np.nan, swa_k=np.nan, rank=np.nan, band=None, pair=None)
 

@@ -210,7 +210,7 @@ def test_a_benchmark_row_is_what_it_says(data, pretended, monkeypatch):
 
 def test_whole_runs_of_tests_stay_on_the_cpu():
     "also where there is a GPU: they demand equal bits"
-    from understanding_lrs.studies.image_trials import ImageTrial
+    from understanding_lrs.studies.image_trial import ImageTrial
     assert ImageTrial.device() == 'cpu'
 
 def test_what_a_recording_depends_on(pretended, monkeypatch):

@@ -9,8 +9,8 @@ from understanding_lrs.app.gpu_measure import SideProcess
 from understanding_lrs.app.gpu_plan import SessionConfig, SimulatedClock
 from understanding_lrs.app.gpu_session import REHEARSAL, Folders, GpuSession, rehearse, run_session
 from understanding_lrs.app.gpu_transport import FILES, archives, bring_home, read_log
-from understanding_lrs.studies import image_trials
-from understanding_lrs.studies.image_trials import NESTED
+from understanding_lrs.studies import image_trial
+from understanding_lrs.studies.images import NESTED
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.archives import unpack
 from understanding_lrs.runs.find import find_runs
@@ -19,7 +19,7 @@ from understanding_lrs.runs.store import Run
 from understanding_lrs.probes.context import PROBES
 from understanding_lrs.probes import filters # registers its probe
 from understanding_lrs.studies.registry import live
-from understanding_lrs.studies.trials import protocols
+from understanding_lrs.studies.registry import protocols
 
 COSTS = dict(epoch=.5, probes=1., measure=20., images=5., check=5.) # seconds; a trial of the rehearsal has 6 model-epochs, so it takes 4
 WAVE = 30 + 4*4 + 10 # seconds of a rehearsal with one wave of four
@@ -105,7 +105,7 @@ def test_a_wave_that_is_cut_off_leaves_the_ones_before(tmp_path):
 @pytest.fixture
 def one_wave(monkeypatch, tmp_path):
     "a wave of two with few probes"
-    monkeypatch.setattr(image_trials, 'probes_for', lambda offers: dict(filters=PROBES['filters']))
+    monkeypatch.setattr(image_trial, 'probes_for', lambda offers: dict(filters=PROBES['filters']))
     return lambda seconds=PAIR, **config: rehearse(tmp_path, SimulatedClock(seconds, COSTS), **dict(seeds=(1,)) | config)
 
 @pytest.mark.parametrize('call, args, words', [('gpu_measure.decode_ahead', ['no/such/folder'], 'no folder'), ('gpu_measure.pause', [600], 'not ready after')], ids=['fails', 'hangs'])
@@ -197,11 +197,11 @@ def test_checks_that_fail_are_reported(one_wave, tmp_path, monkeypatch):
     assert not note['good'] and note['weights'] == 1. and events_of(tmp_path/'home', 'pre-training only')
 
 def test_a_trial_that_fails_leaves_the_others(one_wave, tmp_path, monkeypatch):
-    real = image_trials.ImageTrial.finetune
+    real = image_trial.ImageTrial.finetune
     def broken(self):
         if self.protocol.plr == 1e-4: raise RuntimeError('a chip is hot')
         return real(self)
-    monkeypatch.setattr(image_trials.ImageTrial, 'finetune', broken)
+    monkeypatch.setattr(image_trial.ImageTrial, 'finetune', broken)
     assert one_wave().pace.completed >= 1 and 'a chip is hot' in events_of(tmp_path/'home', 'failed')[0]['why']
     brought(tmp_path/'home', tmp_path/'there')
     rates = [r.protocol.plr for r in find_runs(tmp_path/'there')]
@@ -257,7 +257,7 @@ def test_home_is_tables_and_figures_that_say_what_is_missing(whole, tmp_path):
     from understanding_lrs.analysis.claims import verdicts
     from understanding_lrs.analysis.tables import published_tables
     from understanding_lrs.figures.view import View
-    from understanding_lrs.studies.trials import STUDIES
+    from understanding_lrs.studies.registry import STUDIES
     folder, _ = whole
     assert bring_home(folder/'home', tmp_path/'runs', tmp_path/'tables') == {'resnet18si_cifar10/short': '8 runs'}
     tables = read_published(tmp_path/'tables/resnet18si_cifar10/short')

@@ -5,8 +5,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from understanding_lrs.studies import interventions
 from understanding_lrs.training import reference as training
 from understanding_lrs.probes.features import dominance, single_feature_accuracy
-from understanding_lrs.studies.interventions import HOW, LOOKS, InterventionTrial, hidden_pattern, hide, look_steps, without
-
+from understanding_lrs.studies.settings import HOW
+from understanding_lrs.studies.intervention_trial import LOOKS, InterventionTrial, hidden_pattern, hide
+from understanding_lrs.studies.intervention_trial import look_steps, without
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import batch_order, stream

@@ -15,6 +15,7 @@ from understanding_lrs.core.stats import spearman
 from understanding_lrs.figures.view import read_paper
 from understanding_lrs.analysis.regimes import AGREE, boundaries, regime_of
 from understanding_lrs.studies.registry import STUDIES, Trial, Preset
+from understanding_lrs.studies.settings import Settings, SphereSettings
 
 def judge(parts): # of a claim -> function of (tables, study) that gives its answers
     def of(tables, study, main=None): return answers(parts, Evidence(tables, study, main))
@@ -31,7 +32,7 @@ LOW, HIGH = [60, 65, 70, 75, 79, 80, 79, 74, 71, 68, 62, 62, 62], [60, 65, 70, 7
 SWA = [60, 65, 70, 75, 78, 81, 80, 70, 55, 40, 10, 10, 10]
 FLRS = 1e-5, 1e-4
 
-STUDY = replace(STUDIES['synthetic'], id='convnetsi32_cifar10', trial=Trial, chance=10., lines=(), settings={},
+STUDY = replace(STUDIES['synthetic'], id='convnetsi32_cifar10', trial=Trial, chance=10., lines=(), defaults=Settings(),
                 presets={n: Preset('made up', PLRS, FLRS, (2, 5), (), (1, 2, 3), 1) for n in ('laptop', 'short')})
 
 def made(seeds=3, noise=.03, pre=PRE, low=LOW, high=HIGH, swa=SWA, converge=4, noisy=10, by_seed=None, plrs=PLRS):
@@ -276,7 +277,7 @@ def test_c11_on_the_rates_of_the_paper(study):
     assert 'at 3.9e-4 over those at 3e-4' in time.label
 
 def test_the_main_study_of_a_study_beside_it(study, monkeypatch):
-    monkeypatch.setitem(STUDIES, STUDY.id, replace(STUDY, settings=MADE_SETTINGS | dict(epochs=100)))
+    monkeypatch.setitem(STUDIES, STUDY.id, replace(STUDY, defaults=SphereSettings(**MADE_SETTINGS, epochs=100)))
     beside, tables = replace(STUDY, id='resnet18si_cifar10_boundary'), boundary(FAST)
     assert main_of(tables, beside, 'short', {})['tables'] is None and main_of(tables, beside, 'short', {})['epochs'] == 100
     same = {(STUDY.id, 'short'): full()}

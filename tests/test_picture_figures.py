@@ -489,7 +489,7 @@ def test_a_page_of_older_tables_goes_on(root, tmp_path, capsys):
 def test_a_grid_is_known_without_its_pictures(monkeypatch):
     "drawing committed tables never looks for a data set"
     def never(*a, **k): raise AssertionError('asked for pictures')
-    monkeypatch.setattr('understanding_lrs.studies.image_trials.load_images', never)
+    monkeypatch.setattr('understanding_lrs.studies.settings.load_images', never)
     main = STUDIES['resnet18si_cifar10']
     assert len(protocols(main.id, 'paper')) == 25 and {p.train_seeds for p in protocols(main.id, 'paper')} == {(1,)}
     assert [p.train_seeds[0] for p in protocols(main.id, 'authors')] == list(range(2003, 2028))

@@ -6,7 +6,7 @@ from understanding_lrs.training import native_conv
 from understanding_lrs.data.images import augment, channel_stats, load_images, normalise
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.studies.image_trials import ImageTrial
+from understanding_lrs.studies.image_trial import ImageTrial
 from understanding_lrs.probes.context import ImageEvaluator, PathSettings
 from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident
 from understanding_lrs.core.errors import InputError, OutOfTime

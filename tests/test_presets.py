@@ -2,11 +2,13 @@
 import math
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.studies.image_trials import ImageTrial
+from understanding_lrs.studies.image_trial import ImageTrial
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.protocol import missing, networks
 from understanding_lrs.runs.published import published_protocols
-from understanding_lrs.studies.registry import CAPTION, GRID, HIGH, LOW, STUDIES, UTILITIES, fine_tunings, protocols
+from understanding_lrs.studies.synthetic import CAPTION, GRID, HIGH, LOW, UTILITIES
+from understanding_lrs.studies.registry import STUDIES, protocols
+from understanding_lrs.studies.trial import fine_tunings
 from understanding_lrs.data.synthetic import SHAPES
 
 DATA = Path(__file__).resolve().parent.parent/'figures'/'data'

@@ -68,5 +68,5 @@ def test_names_of_fine_tunings():
 
 def test_the_caption_of_figure_5_is_a_rate_of_the_grid():
     from understanding_lrs.probes.features import CAPTION_FLR
-    from understanding_lrs.studies.registry import CAPTION
+    from understanding_lrs.studies.synthetic import CAPTION
     assert CAPTION_FLR == CAPTION

@@ -7,8 +7,9 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from understanding_lrs.data.images import HOLE, RAND_OPS, augment_table, channel_stats, crop_flip, load_images, rand_augment, rand_op
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.vit import VisionTransformer, VitSpec, patches
-from understanding_lrs.studies.image_trials import ImageTrial
-from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident
+from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions
+from understanding_lrs.training.image_networks import evaluate_nets, flat, make_nets, resident
+from understanding_lrs.studies.image_trial import ImageTrial
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order, stream

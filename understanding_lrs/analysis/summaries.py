@@ -15,7 +15,7 @@ from .tables import by_plr, by_setting, on_its_data, select, with_interval
 from .verdicts import Verdict
 from ..core.stats import plain
 from ..probes.features import DOMINANT
-from ..studies.trials import Study, Trial
+from ..studies.registry import Study, Trial
 
 # %% ../../nbs/analysis/10_summaries.ipynb #bd870d97
 def synthetic_columns(tables:dict) -> dict: # name -> as `by_plr` gives it

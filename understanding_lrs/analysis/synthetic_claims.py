@@ -19,7 +19,7 @@ from .tables import select
 from .verdicts import Estimate, Part
 from ..core.stats import plain
 from ..probes.features import DOMINANT
-from ..studies.registry import GRID
+from ..studies.synthetic import GRID
 
 # %% ../../nbs/analysis/05_synthetic_claims.ipynb #2c3a02b8
 def near_rates(

@@ -16,7 +16,8 @@ from ..runs.provenance import environment
 from ..runs.published import published_protocols, read_published
 from ..runs.store import Run
 from ..runs.tables import table_bytes
-from ..studies.registry import GRID, protocols
+from ..studies.synthetic import GRID
+from ..studies.registry import protocols
 from ..core.checkout import project_root
 from ..sweep.sweep import sweep
 from ..training.stacked import Stage

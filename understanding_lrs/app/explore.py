@@ -52,8 +52,9 @@ from ..runs.tables import read_table
 from ..core.stats import CONVERGED, tail_std
 from ..core.seeds import stream
 from ..training.stacked import Stage, evaluate, make_stack, stack_sets
-from ..studies.registry import GRID, STUDIES, SYNTHETIC, study_of
+from ..studies.registry import STUDIES, study_of
 from ..core.checkout import project_root
+from ..studies.synthetic import GRID
 from ..core.system import cpus
 from ..data.synthetic import SHAPES, SyntheticConfig, fill, make_data, single_feature_sets
 
@@ -114,7 +115,7 @@ class Settings:
     @property
     def config(self): # SyntheticConfig of the data
         ids = tuple(range(0, 2*self.n_features, 2))
-        return SyntheticConfig(self.shape, ids, SYNTHETIC['in_dim'], self.margin, self.utility, self.noise, self.n_train)
+        return SyntheticConfig(self.shape, ids, STUDIES['synthetic'].defaults.in_dim, self.margin, self.utility, self.noise, self.n_train)
     @property
     def taught(self): # Settings that share their training have the same one
         return replace(self, **{k: Settings.__dataclass_fields__[k].default for k in LOOKS})

@@ -24,7 +24,7 @@ from ..core.sphere import elr_to_lr
 from ..data.images import load_images
 from ..networks.spec import spec_of_sizes
 from ..runs.protocol import Protocol
-from ..studies.image_trials import spec_of
+from ..studies.registry import study_of
 from ..training import image_networks
 from ..training.image_networks import LaneStage, Way, epoch_torch_, evaluate_torch_nets, flat, make_nets
 from ..training.image_networks import numerics, resident_lanes, step_bytes
@@ -145,7 +145,7 @@ def workload(
 ) -> Workload:
     "Random images and networks as a run has them"
     s = p.settings
-    spec = spec_of(s, 10)
+    spec = study_of(p.study).settings_of(p).spec(10)
     rho = s['rho'] or spec.default_radius()
     data = shared_noise(spec, s['n_train'] or FULL_SIZE[0], s['n_test'] or FULL_SIZE[1], device)
     nets = make_nets(spec, list(range(networks)), rho).to(device)
@@ -245,7 +245,7 @@ def efficiency(
     n:int,           # images of an epoch
 ) -> dict:
     "What a speed means: FLOP/s, and shares of what arithmetic and memory allow"
-    spec, batch = spec_of(p.settings, 10), p.settings['batch']
+    spec, batch = study_of(p.study).settings_of(p).spec(10), p.settings['batch']
     flop = image_flop(spec)*n
     moved = 2*step_bytes(spec, batch)*n/batch/(1 + (precision == 'bf16')) # activations written once and read once
     return dict(tflop_per_s=round(flop/per_epoch/1e12, 3), share_of_arithmetic_floor=round(flop/peaks[0]/per_epoch, 4),

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from ..runs.protocol import Protocol
-from ..studies.trials import protocols, resolved
+from ..studies.registry import protocols, resolved
 
 # %% ../../nbs/app/20_gpu_plan.ipynb #f6bafbf4
 @dataclass(frozen=True)

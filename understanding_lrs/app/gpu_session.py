@@ -26,8 +26,9 @@ from ..data.images import load_images
 from ..runs.protocol import Protocol
 from ..runs.store import Run
 from ..runs.find import find_runs
-from ..studies.image_trials import ImageTrial, spec_of
-from ..studies.trials import protocols
+from ..studies.image_trial import ImageTrial
+from ..studies.registry import study_of
+from ..studies.registry import protocols
 from ..training.image_networks import Way
 
 # %% ../../nbs/app/24_gpu_session.ipynb #67131a67
@@ -137,7 +138,8 @@ def start_compiler(session:GpuSession) -> SideProcess|None:
     p = session.sample()
     cache = dict(TORCHINDUCTOR_CACHE_DIR=str(session.folders.work.resolve()/'compiled'))
     os.environ.update(cache)
-    values = [spec_of(p.settings, 10).sizes(), p.settings['batch'], list(session.config.precisions)]
+    spec = study_of(p.study).settings_of(p).spec(10)
+    values = [spec.sizes(), p.settings['batch'], list(session.config.precisions)]
     return SideProcess('gpu_measure.compile_ahead', values, cache)
 
 def measure(session:GpuSession, given:str) -> Choice|None: # number format that is fixed

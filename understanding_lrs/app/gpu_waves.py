@@ -16,9 +16,9 @@ from .gpu_plan import Clock, PROBE_SHARE
 from ..core.errors import OutOfTime
 from ..runs.protocol import Protocol, canonical
 from ..runs.store import Run
-from ..studies.image_trials import ImageTrial
+from ..studies.image_trial import ImageTrial
 from ..studies.registry import live
-from ..studies.trials import protocols, resolved
+from ..studies.registry import protocols, resolved
 from ..training.image_networks import LaneStage, Way, by_native, joined_stage, joined_states, part_of_state, stage_like
 
 # %% ../../nbs/app/23_gpu_waves.ipynb #fb355b2a
@@ -39,10 +39,10 @@ class WaveTrial(ImageTrial):
         if which not in self.shared: self.shared[which] = super().load_data()
         return self.shared[which]
 
-    def _follow(self, name, stage):
+    def run_stage(self, name, stage):
         "Go on from the trained part, or ask for it"
         if not any(k.startswith(f'{name}.') for k in self.checkpoint[0]): raise StageWaits(stage)
-        return super()._follow(name, stage)
+        return super().run_stage(name, stage)
 
     def receive(self, name:str,
         state:dict,     # as `part_of_state` gives it
@@ -51,7 +51,7 @@ class WaveTrial(ImageTrial):
         self.checkpoint[0].update({f'{name}.{k}': v for k,v in state.items()})
         self.seconds[name] = self.seconds.get(name, 0.) + round(seconds, 3)
 
-    def _save(self): self._clock() # no checkpoints
+    def save(self): self.count_seconds() # no checkpoints
 
 # %% ../../nbs/app/23_gpu_waves.ipynb #62efe79f
 STAGES = 'pretrain', 'then', 'average', 'finetune'

@@ -14,7 +14,6 @@ from matplotlib.transforms import offset_copy
 from .drawing import DECADES, FAINT, INK, TINTS, apart
 from .view import View
 from ..analysis.regimes import SLOW, regime_of
-from ..studies.image_trials import practical
 
 # %% ../../nbs/figures/02_axis.ipynb #655c3906
 def spans(
@@ -72,7 +71,7 @@ def plr_axis(
     if view.plrs[-1] < 20*view.plrs[0]: ax.set_xticks(apart(view.plrs)) # too narrow for powers of ten
     ax.tick_params(axis='x', labelbottom=label)
     if not label: return
-    kind = '' if practical(view.study.settings) else 'effective ' # without a sphere: raw
+    kind = 'effective ' if view.study.defaults.on_sphere else '' # without a sphere: raw
     ax.set_xlabel(f"PLR ({kind}learning rate)")
 
 # %% ../../nbs/figures/02_axis.ipynb #9a825889

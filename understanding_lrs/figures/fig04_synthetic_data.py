@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.synthetic import SHAPES, SyntheticConfig, make_data
-from ..studies.registry import synthetic_config
 from .drawing import BLUE, FAINT, RED, Picture, canvas, house, print_below
 from .registry import SYNTHETIC, figure
 
@@ -65,4 +64,4 @@ def synthetic_data(
 @figure(of=[SYNTHETIC], name='data')
 def data_of_the_study(view):
     "One feature of the data as the study has it; no measurement enters"
-    return synthetic_data(synthetic_config(view.study.settings))
+    return synthetic_data(view.study.defaults.config())

@@ -27,7 +27,9 @@ from ..core.errors import InputError
 from ..core.stats import bootstrap
 from ..runs.protocol import networks
 from ..runs.published import read_published
-from ..studies.registry import CAPTION, Study, SyntheticTrial, protocols, study_of
+from ..studies.registry import Study, protocols, study_of
+from ..studies.settings import SyntheticSettings
+from ..studies.synthetic import CAPTION
 
 # %% ../../nbs/figures/01_view.ipynb #e3c445c3
 SEED_ROLES = 'data_seeds', 'train_seeds', 'readout_seeds'
@@ -82,7 +84,7 @@ def read_paper(
 # %% ../../nbs/figures/01_view.ipynb #04da14ec
 def on_images(study:Study) -> bool:
     "Whether a study trains on images"
-    return not issubclass(study.trial, SyntheticTrial)
+    return not isinstance(study.defaults, SyntheticSettings)
 
 # %% ../../nbs/figures/01_view.ipynb #5642d8cb
 class View:

@@ -22,10 +22,10 @@ def template_of(
 
 # %% ../../nbs/sweep/00_checks.ipynb #73b8ed78
 def _declared(nb):
-    "Names in the cell tagged `parameters`"
+    "Names in the cell tagged `parameters`, with their defaults as they are written"
     import papermill as pm
     if not Path(nb).is_file(): raise InputError(f"{nb}: no such notebook")
-    try: return set(pm.inspect_notebook(str(nb)))
+    try: return {name: p['default'] for name, p in pm.inspect_notebook(str(nb)).items()}
     except Exception as e:
         raise InputError(f"{nb}: not a readable notebook ({type(e).__name__}: {e})") from None
 
@@ -41,7 +41,8 @@ def check_params(
 ):
     "Refuse what papermill would let pass: no tag, unknown or forgotten names, values it cannot write down"
     known = _declared(nb)
-    unknown, forgotten = sorted(set(params) - known), sorted(known - set(params))
+    needed = {name for name, default in known.items() if default != 'None'} # what is None belongs to other studies of the notebook
+    unknown, forgotten = sorted(set(params) - set(known)), sorted(needed - set(params))
     if not known:
         raise InputError(f"{nb}: no readable cell tagged 'parameters'; every run would use the defaults")
     if unknown: raise InputError(f"{nb}: unknown parameters {unknown}; it declares {sorted(known)}")

@@ -28,8 +28,8 @@ const QUESTIONS = {
     const logits = k.logits(sizes, nets.weights.subarray(0, p), Float32Array.from(readout), Float32Array.from(x), y.length)
     return {w: Array.from(nets.weights), loss: Array.from(loss), acc: Array.from(acc), logits: Array.from(logits)}
   },
-  async lesson({settings: s, rates}) { // what a whole lesson reads at its marks
-    const made = settings.makeSettings(s), lesson = new Lesson(await kernel('mlp.wasm'), made, rates), out = []
+  async lesson({settings: s, rates, kernel: name = 'mlp.wasm'}) { // what a whole lesson reads at its marks
+    const made = settings.makeSettings(s), lesson = new Lesson(await kernel(name), made, rates), out = []
     for (const event of lesson.follow(made.flr)) {
       if (event.type === 'read') out.push({...event, acc: Array.from(event.acc), weights: Array.from(event.weights)})
       if (event.type === 'single') out.push({...event, single: event.single.map(row => Array.from(row))})

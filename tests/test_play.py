@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import patience, until
-from test_browser import CHROME, FLAGS, browser # noqa: F401
+from test_browser import ERRORS, browser, opened, served # noqa: F401
 from understanding_lrs.analysis.regimes import boundaries, network_regimes, regime_of, tail_std, unconverged
 from understanding_lrs.app import explore
 from understanding_lrs.app.explore import GRID, Settings, from_text, looks, to_text
@@ -408,3 +408,57 @@ def test_it_is_quick(browser, server):
             v.page.wait_for_timeout(60)
             frames.append(float(v.root['frame']))
         assert np.median(frames) < patience(50), frames
+
+# As a widget
+
+CELL = """import json
+from pathlib import Path
+from understanding_lrs.app.explore import Settings, to_text
+from understanding_lrs.app.play import Play
+play = Play(Settings(**SMALL))
+def found(change):
+    told = dict(mark=play.mark, settings=play.settings, regimes=play.regimes.tolist(), acc=play.accuracies['fine-tuned'].tolist())
+    done = [json.loads(line) for line in Path('found.txt').read_text().splitlines()] if Path('found.txt').exists() else []
+    Path('found.txt').write_text('\\n'.join(map(json.dumps, [*done, told])))
+    if not done: play.settings = to_text(Settings(**SMALL | dict(margin=.2))) # Python moves a control
+play.observe(found, 'results')
+play"""
+
+def test_the_widget_tells_python_and_python_moves_it(browser, tmp_path):
+    pytest.importorskip('anywidget')
+    folder = tmp_path/'pages'
+    folder.mkdir()
+    cell = dict(cell_type='code', id='0a0a0a0a', execution_count=None, metadata={}, outputs=[], source=CELL.replace('SMALL', repr(SMALL)))
+    kernel = dict(kernelspec=dict(display_name='Python 3 (ipykernel)', language='python', name='python3'), language_info=dict(name='python'))
+    (folder/'play.ipynb').write_text(json.dumps(dict(cells=[cell], metadata=kernel, nbformat=4, nbformat_minor=5)))
+    command = ['jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', '--ServerApp.port={port}', '--IdentityProvider.token=']
+    def told(): return [json.loads(line) for line in (folder/'found.txt').read_text().splitlines()] if (folder/'found.txt').exists() else []
+    with served(command, folder, tmp_path) as (url, _), opened(browser, f'{url}/doc/tree/play.ipynb', 'widget') as (page, wrong):
+        page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').wait_for(state='attached')
+        run_cells(page, '.ulrs-play')
+        first, second, *_ = until(lambda: len(told()) > 1 and told(), 60, lambda: f'{told()} {wrong}')
+        assert first['mark'] == second['mark'] == 500 and len(first['regimes']) == len(GRID) and all(first['acc'])
+        assert from_text(first['settings']).margin == .1 and from_text(second['settings']).margin == .2
+        assert page.get_by_role('slider', name='margin').get_attribute('aria-valuetext') == '0.20'
+        page.get_by_role('slider', name='PLR').press('Home') # what a reader moves, Python knows at the next results
+        page.get_by_role('slider', name='margin').fill('0.05')
+        until(lambda: from_text(told()[-1]['settings']).margin == .05, 60, lambda: str(told()))
+        assert from_text(told()[-1]['settings']).lr == GRID[0]
+        assert page.locator(ERRORS).count() == 0 and not wrong
+
+def run_cells(page, shows, tries=3):
+    "JupyterLab loses what is run while it still shakes hands with the kernel, so look, and run again"
+    for _ in range(tries):
+        dialog = page.locator('.jp-Dialog').get_by_role('button', name='Select', exact=True) # of the kernel
+        if dialog.count(): dialog.click()
+        page.get_by_role('menuitem', name='Run', exact=True).click()
+        page.get_by_text('Run All Cells', exact=True).click()
+        try: return page.locator(shows).wait_for(timeout=1000*patience(25))
+        except Exception: continue
+    raise AssertionError('the widget did not appear')
+
+def test_the_widget_is_optional(monkeypatch):
+    "Without anywidget the module is still there, and says in one line what is missing"
+    from understanding_lrs.app import play
+    monkeypatch.setattr(play, 'AnyWidget', None)
+    with pytest.raises(explore.InputError, match='pip install'): play.Play()

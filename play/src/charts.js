@@ -46,7 +46,7 @@ function path(xs, ys, cls, extra = '') {
   return d ? `<path class="${cls}" d="${d}" ${extra}/>` : ''
 }
 
-const BOX = {left: 44, right: 10, top: 18, bottom: 40}
+const BOX = {left: 49, right: 10, top: 18, bottom: 40}
 
 /** Axes with grid lines and units. */
 function frame(w, h, {x, y, xTicks, yTicks, xLabel, yLabel}) {
@@ -57,7 +57,7 @@ function frame(w, h, {x, y, xTicks, yTicks, xLabel, yLabel}) {
     `<text class="tick" x="${fixed(x(v))}" y="${h - bottom + 16}" text-anchor="middle">${text}</text>`)
   return `${rows.join('')}${cols.join('')}<path class="axis" d="M${left} ${top}V${h - bottom}H${w - right}"/>` +
     `<text class="label" x="${(left + w - right)/2}" y="${h - 6}" text-anchor="middle">${xLabel}</text>` +
-    `<text class="label" transform="translate(11 ${(top + h - bottom)/2}) rotate(-90)" text-anchor="middle">${yLabel}</text>`
+    `<text class="label" transform="translate(10 ${(top + h - bottom)/2}) rotate(-90)" text-anchor="middle">${yLabel}</text>`
 }
 
 const decades = (lo, hi, every = 1) => {
@@ -217,7 +217,7 @@ export function rail(w, f, inset) {
   const edge = (i, end) => i < 0 ? 0 : i >= GRID.length - 1 && end ? w : x(i + .5)
   const parts = runs.map(({regime, from, to}) => {
     const lo = from ? edge(from - 1) : 0, hi = edge(to, true), wide = hi - lo
-    const full = names[regime], text = wide > 6.6*full.length ? full : wide > 62 ? `regime ${regime}` : regime === 'unknown' ? '?' : regime
+    const full = names[regime], text = wide > 7.2*full.length + 12 ? full : wide > 62 ? `regime ${regime}` : regime === 'unknown' ? '?' : regime
     return `<rect class="regime r${regime === 'unknown' ? 0 : regime}" x="${fixed(lo)}" y="0" width="${fixed(wide)}" height="26"/>` +
       `<text class="regime-name" x="${fixed((lo + hi)/2)}" y="15" text-anchor="middle">${text}</text>`
   })

@@ -6,10 +6,11 @@ import pytest
 import torch
 from conftest import patience, until
 from test_browser import ERRORS, browser, opened, served # noqa: F401
-from understanding_lrs.analysis.regimes import boundaries, network_regimes, regime_of, tail_std, unconverged
+from understanding_lrs.analysis.regimes import boundaries, network_regimes, regime_of, unconverged
 from understanding_lrs.app import explore
 from understanding_lrs.app.explore import GRID, Settings, from_text, looks, to_text
 from understanding_lrs.core.seeds import batch_order
+from understanding_lrs.core.stats import tail_std
 from understanding_lrs.data.synthetic import SHAPES, make_data, single_feature_sets
 from understanding_lrs.figures.axis import spans
 from understanding_lrs.figures.drawing import rate

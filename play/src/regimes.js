@@ -30,7 +30,7 @@ function label(loss, tail, chance) {
 export function networkRegimes(losses, tails, chance = 50) {
   const labels = losses.map((loss, i) => label(loss, tails[i], chance))
   const first = losses.findIndex(loss => loss < CONVERGED)
-  return labels.map((l, i) => i < first && !(losses[i] < CONVERGED) && !Number.isNaN(mean(tails[i])) ? SLOW : l)
+  return labels.map((l, i) => i < first && losses[i] >= CONVERGED && !Number.isNaN(mean(tails[i])) ? SLOW : l)
 }
 
 const leading = flags => flags.includes(false) ? flags.indexOf(false) : flags.length

@@ -1993,6 +1993,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                                  'understanding_lrs/figures/fig06_frequency_bands.py'),
                                                                  'understanding_lrs.figures.fig06_frequency_bands.diamonds_on': ( 'figures/fig06_frequency_bands.html#diamonds_on',
                                                                                                                                   'understanding_lrs/figures/fig06_frequency_bands.py'),
+                                                                 'understanding_lrs.figures.fig06_frequency_bands.ends_of': ( 'figures/fig06_frequency_bands.html#ends_of',
+                                                                                                                              'understanding_lrs/figures/fig06_frequency_bands.py'),
                                                                  'understanding_lrs.figures.fig06_frequency_bands.image_on': ( 'figures/fig06_frequency_bands.html#image_on',
                                                                                                                                'understanding_lrs/figures/fig06_frequency_bands.py'),
                                                                  'understanding_lrs.figures.fig06_frequency_bands.power_on': ( 'figures/fig06_frequency_bands.html#power_on',

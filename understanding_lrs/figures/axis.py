@@ -22,7 +22,7 @@ def spans(
 ) -> list:              # (regime, left, right) from left to right; empty and unknown regimes are left out
     "The parts of an axis that belong to the regimes"
     if not bounds['lr_12'].known: return []
-    at = {name: hi if b.hi is None else b.line for name,b in bounds.items()} # a line beyond the grid: to the end
+    at = {name: hi if b.hi is None else b.line for name,b in bounds.items()} # beyond the grid: to the end
     one, three = lo if at['lr_12'] is None else at['lr_12'], at['lr_23']
     middle = [('2', one, three)]
     if 'lr_2ab' in at:

@@ -58,7 +58,7 @@ def small_print(
     say_what_is_missing(fig, view)
     return fig
 
-# %% ../../nbs/figures/04_captions.ipynb #0a0b47a6
+# %% ../../nbs/figures/04_captions.ipynb #733da7fe
 def bands_in_words(view:View, bands) -> str: # bands: what the figure calls them; False where it has none
     "What the bands of a figure are"
     if not bands: return ''
@@ -72,6 +72,7 @@ def tints_in_words(view:View) -> list: # sentences
     how = "2A|2B: as far as the lowest and the highest FLR agree in test accuracy." if by_accuracy else ''
     return [TINTED, how, THIN if any(view.study.lines) else '']
 
+# %% ../../nbs/figures/04_captions.ipynb #6ef3744c
 def paper_in_words(fig, view:View) -> list: # sentences
     "Whose values the diamonds are, or that there are none"
     marks = "Diamonds: the paper's single runs, read off a figure." if has_marks(fig.axes) else ''

@@ -5,23 +5,24 @@
 # %% auto #0
 __all__ = ['CAUSES', 'causes', 'publish_causes']
 
-# %% ../../nbs/figures/causes.ipynb #f5a0cf25
+# %% ../../nbs/figures/causes.ipynb #24e89f6d
 from pathlib import Path
 
 import pandas as pd
 
-from .drawing import BLUE, FAINT, INK, ORANGE, TWO, Picture, canvas, house, print_below, write
+from .drawing import BLUE, FAINT, INK, ORANGE, TWO
+from .drawing import Picture, canvas, house, print_below, write
 from ..analysis.intervention_claims import effects
 from ..analysis.tables import published_tables
 from ..core.files import atomic_write
 
-# %% ../../nbs/figures/causes.ipynb #43606c84
+# %% ../../nbs/figures/causes.ipynb #f8f63340
 CAUSES = {'observed': FAINT, 'instrument': ORANGE, 'intervention': BLUE}
 
 def causes(
     table:pd.DataFrame, # as `basin.effects` gives it
 ) -> Picture:
-    "What a dominant feature does to the accuracy after fine-tuning, as observed, by an instrument, and by intervention"
+    "What a dominant feature does to the fine-tuned accuracy: observed, by an instrument, by intervention"
     with house():
         fig, ax = canvas(size=(TWO, .75 + .23*len(table)))
         for y,row in enumerate(table.itertuples()):

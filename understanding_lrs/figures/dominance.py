@@ -76,7 +76,7 @@ def against_accuracy_on(ax, gaps, acc): # both by network and PLR
     for on,color in ((gaps < DOMINANT, FAINT), (gaps >= DOMINANT, RED)):
         ax.plot(gaps[on], acc.reindex(gaps[on].index), **DOT, color=color, rasterized=len(gaps) > 200)
 
-# %% ../../nbs/figures/dominance.ipynb #4cbb2cd4
+# %% ../../nbs/figures/dominance.ipynb #46b72ed1
 def two_kinds_on(bars, dots, view) -> str: # two axes -> what the mean hides, in words
     "The networks near the threshold: how far their best feature is ahead, how well they do"
     plrs, known = near_threshold(view), {short: rest for short,*rest in stages(view)}
@@ -90,8 +90,9 @@ def two_kinds_on(bars, dots, view) -> str: # two axes -> what the mean hides, in
     against_accuracy_on(dots, gaps, acc)
     mean = gaps.mean()
     near = (abs(gaps - mean) <= 2.5).sum()
-    return (f"Right: PLRs {rate(min(plrs))} to {rate(max(plrs))}, where the mean is {mean:.1f} pp, yet {near} of "
-            f"{len(gaps)} networks lie within 2.5 pp of it.")
+    where = f"PLRs {rate(min(plrs))} to {rate(max(plrs))}"
+    return (f"Right: {where}, where the mean is {mean:.1f} pp, yet {near} of {len(gaps)} networks lie within "
+            "2.5 pp of it.")
 
 # %% ../../nbs/figures/dominance.ipynb #09361028
 def shares_on(ax, view, names=tuple(STAGE_LOOKS)): # names: short ones of stages

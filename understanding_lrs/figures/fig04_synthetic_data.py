@@ -14,7 +14,7 @@ from ..data.synthetic import SHAPES, SyntheticConfig, make_data
 from .drawing import BLUE, FAINT, RED, Picture, canvas, house, print_below
 from .registry import SYNTHETIC, figure
 
-# %% ../../nbs/figures/fig04_synthetic_data.ipynb #94cf3431
+# %% ../../nbs/figures/fig04_synthetic_data.ipynb #c128c9c5
 def feature_on(
     ax,
     config:SyntheticConfig,
@@ -30,7 +30,8 @@ def feature_on(
     for line in SHAPES[config.shape].boundary():
         ax.plot(*np.asarray(line).T, '--', color=FAINT, lw=.9, zorder=1)
     ticks = range(-2, 3)
-    ax.set(xlabel=f'coordinate {i}', xticks=ticks, yticks=ticks, xlim=(-2.3, 2.3), ylim=(-2.3, 2.3), aspect='equal')
+    ax.set(xlabel=f'coordinate {i}', xticks=ticks, yticks=ticks)
+    ax.set(xlim=(-2.3, 2.3), ylim=(-2.3, 2.3), aspect='equal')
     ax.grid(False)
 
 # %% ../../nbs/figures/fig04_synthetic_data.ipynb #4da1e7d3

@@ -34,12 +34,13 @@ def ranks_on(
     whole = view(metric='test_acc', **columns)
     curve(ax, view, whole, INK, 'all features (test accuracy)', marker='x', ms=3, lw=.9)
 
-# %% ../../nbs/figures/fig05_feature_use.ipynb #f0f7fe33
+# %% ../../nbs/figures/fig05_feature_use.ipynb #1f4799ca
 def ranks_key(ax, like, colors): # ax: a free cell; like: a panel with the curves
     "Which colour is which rank, and what else is drawn"
     n = len(colors)
     bar = ax.inset_axes([.05, .62, .8, .1])
-    bar.imshow([np.arange(n)], aspect='auto', cmap=mpl.colors.ListedColormap(colors), extent=(.5, n + .5, 0, 1))
+    ranks = mpl.colors.ListedColormap(colors)
+    bar.imshow([np.arange(n)], aspect='auto', cmap=ranks, extent=(.5, n + .5, 0, 1))
     bar.set(yticks=[], xticks=range(1, n + 1, 3), title='rank of the feature')
     bar.grid(False)
     handles = like.get_legend_handles_labels()[0]

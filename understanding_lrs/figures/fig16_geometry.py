@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'HALVES', 'WHAT', 'raw_angles_on', 'angles_on', 'barriers_on', 'loss_barriers_on', 'geometry_on', 'pairs_key',
-           'geometry', 'synthetic_geometry', 'image_geometry']
+           'synthetic_geometry', 'image_geometry', 'geometry']
 
 # %% ../../nbs/figures/fig16_geometry.ipynb #ba51ebba
 from .axis import plr_axis, regimes_on
@@ -15,7 +15,7 @@ from .registry import IMAGES, SYNTHETIC, figure
 from .view import on_images, own_setup
 from ..analysis.claims import PRACTICAL
 
-# %% ../../nbs/figures/fig16_geometry.ipynb #ac6cbecf
+# %% ../../nbs/figures/fig16_geometry.ipynb #62ee425e
 PAIRS = dict(
     swa5_high=('average of 5 – high FLR', ORANGE, 's'),
     low_high=('low FLR – high FLR', BLUE, 'o'),
@@ -23,7 +23,7 @@ PAIRS = dict(
 ) # drawn in this order [figure]
 
 def raw_angles_on(ax, view, pair, color):
-    "Mean angles that are not divided by the norm of the average, dotted, where the authors' values are drawn too"
+    "Mean angles not divided by the norm of the average, dotted; only where the authors' values are drawn too"
     rows = view('geometry', metric='angle_raw', pair=pair)
     if view.paper is None or pair == 'low_high' or not len(rows): return
     mean = rows.groupby('plr').value.mean().reindex(view.plrs)
@@ -60,11 +60,15 @@ def loss_barriers_on(ax, view, half):
     ax.set(ylim=(-.002, 10), ylabel=f'{half} loss barrier, nats', yticks=[0, .01, .1, 1, 10])
     ax.yaxis.set_major_formatter(PLAIN)
 
-# %% ../../nbs/figures/fig16_geometry.ipynb #a4d1e0c3
+# %% ../../nbs/figures/fig16_geometry.ipynb #b705fa71
 HALVES = 'train', 'test'
-WHAT = "Angles: mean ± std over networks; barriers: median and quartiles over networks; linear axis below 0.1"
+WHAT = ("Angles: mean ± std over networks; barriers: median and quartiles over networks; linear axis "
+        "below 0.1")
 
-def geometry_on(axes, view): # axes: those of the angles and of both barriers, and of both barriers of the loss or None
+def geometry_on(
+    axes, # (1, 3): angles, both barriers; (2, 3): below them those of the loss, and a free cell
+    view,
+):
     "All panels"
     angle, *errors = axes[0]
     angles_on(angle, view)
@@ -83,12 +87,9 @@ def pairs_key(ax, view, theirs): # handles of a legend
     if view.paper is not None and len(view.paper): handles.append(mark_handle(theirs))
     return handles
 
-@figure('geometry', of=[SYNTHETIC, IMAGES, *PRACTICAL])
-def geometry(view):
-    "Angles and error barriers between fine-tuned and averaged networks"
-    return image_geometry(own_setup(view)) if on_images(view.study) else synthetic_geometry(view)
-
+# %% ../../nbs/figures/fig16_geometry.ipynb #39f13746
 def synthetic_geometry(view):
+    "Three panels in a row"
     fig, axes = canvas(1, 3, (TWO, 2.75), squeeze=False)
     geometry_on(axes, view)
     fig.legend(handles=pairs_key(axes[0, 0], view, AUTHORS), loc='outside upper left', ncols=4)
@@ -96,6 +97,7 @@ def synthetic_geometry(view):
     return small_print(fig, view, f'{WHAT}.', raw if view.paper is not None else '', REGIMES)
 
 def image_geometry(view):
+    "Three panels in a row, and those of the loss below where there are any"
     losses = len(view('geometry', metric='train_loss_barrier')) > 0
     fig, axes = canvas(1 + losses, 3, (TWO, 2.75 + 1.75*losses), squeeze=False)
     geometry_on(axes, view)
@@ -103,3 +105,8 @@ def image_geometry(view):
     if losses: axes[1, 0].legend(handles=handles, loc='center')
     else: fig.legend(handles=handles, loc='outside upper left', ncols=4)
     return image_print(fig, view, WHAT + (' pp or 0.01 nats.' if losses else '.'), bands=False)
+
+@figure('geometry', of=[SYNTHETIC, IMAGES, *PRACTICAL])
+def geometry(view):
+    "Angles and error barriers between fine-tuned and averaged networks"
+    return image_geometry(own_setup(view)) if on_images(view.study) else synthetic_geometry(view)

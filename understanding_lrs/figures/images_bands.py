@@ -7,7 +7,7 @@ __all__ = ['BANDS', 'THEIR_BANDS', 'INPUT_NAMES', 'bands_on', 'limits_in_words',
            'low_stage', 'bands', 'inputs_on', 'without_bands_on', 'moved_cutoffs', 'cutoffs_on', 'few_bands_at',
            'few_bands', 'few_bands_on', 'band_inputs']
 
-# %% ../../nbs/figures/images_bands.ipynb #667d5c57
+# %% ../../nbs/figures/images_bands.ipynb #f73423f0
 import json
 import re
 
@@ -17,7 +17,8 @@ import pandas as pd
 from .axis import plr_axis, regimes_on
 from .captions import image_print
 from .drawing import BLUE, GREEN, INK, MARKERS, ORANGE, RED, TWO, canvas, shades
-from .marks import STAGE_LOOKS, authors, curve, guessing, key_below, shared_key, stage_panel
+from .marks import STAGE_LOOKS, authors, curve, guessing
+from .marks import key_below, shared_key, stage_panel
 from .registry import IMAGES, figure
 from .view import by_network, own_setup, stages
 from ..analysis.claims import PRACTICAL
@@ -26,14 +27,14 @@ from ..core.errors import InputError
 from ..data.bands import band_limits
 from ..probes.features import effective_number
 
-# %% ../../nbs/figures/images_bands.ipynb #1da7040a
+# %% ../../nbs/figures/images_bands.ipynb #c2a153e5
 BANDS = dict(
     background=(BLUE, 'o'),
     low=(GREEN, 's'),
     mid=(ORANGE, '^'),
     high=(RED, 'v'),
 ) # colours as in the paper [figure], told apart by marks too
-THEIR_BANDS = dict(background='band=0', low='band=1-8', mid='band=9-24', high='band=25-32') # the authors' names
+THEIR_BANDS = dict(zip(BANDS, ('band=0', 'band=1-8', 'band=9-24', 'band=25-32'))) # the authors' names
 
 def bands_on(
     ax, view,
@@ -96,8 +97,12 @@ def bands(view):
     words = "Lines: mean over networks, on test pictures that keep one band of frequencies."
     return image_print(fig, view, words, cutoffs_in_words(view), bands='Shading')
 
-# %% ../../nbs/figures/images_bands.ipynb #201f8d8a
-INPUT_NAMES = dict(raw='not normalised', std='divided by std', band="divided by the band's std") # of the filtered image [paper's code: raw]
+# %% ../../nbs/figures/images_bands.ipynb #10ba0f41
+INPUT_NAMES = dict(
+    raw='not normalised', # as in the paper's code
+    std='divided by std',
+    band="divided by the band's std",
+) # how the filtered image is normalised
 
 def inputs_on(ax, view, columns):
     "Accuracy on the middle band by how its images are normalised"
@@ -134,7 +139,7 @@ def cutoffs_on(ax, view, columns) -> str: # the band whose cut-offs vary
     curve(ax, view, select(rows, band=name), color, f"{name}, as elsewhere", marker=m, lw=.9, ls='--')
     return name
 
-# %% ../../nbs/figures/images_bands.ipynb #3bcb5975
+# %% ../../nbs/figures/images_bands.ipynb #bc201236
 def few_bands_at(rows, chance) -> pd.DataFrame: # rows: of one PLR -> a row per network
     wide = by_network(rows[rows.band.isin(BANDS)], 'band')
     with np.errstate(invalid='ignore'): # no band may be above chance
@@ -145,19 +150,20 @@ def few_bands(
     view,
     **columns, # of the stage whose accuracies are asked
 ) -> pd.DataFrame: # tidy rows of the number, one per network
-    "How many of the four bands, each alone and divided by its own deviation, tell a network something (1: a single one)"
+    "How many of the four bands, each alone and divided by its own std, tell a network something"
     by_plr = view('bands', metric='band_acc_band', **columns).groupby('plr')
-    return pd.concat([few_bands_at(rows, view.study.chance).assign(plr=plr) for plr,rows in by_plr], ignore_index=True)
+    found = [few_bands_at(rows, view.study.chance).assign(plr=plr) for plr,rows in by_plr]
+    return pd.concat(found, ignore_index=True)
 
 def few_bands_on(ax, view, parts): # parts: stages
     "The effective number of bands after every stage"
     for (_,title,columns),color,m in zip(parts, (INK, BLUE, ORANGE, GREEN), ('x', 'o', '^', 's')):
         curve(ax, view, few_bands(view, **columns), color, title.removeprefix('after '), marker=m)
 
-# %% ../../nbs/figures/images_bands.ipynb #4f82b010
+# %% ../../nbs/figures/images_bands.ipynb #fd94c723
 @figure('bands', of=[IMAGES, *PRACTICAL])
 def band_inputs(view):
-    "How accuracy on a band depends on the input convention and on the cut-offs, and how many bands tell something"
+    "How accuracy on a band depends on normalisation and cut-offs, and how many bands tell something"
     view, parts = own_setup(view), band_stages(view)
     _, title, columns = low_stage(parts)
     fig, axes = canvas(2, 2, (TWO, 6.2))
@@ -176,6 +182,7 @@ def band_inputs(view):
         ax.set_ylim(1 if ax is few else 0, None)
         key_below(ax, 1 if ax is inputs else 2)
     for ax in (inputs, moved): ax.set_ylabel('accuracy, %')
-    words = (f"Networks {title}. Lines: mean over networks; dashed grey: guessing. Lower right: participation ratio of "
-             "what the four bands alone give above guessing, each divided by its own std.")
+    words = (f"Networks {title}. Lines: mean over networks; dashed grey: guessing. Lower right: "
+             "participation ratio of what the four bands alone give above guessing, each divided by its own "
+             "std.")
     return image_print(fig, view, words, cutoffs_in_words(view), bands='Shading')

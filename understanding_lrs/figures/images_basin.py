@@ -16,7 +16,7 @@ from .registry import figure
 from .view import on_images, own_setup
 from ..analysis.tables import NETWORK
 
-# %% ../../nbs/figures/images_basin.ipynb #cc5ea0ec
+# %% ../../nbs/figures/images_basin.ipynb #dfb44ce4
 PER_NETWORK = ['plr', *NETWORK]
 
 def worst_of_pairs(view, metric): # tidy rows, one for each network
@@ -24,8 +24,9 @@ def worst_of_pairs(view, metric): # tidy rows, one for each network
     return view('edges', metric=metric).groupby(PER_NETWORK, dropna=False).value.max().reset_index()
 
 def worst_rise(view): # tidy rows, in % of the training loss after pre-training
-    "How far the training loss rises between two fine-tunings: highest point of the chord above its larger end"
-    base = view(stage='pretrain', metric='train_loss')[[*PER_NETWORK, 'value']].rename(columns=dict(value='base'))
+    "Rise of the training loss between two fine-tunings: highest point of the chord above its larger end"
+    base = view(stage='pretrain', metric='train_loss')[[*PER_NETWORK, 'value']]
+    base = base.rename(columns=dict(value='base'))
     rise = worst_of_pairs(view, 'train_loss_rise').merge(base, on=PER_NETWORK)
     return rise.assign(value=lambda t: 100*t.value/t.base)
 

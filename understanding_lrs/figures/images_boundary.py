@@ -36,14 +36,15 @@ def epochs_on(ax, plr, epochs, **look): # plr, epochs: of the networks
     places = swarm(plr, 20*np.log10(epochs), step=.012, room=.03)
     ax.plot(places, epochs, ls='', color=RED, **look)
 
-# %% ../../nbs/figures/images_boundary.ipynb #2bef7138
+# %% ../../nbs/figures/images_boundary.ipynb #d7944f8f
 def times_on(ax, view):
     "Epochs to convergence, one dot for each network; an arrow where it took longer than was allowed"
     rows = view(stage='pretrain', metric='convergence_epoch')
     end = rows.run.map(budgets(view)).astype(float)
     there, never = rows.value.notna(), rows.value.isna() & end.notna()
-    epochs_on(ax, rows.plr[there], rows.value[there], marker='o', ms=3.4, mew=0, alpha=.85, label='converged')
-    epochs_on(ax, rows.plr[never], end[never], marker='^', ms=5, mfc='none', mew=.9, label='not within the budget')
+    dot, arrow = dict(marker='o', ms=3.4, mew=0, alpha=.85), dict(marker='^', ms=5, mfc='none', mew=.9)
+    epochs_on(ax, rows.plr[there], rows.value[there], **dot, label='converged')
+    epochs_on(ax, rows.plr[never], end[never], **arrow, label='not within the budget')
     middle = medians(rows, view.plrs)
     ax.plot(middle.index, middle, color=RED, lw=.9, label='median')
     ax.set(yscale='log', ylabel='epochs to convergence')
@@ -51,7 +52,7 @@ def times_on(ax, view):
     log_ticks(ax.yaxis, every)
     ax.set_ylim(.7*every.min(), 1.6*every.max())
 
-# %% ../../nbs/figures/images_boundary.ipynb #2536daf6
+# %% ../../nbs/figures/images_boundary.ipynb #f9d591ed
 def converged_accuracies_on(ax, view) -> str: # what was left out, in words
     "Test accuracy after fine-tuning, at the end of training and at convergence"
     done = view(stage='pretrain', metric='test_acc_converged')
@@ -65,7 +66,8 @@ def converged_accuracies_on(ax, view) -> str: # what was left out, in words
 def boundary(view):
     "Epochs to convergence and accuracy around the first line"
     if not len(view(metric='convergence_epoch')):
-        raise InputError("figure boundary: no rows of convergence_epoch; it belongs to a study of the first line")
+        raise InputError("figure boundary: no rows of convergence_epoch; it belongs to a study of the first "
+                         "line")
     view = own_setup(view)
     fig, axes = canvas(1, 2, (TWO, 3.2))
     times_on(axes[0], view)

@@ -17,7 +17,7 @@ from .view import own_setup
 from ..analysis.regimes import regime_of
 from ..analysis.tables import NETWORK, select
 
-# %% ../../nbs/figures/images_filters.ipynb #e6a0669e
+# %% ../../nbs/figures/images_filters.ipynb #26df93d2
 def filters_at(view, plr, **columns): # rows of the table `filters` at one PLR
     rows = view('filters', **columns)
     return rows[np.isclose(rows.plr, plr, rtol=1e-6)]
@@ -25,7 +25,8 @@ def filters_at(view, plr, **columns): # rows of the table `filters` at one PLR
 def starts(view) -> dict: # title -> (rows without pre-training, rows from the largest PLR)
     "Initial points, and both ends of fine-tuning"
     top, first = view.plrs[-1], view('filters', stage='init').plr.min()
-    found = {'initial points': (filters_at(view, first, stage='init'), filters_at(view, top, stage='pretrain'))}
+    untrained = filters_at(view, first, stage='init')
+    found = {'initial points': (untrained, filters_at(view, top, stage='pretrain'))}
     ends = dict.fromkeys((view.flrs[0], view.flrs[-1])) if view.flrs else ()
     for name,flr in zip(('low', 'high'), ends):
         from_scratch = filters_at(view, flr, stage='pretrain')
@@ -33,7 +34,7 @@ def starts(view) -> dict: # title -> (rows without pre-training, rows from the l
         found[f'after fine-tuning, {name} FLR ({rate(flr)})'] = from_scratch, tuned
     return found
 
-# %% ../../nbs/figures/images_filters.ipynb #fd7370b2
+# %% ../../nbs/figures/images_filters.ipynb #92582328
 BINS = np.linspace(-6, 0, 51) # log10 of norms [figure]
 
 def mean_count(rows) -> np.ndarray: # rows of `filter_count`, of any number of networks -> (50,)
@@ -42,14 +43,14 @@ def mean_count(rows) -> np.ndarray: # rows of `filter_count`, of any number of n
     count = np.bincount(np.round(place).astype(int), rows.value, len(BINS) - 1)
     return count/max(1, len(rows[list(NETWORK)].drop_duplicates()))
 
-def histogram_on(ax, rows, color, label): # rows: of the table `filters`; nothing is drawn where there are no counts
+def histogram_on(ax, rows, color, label): # rows: of the table `filters`; without counts nothing is drawn
     "Norms of the filters of some networks"
     count, std = select(rows, metric='filter_count'), select(rows, metric='filter_log10_std').value
     if not len(count): return
     ax.stairs(mean_count(count), BINS, fill=True, color=color, alpha=.4, lw=0)
     ax.stairs(mean_count(count), BINS, color=color, lw=1, label=f'{label}\n(std {std.mean():.2f})')
 
-# %% ../../nbs/figures/images_filters.ipynb #692ba0ea
+# %% ../../nbs/figures/images_filters.ipynb #75480554
 def norms_axis(ax, title):
     "The axis of norms of filters, and how many there are"
     ax.set(title=title, yscale='log', xlim=(-6, 0), xlabel='log10 of filter norm / joint norm')
@@ -63,9 +64,9 @@ def filters(view):
     "Norms of filters with and without pre-training at the largest PLR"
     view, parts, top = own_setup(view), starts(view), view.plrs[-1]
     fig, axes = canvas(1, len(parts), (TWO, 2.5), sharey=True, squeeze=False)
-    for ax,(title,both) in zip(axes[0], parts.items()):
-        for rows,color,label in zip(both, (BLUE, ORANGE), ('no pre-training', f'pre-training, PLR {rate(top)}')):
-            histogram_on(ax, rows, color, label)
+    for ax,(title,(bare,trained)) in zip(axes[0], parts.items()):
+        histogram_on(ax, bare, BLUE, 'no pre-training')
+        histogram_on(ax, trained, ORANGE, f'pre-training, PLR {rate(top)}')
         norms_axis(ax, title)
     low, high = axes[0, 0].get_ylim()
     room = 10**(.5*np.log10(high/low)) # for the legends

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['cut_below', 'finetune_and_swa']
 
-# %% ../../nbs/figures/images_finetune_swa.ipynb #9a7778be
+# %% ../../nbs/figures/images_finetune_swa.ipynb #059c78a8
 import numpy as np
 
 from .captions import image_print
 from .drawing import TWO, canvas
-from .fig15_finetune_and_swa import accuracy_axis, averaged_on, finetuned_on, pretrained_on
+from .fig15_finetune_and_swa import accuracy_axis, averaged_on
+from .fig15_finetune_and_swa import finetuned_on, pretrained_on
 from .marks import key_below
 from .registry import IMAGES, figure
 from .view import own_setup

@@ -17,7 +17,7 @@ from .registry import IMAGES, figure
 from .view import own_setup, stages
 from ..analysis.claims import PRACTICAL
 
-# %% ../../nbs/figures/images_overview.ipynb #cc258340
+# %% ../../nbs/figures/images_overview.ipynb #59639982
 def accuracy_marks(ax, view):
     "The authors' values of the accuracies after every stage"
     series = {'PT': ('pretrain_test_acc_200', 'pretrain'), 'SWA(5)': ('swa_test_acc', 'k=5')}
@@ -27,6 +27,7 @@ def accuracy_marks(ax, view):
     for short,(panel,name) in series.items():
         if short in STAGE_LOOKS: authors(ax, view, STAGE_LOOKS[short][0], panel, name)
 
+# %% ../../nbs/figures/images_overview.ipynb #4bb9f9de
 @figure('bands', 'geometry', of=[IMAGES, *PRACTICAL])
 def picture_overview(view):
     "Accuracy, angle, barrier and frequency bands of a study over one axis"
@@ -45,6 +46,6 @@ def picture_overview(view):
         whose = dict(title=title, title_fontsize=7, alignment='left') if ax is axes[-1] else {}
         key(ax, PAPER, **whose)
     fig.align_ylabels()
-    words = ("Accuracies: mean over networks; angle: mean ± std; barriers: median and quartiles; bands: networks "
-             f"{title}, on pictures that keep one band.")
+    words = ("Accuracies: mean over networks; angle: mean ± std; barriers: median and quartiles; bands: "
+             f"networks {title}, on pictures that keep one band.")
     return image_print(fig, view, words, cutoffs_in_words(view), bands='Shading')

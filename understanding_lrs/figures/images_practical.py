@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['theirs_on', 'own_best_on', 'own_mid_on', 'beside_paper']
 
-# %% ../../nbs/figures/images_practical.ipynb #5dca1180
+# %% ../../nbs/figures/images_practical.ipynb #3a983d23
 import numpy as np
 
 from .axis import plr_axis
 from .captions import image_print
 from .drawing import BLUE, ORANGE, TWO, canvas, rate
 from .images_bands import THEIR_BANDS
-from .marks import MARK, authors_values, curve, filled_line, flr_series, guessing, stage_panel
+from .marks import MARK, authors_values, curve, filled_line
+from .marks import flr_series, guessing, stage_panel
 from .registry import figure
 from .view import over_plr
 from ..core.errors import InputError
@@ -39,14 +40,14 @@ def own_mid_on(ax, view, flr, color, marker):
     theirs = authors_values(view, stage_panel(view, columns, 'band_acc'), THEIR_BANDS['mid'])
     theirs_on(ax, theirs, theirs.value, flr, color)
 
-# %% ../../nbs/figures/images_practical.ipynb #3b1c67bb
+# %% ../../nbs/figures/images_practical.ipynb #8297099c
 @figure('bands', of=['vit_cifar10'])
 def beside_paper(view):
     "At which rate fine-tuning and the middle band are best, here and in the paper, whose networks are larger"
     known = view.paper is not None and (view.paper.panel == 'finetune_test_acc').any()
     if not known or not len(view.flrs):
-        raise InputError("figure beside_paper: there are no fine-tuned accuracies of the paper, or of these runs, "
-                         "for this study")
+        raise InputError("figure beside_paper: there are no fine-tuned accuracies of the paper, or of these "
+                         "runs, for this study")
     fig, axes = canvas(1, 2, (TWO, 2.9))
     for ax,draw_on in zip(axes, (own_best_on, own_mid_on)):
         for flr,color,marker in zip(dict.fromkeys((view.flrs[0], view.flrs[-1])), (BLUE, ORANGE), '^v'):
@@ -56,6 +57,6 @@ def beside_paper(view):
     axes[1].set_ylabel('accuracy on the\nmiddle band, %')
     guessing(axes[1], view, None)
     fig.legend(*axes[0].get_legend_handles_labels(), loc='outside upper left', ncols=4)
-    words = ("Solid: mean over networks here; dotted, diamonds: the paper's single runs, read off a figure, of its own "
-             "network, pictures and lengths.")
+    words = ("Solid: mean over networks here; dotted, diamonds: the paper's single runs, read off a figure, "
+             "of its own network, pictures and lengths.")
     return image_print(fig, view, words, tints=False)

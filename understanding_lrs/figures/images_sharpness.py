@@ -21,11 +21,11 @@ from ..analysis.regimes import UNKNOWN, regime_of
 from ..analysis.tables import NETWORK, select
 from ..core.errors import InputError
 
-# %% ../../nbs/figures/images_sharpness.ipynb #0a0969a4
+# %% ../../nbs/figures/images_sharpness.ipynb #38a81888
 def beside(view, sharp, acc) -> pd.DataFrame: # both: tidy rows -> seeds, plr, x, error, regime
     "Sharpness and test error, a row for each network that has both"
     if not len(sharp) or not len(acc): return pd.DataFrame(columns=[*NETWORK, 'plr', 'x', 'error', 'regime'])
-    both = [by_network(rows.assign(what=''), 'plr').stack().rename(name) for name,rows in (('x', sharp), ('acc', acc))]
+    both = {name: by_network(rows, 'plr').stack() for name,rows in (('x', sharp), ('acc', acc))}
     found = pd.concat(both, axis=1).dropna().reset_index()
     return found.assign(error=100 - found.acc, regime=[regime_of(p, view.bounds) for p in found.plr])
 
@@ -88,7 +88,7 @@ def panels_of(view) -> dict: # (metric, title) -> rows as `beside`
     if not found: raise InputError("figure sharpness: no network has both sharpness and test accuracy")
     return found
 
-# %% ../../nbs/figures/images_sharpness.ipynb #dc44b75b
+# %% ../../nbs/figures/images_sharpness.ipynb #fdcf555a
 def regimes_key(fig, dots): # dots: of all panels
     "Which mark is which regime"
     seen = {regime for d in dots for regime in d.regime.replace({'2A': '2', '2B': '2'})}
@@ -97,18 +97,23 @@ def regimes_key(fig, dots): # dots: of all panels
 
 def plr_bar(fig, marks, axes, plrs): # plrs: those of regime 2
     "Which colour is which PLR"
-    bar = fig.colorbar(marks, ax=axes, format=DECADES, label='PLR in regime 2', aspect=14*len(axes), fraction=.05)
+    look = dict(aspect=14*len(axes), fraction=.05)
+    bar = fig.colorbar(marks, ax=axes, format=DECADES, label='PLR in regime 2', **look)
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.set_ticks(apart(plrs))
 
 def sharpness_in_words(view, dots) -> list: # dots: of all panels -> sentences
     "What is drawn and what is not"
     levels, lost = levels_of(view), sum((d.x <= 0).sum() for d in dots)
-    what = ("Largest eigenvalue: of the Hessian of the training loss along the sphere of radius 1; mean curvature: over "
-            "random directions along it.")
-    level = ("Left: each network at the first epoch, of pre-training or else of fine-tuning, whose running training "
-             f"loss is below {levels[0].removeprefix('level=')} nats. Colour and mark: PLR and its regime.") if levels else ''
-    return ["One mark a network.", what, level, f"{lost} values of zero or less are not shown." if lost else '']
+    said = ["One mark a network.",
+            "Largest eigenvalue: of the Hessian of the training loss along the sphere of radius 1; mean "
+            "curvature: over random directions along it."]
+    if levels:
+        said.append("Left: each network at the first epoch, of pre-training or else of fine-tuning, whose "
+                    f"running training loss is below {levels[0].removeprefix('level=')} nats. Colour and "
+                    "mark: PLR and its regime.")
+    if lost: said.append(f"{lost} values of zero or less are not shown.")
+    return said
 
 # %% ../../nbs/figures/images_sharpness.ipynb #5461747d
 @figure('sharpness', of=[IMAGES])

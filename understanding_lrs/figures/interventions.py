@@ -89,7 +89,7 @@ def removal_on(ax, looks, column):
     ax.set(ylabel=QUANTITIES[column], xscale='log')
     ax.xaxis.set_major_formatter(DECADES)
 
-# %% ../../nbs/figures/interventions.ipynb #8639f4a0
+# %% ../../nbs/figures/interventions.ipynb #72bd1d07
 @figure('looks', 'runs', of=['synthetic_removed'], several=True)
 def removal(view):
     "What becomes of networks after one of their features is removed"
@@ -100,5 +100,6 @@ def removal(view):
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside upper left', ncols=2)
     n = looks.drop_duplicates(['data_seed', 'plr'])
     where = f'PLR {rate(n.plr.min())} to {rate(n.plr.max())}'
-    return small_print(fig, view, f"Shown: the {len(n)} networks ({n.data_seed.nunique()} data seeds) at {where} that had a "
-                       "dominant feature when one was removed. Bands: 95 % bootstrap over data seeds.")
+    words = (f"Shown: the {len(n)} networks ({n.data_seed.nunique()} data seeds) at {where} that had a "
+             "dominant feature when one was removed. Bands: 95 % bootstrap over data seeds.")
+    return small_print(fig, view, words)

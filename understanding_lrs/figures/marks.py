@@ -69,7 +69,7 @@ def guessing(ax, view:View, label='_guessing'):
     "The accuracy of guessing, dashed"
     ax.axhline(view.study.chance, color=FAINT, lw=.7, ls=(0, (4, 2)), zorder=1, label=label)
 
-# %% ../../nbs/figures/03_marks.ipynb #bd005e64
+# %% ../../nbs/figures/03_marks.ipynb #515c9c1d
 MARK = dict(ls='', marker='D', ms=2.6, mfc='none', mew=.6)
 AUTHORS = "authors' released sample\n(few seeds, read off a figure)"
 PAPER = 'the paper'
@@ -82,9 +82,10 @@ def authors_values(view:View, panel:str, series:str) -> pd.DataFrame: # rows of 
 def authors(ax, view:View, color, panel:str, series:str):
     "The authors' values as faint marks; values below their axis stand at 0"
     rows = authors_values(view, panel, series)
-    if len(rows): ax.plot(rows.plr, rows.value, **MARK, mec=color, alpha=.65, zorder=1.8, label=f'_authors {series}')
+    if not len(rows): return
+    ax.plot(rows.plr, rows.value, **MARK, mec=color, alpha=.65, zorder=1.8, label=f'_authors {series}')
 
-# %% ../../nbs/figures/03_marks.ipynb #d0f6e2ca
+# %% ../../nbs/figures/03_marks.ipynb #9cb835dd
 def same_rate(name:str, flr:float) -> bool: # name: 'flr=7.499e-3', alone or at the end
     return np.isclose(float(name.split('=')[1]), flr, rtol=1e-3)
 
@@ -93,7 +94,11 @@ def flr_series(view:View, panel:str, flr:float) -> str: # '' where they have non
     names = [] if view.paper is None else view.paper[view.paper.panel == panel].series.unique()
     return next((s for s in names if s.startswith('flr=') and same_rate(s, flr)), '')
 
-def stage_panel(view:View, columns:dict, what='single_feature_acc') -> str: # columns: of a stage; '' where they have none
+def stage_panel(
+    view:View,
+    columns:dict,              # of a stage
+    what='single_feature_acc', # quantity
+) -> str:                      # '' where they have none
     "The authors' panel of a quantity after a stage"
     if columns['stage'] == 'pretrain': return f'{what}_pretrain'
     if columns['stage'] == 'average': return f'{what}_swa5'
@@ -101,7 +106,7 @@ def stage_panel(view:View, columns:dict, what='single_feature_acc') -> str: # co
     mine = [name for name in names if name.startswith(what) and '_flr=' in name]
     return next((name for name in mine if same_rate(name, columns['flr'])), '')
 
-# %% ../../nbs/figures/03_marks.ipynb #33f33551
+# %% ../../nbs/figures/03_marks.ipynb #db5cf8c6
 def has_marks(axes) -> bool: # axes: of matplotlib
     "Whether some of the authors' values are drawn"
     return any(line.get_label().startswith('_authors ') for ax in axes for line in ax.lines)
@@ -110,7 +115,11 @@ def mark_handle(label):
     "The entry of a legend for the authors' values"
     return Line2D([], [], **MARK, mec=FAINT, label=label)
 
-def key(ax, theirs=AUTHORS, **place): # theirs: what the authors' values are called; place: keywords of `Axes.legend`
+def key(
+    ax,
+    theirs=AUTHORS, # what the authors' values are called
+    **place,        # keywords of `Axes.legend`
+):
     "The legend, beside the axis where nothing else is said"
     handles = ax.get_legend_handles_labels()[0]
     if has_marks([ax]): handles.append(mark_handle(theirs))

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['colors_of', 'losses_on', 'accuracy_dots_on', 'features_on', 'row_of', 'words_of_run', 'one_plr']
 
-# %% ../../nbs/figures/one_run.ipynb #5ef986f9
+# %% ../../nbs/figures/one_run.ipynb #2f764b45
 import numpy as np
 
 from .captions import small_print
-from .drawing import BLUE, DECADES, FAINT, GREEN, INK, ORANGE, RED, TWO, Picture, rate
+from .drawing import BLUE, FAINT, GREEN, INK, ORANGE, RED
+from .drawing import DECADES, TWO, Picture, rate
 from .registry import figure
 from .training_curves import sparse
 from .view import by_network, data_names, on_images, stages
@@ -24,7 +25,7 @@ def colors_of(view) -> dict: # network -> colour
     gaps = by_network(view('features', metric='dominance', stage='pretrain'), 'metric').dominance
     return {net: RED if gap >= DOMINANT else FAINT for net,gap in gaps.items()}
 
-# %% ../../nbs/figures/one_run.ipynb #e77fdf3a
+# %% ../../nbs/figures/one_run.ipynb #9f0685d5
 def losses_on(ax, view, colors, columns): # columns: of a stage
     "Training loss over steps, one line for each network"
     losses = by_network(view('curves', metric='train_loss', **columns), 'step')
@@ -49,11 +50,17 @@ def accuracy_dots_on(ax, view, colors):
 def features_on(ax, view, colors, columns):
     "Sorted single-feature accuracies, one line for each network"
     accs = by_network(view('features', metric='single_feature_acc', **columns), 'rank')
-    for net,acc in accs.iterrows(): ax.plot(accs.columns.to_numpy(int), acc, lw=.7, color=colors[net], alpha=.8)
+    ranks = accs.columns.to_numpy(int)
+    for net,acc in accs.iterrows(): ax.plot(ranks, acc, lw=.7, color=colors[net], alpha=.8)
     ax.set(xlabel='rank of the feature', xticks=[1, *range(4, accs.shape[1] + 1, 4)])
 
-# %% ../../nbs/figures/one_run.ipynb #c5473ba7
-def row_of(fig, places, parts, draw_on, label): # parts: stages; draw_on: called with an axis and the columns of a stage
+# %% ../../nbs/figures/one_run.ipynb #31369f50
+def row_of(
+    fig, places, # of the panels in the grid
+    parts,       # stages
+    draw_on,     # called with an axis and the columns of a stage
+    label,       # of the vertical axis
+):
     "One panel for each stage, with a shared vertical axis"
     first = None
     for place,(short,_,columns) in zip(places, parts):
@@ -66,11 +73,12 @@ def row_of(fig, places, parts, draw_on, label): # parts: stages; draw_on: called
 def words_of_run(view) -> str:
     "What is shown"
     pictures = on_images(view.study)
-    red = '' if pictures else f'; red: a feature at least {DOMINANT:g} pp ahead of the second after pre-training'
-    return (f"PLR {', '.join(map(rate, view.plrs))}; one {'colour' if pictures else 'line or dot'} a network{red}. "
-            "PT: pre-training, SWA: average, FT: fine-tuning.")
+    red = f'red: a feature at least {DOMINANT:g} pp ahead of the second after pre-training'
+    which = 'one colour a network' if pictures else f'one line or dot a network; {red}'
+    plrs = ', '.join(map(rate, view.plrs))
+    return f"PLR {plrs}; {which}. PT: pre-training, SWA: average, FT: fine-tuning."
 
-# %% ../../nbs/figures/one_run.ipynb #4596944a
+# %% ../../nbs/figures/one_run.ipynb #41f7986f
 @figure('curves')
 def one_plr(view):
     "All networks of one run: losses, accuracies by stage, and features where there are some"
@@ -79,11 +87,13 @@ def one_plr(view):
     fig = Picture(figsize=(TWO, 2.6 if pictures else 3.9))
     grid = fig.add_gridspec(2 - pictures, max(len(parts), len(trained) + 1))
     upper = [grid[0, i] for i in range(len(trained))]
-    row_of(fig, upper, trained, lambda ax, columns: losses_on(ax, view, colors, columns), 'training loss, nats')
+    def losses(ax, columns): losses_on(ax, view, colors, columns)
+    def features(ax, columns): features_on(ax, view, colors, columns)
+    row_of(fig, upper, trained, losses, 'training loss, nats')
     accuracy_dots_on(fig.add_subplot(grid[0, len(trained):]), view, colors)
     if not pictures:
         lower = [grid[1, i] for i in range(len(parts))]
-        row_of(fig, lower, parts, lambda ax, columns: features_on(ax, view, colors, columns), 'accuracy on one feature, %')
+        row_of(fig, lower, parts, features, 'accuracy on one feature, %')
     rates = f"FT low, high: FLR {rate(view.flrs[0])}, {rate(view.flrs[-1])}." if view.flrs else ''
     data = f"Data: {data_names(view)}." if pictures else ''
     return small_print(fig, view, data, words_of_run(view), rates)

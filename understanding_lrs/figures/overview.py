@@ -25,7 +25,7 @@ def accuracies_on(ax, view):
         curve(ax, view, view(metric='test_acc', **columns), color, title, marker=m, **in_front(short))
     ax.set_ylabel('test accuracy, %')
 
-# %% ../../nbs/figures/overview.ipynb #8ac35f1f
+# %% ../../nbs/figures/overview.ipynb #d3e9ffdd
 @figure('features', 'geometry', of=[SYNTHETIC])
 def overview(view):
     "Accuracy, feature use and geometry of a study over one axis"
@@ -39,6 +39,7 @@ def overview(view):
         regimes_on(ax, view, names=ax is axes[0])
         ax.legend(loc='center left', bbox_to_anchor=(1.01, .5))
     fig.align_ylabels()
-    return small_print(fig, view, "Accuracy: mean and 95 % bootstrap over data seeds. Second panel: every network "
-                       f"after pre-training; a feature is dominant when at least {DOMINANT:g} pp ahead of the second. "
-                       "Barriers: median and quartiles.", REGIMES)
+    words = ("Accuracy: mean and 95 % bootstrap over data seeds. Second panel: every network after "
+             f"pre-training; a feature is dominant when at least {DOMINANT:g} pp ahead of the second. "
+             "Barriers: median and quartiles.")
+    return small_print(fig, view, words, REGIMES)

@@ -23,7 +23,7 @@ from ..core.errors import InputError
 from ..runs.published import read_published
 from ..studies.registry import Study, study_of
 
-# %% ../../nbs/figures/05_registry.ipynb #bebd6a64
+# %% ../../nbs/figures/05_registry.ipynb #134303d9
 SYNTHETIC, IMAGES = 'synthetic studies', 'image studies' # the kinds of studies, as in `of` below
 FIGURES = {} # name -> StudyFigure
 
@@ -47,7 +47,8 @@ class StudyFigure:
         "`InputError` where the tables do not have what the figure shows"
         lack = [table for table in self.needs if not view.has(table)]
         if lack:
-            raise InputError(f"figure {self.name}: no rows of {', '.join(lack)}; the runs have {', '.join(view.tables)}")
+            there = ', '.join(view.tables)
+            raise InputError(f"figure {self.name}: no rows of {', '.join(lack)}; the runs have {there}")
         if view.n_settings > 1 and not self.several:
             raise InputError(f"figure {self.name} shows one setting, these runs have {view.n_settings}; "
                              "select the runs of one of them")

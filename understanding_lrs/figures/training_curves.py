@@ -83,7 +83,7 @@ def hue_key(ax, colors): # over two panels
     place = dict(loc='lower left', bbox_to_anchor=(0, 1), ncols=len(handles), columnspacing=1.2)
     ax.legend(handles=handles, **place).set_in_layout(False)
 
-# %% ../../nbs/figures/training_curves.ipynb #8b7b9b93
+# %% ../../nbs/figures/training_curves.ipynb #b14512f8
 @figure('curves', of=[SYNTHETIC, IMAGES])
 def regimes(view):
     "How pre-training goes at every PLR, and where it ends"
@@ -99,6 +99,7 @@ def regimes(view):
     axes[1].set_ylabel('test accuracy, %')
     ends_on(axes[2], view, colors)
     hue_key(axes[0], colors)
-    words = ("Left, middle: median over networks, one line a PLR (darker: larger). Right: mean ± std over the last "
-             f"tenth of the {'epochs' if pictures else 'steps'} (both averaged over networks).")
+    steps = 'epochs' if pictures else 'steps'
+    words = ("Left, middle: median over networks, one line a PLR (darker: larger). Right: mean ± std over "
+             f"the last tenth of the {steps} (both averaged over networks).")
     return image_print(fig, view, words, bands=False) if pictures else small_print(fig, view, words, REGIMES)

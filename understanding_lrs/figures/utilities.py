@@ -17,9 +17,9 @@ from .registry import figure
 from ..analysis.synthetic_claims import dominant_features
 from ..data.synthetic import SHAPES
 
-# %% ../../nbs/figures/utilities.ipynb #4d9a3fae
-def counted(view) -> tuple: # (networks by shape and PLR), (those with a dominant feature by shape, utility and PLR)
-    "Numbers of networks"
+# %% ../../nbs/figures/utilities.ipynb #f3bac64e
+def counted(view) -> tuple: # two Series: by shape and PLR; by shape, utility of the dominant feature, and PLR
+    "Numbers of networks, and of those with a dominant feature"
     settings = {r: json.loads(s) for r,s in view('runs').set_index('run').settings.items()}
     rows = view('features', metric='dominance', stage='pretrain')
     rows = rows.assign(shape=rows.run.map(lambda r: settings[r]['shape']))
@@ -45,7 +45,7 @@ def utilities_on(ax, networks, dominant, levels): # networks, dominant: by PLR, 
         floor = floor + share
     ax.set(ylim=(0, 100), xlim=(plrs[0]/1.3, plrs[-1]*1.3))
 
-# %% ../../nbs/figures/utilities.ipynb #89582f7e
+# %% ../../nbs/figures/utilities.ipynb #12a2e73a
 @figure('features', 'runs', of=['synthetic_utilities/wide'], several=True)
 def relevance(view):
     "Which feature becomes dominant when features differ in utility"
@@ -61,5 +61,6 @@ def relevance(view):
         ax.set(title=shape.replace('_', ' '), xlim=limits)
     for ax in axes[:, 0]: ax.set_ylabel('networks, %')
     fig.legend(*axes.flat[0].get_legend_handles_labels(), loc='outside upper left', ncols=4, title=None)
-    return small_print(fig, view, "Height: networks with a dominant feature after pre-training; colour: in what share of "
-                       "the samples that feature helps. Four of sixteen features have each utility.")
+    words = ("Height: networks with a dominant feature after pre-training; colour: in what share of the "
+             "samples that feature helps. Four of sixteen features have each utility.")
+    return small_print(fig, view, words)

@@ -45,10 +45,11 @@ def asks_for(protocol, row) -> bool: # row: of the ledger
     recorded = json.loads(row.settings)
     return all(protocol.settings.get(k) == v for k,v in recorded.items() if k != 'data')
 
-# %% ../../nbs/figures/01_view.ipynb #49e8ca4c
+# %% ../../nbs/figures/01_view.ipynb #5b3bd440
 def seeds_within(protocol, rows) -> bool: # rows: of the ledger
     "Whether all seeds of some runs are among those of a protocol"
-    return all(as_words(row[role]) <= as_words(getattr(protocol, role)) for row in rows for role in SEED_ROLES)
+    asked = {role: as_words(getattr(protocol, role)) for role in SEED_ROLES}
+    return all(as_words(row[role]) <= asked[role] for row in rows for role in SEED_ROLES)
 
 def seeds_beyond(protocol, rows) -> bool:
     "Whether all seeds of a protocol are among those of some runs"
@@ -90,7 +91,7 @@ def on_images(study:Study) -> bool:
 class View:
     "The tables of a study, and what every figure asks of them"
     def __init__(self,
-        tables:dict,          # name -> DataFrame, as `read_published` or `collect` give them; `metrics` at least
+        tables:dict,          # name -> DataFrame, as of `read_published` or `collect`; `metrics` at least
         study:Study,
         paper:dict|None=None, # as `read_paper` gives it; None: no values of the authors
         preset:str='',        # whose grid is expected; '': the one that the ledger fits
@@ -101,7 +102,7 @@ class View:
             raise InputError(f"figures need the table 'metrics', got {', '.join(tables) or 'none'}")
         band = tables['metrics'].band
         self.metrics = tables['metrics'][band.isna() | (band == '')]
-        self.levels = tables['metrics'][band.astype(str).str.startswith('level=')] # at an equal training loss
+        self.levels = tables['metrics'][band.astype(str).str.startswith('level=')]
         self.whole, self.tables = tables, tables | dict(metrics=self.metrics)
         self.study, self.left_out = on_its_data(study, tables), left_out
         self.paper = pd.concat(paper.values()).query('setup == @study.id') if paper else None
@@ -202,12 +203,12 @@ def stages(view:View) -> list: # (short name, title, columns of the tables) of e
 def by_network(
     rows:pd.DataFrame, # tidy rows of ONE quantity
     column:str,        # what tells the rows of one network apart
-) -> pd.DataFrame:     # a row per network (its seeds; -1 where a study has none), a column per value of `column`
+) -> pd.DataFrame:     # a row per network (its seeds; -1 for a role without), a column per value of `column`
     "Values side by side; a network that occurs twice is an error"
     seeds = {s: np.nan_to_num(seed_numbers(rows[s]), nan=-1) for s in NETWORK}
     return rows.assign(**seeds).set_index([*NETWORK, column]).value.unstack(column)
 
-# %% ../../nbs/figures/01_view.ipynb #8f560d17
+# %% ../../nbs/figures/01_view.ipynb #731f1ab8
 def by_seed(wide:pd.DataFrame) -> np.ndarray: # wide: as `by_network` -> (seeds, networks of a seed, columns)
     "Networks in groups of one seed, padded with NaN; the seed is the first role that the study varies"
     role = next(r for r in NETWORK if (wide.index.get_level_values(r) >= 0).any())
@@ -220,7 +221,7 @@ def over_plr(
     plrs,              # the grid
     of=np.nanmean,     # statistic, called as of(values, axis=1)
     n:int=500,         # resamples
-) -> pd.DataFrame:     # index: the grid; value, lo, hi (95 % interval over data seeds); NaN where not measured
+) -> pd.DataFrame:     # over the grid: value, lo, hi (95 % interval over data seeds); NaN where not measured
     "`by_plr` for a whole grid at once"
     wide = by_network(rows, 'plr')
     def statistic(many): return of(many.reshape(len(many), -1, many.shape[-1]), axis=1) # (resamples, PLRs)

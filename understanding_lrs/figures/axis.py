@@ -6,7 +6,7 @@
 __all__ = ['LONG_DASH', 'DOTS', 'spans', 'stretches', 'tints', 'plr_axis', 'tint_regimes', 'over_the_edge', 'name_regimes',
            'lines_of_the_rule', 'lines_of_the_authors', 'regimes_on']
 
-# %% ../../nbs/figures/02_axis.ipynb #e13b0306
+# %% ../../nbs/figures/02_axis.ipynb #ed8ddcbc
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
 from matplotlib.transforms import offset_copy

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['feature_on', 'without_use', 'synthetic_data', 'data_of_the_study']
 
-# %% ../../nbs/figures/fig04_synthetic_data.ipynb #275eef11
+# %% ../../nbs/figures/fig04_synthetic_data.ipynb #af39975f
 from dataclasses import replace
 
 import numpy as np
@@ -61,7 +61,7 @@ def synthetic_data(
                     "dashed: the border.")
     return fig
 
-# %% ../../nbs/figures/fig04_synthetic_data.ipynb #131c52ff
+# %% ../../nbs/figures/fig04_synthetic_data.ipynb #1ccef7f7
 @figure(of=[SYNTHETIC], name='data')
 def data_of_the_study(view):
     "One feature of the data as the study has it; no measurement enters"

@@ -6,7 +6,7 @@
 __all__ = ['SEED_ROLES', 'DATA', 'as_words', 'asks_for', 'seeds_within', 'seeds_beyond', 'preset_of', 'read_paper', 'on_images',
            'View', 'view_of', 'own_setup', 'data_names', 'stages', 'by_network', 'by_seed', 'over_plr']
 
-# %% ../../nbs/figures/01_view.ipynb #32392c10
+# %% ../../nbs/figures/01_view.ipynb #d9b528f2
 import json
 import warnings
 from collections import Counter
@@ -82,7 +82,7 @@ def read_paper(
     except InputError: return {}
     return {f.stem: pd.read_csv(f) for f in sorted(folder.glob('*.csv'))}
 
-# %% ../../nbs/figures/01_view.ipynb #04da14ec
+# %% ../../nbs/figures/01_view.ipynb #3cccedd1
 def on_images(study:Study) -> bool:
     "Whether a study trains on images"
     return not isinstance(study.defaults, SyntheticSettings)

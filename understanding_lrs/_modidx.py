@@ -2659,6 +2659,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                               'understanding_lrs/probes/context.py'),
                                                   'understanding_lrs.probes.context.ImageEvaluator.on_sphere': ( 'probes/context.html#imageevaluator.on_sphere',
                                                                                                                  'understanding_lrs/probes/context.py'),
+                                                  'understanding_lrs.probes.context.ImageEvaluator.points': ( 'probes/context.html#imageevaluator.points',
+                                                                                                              'understanding_lrs/probes/context.py'),
                                                   'understanding_lrs.probes.context.PathSettings': ( 'probes/context.html#pathsettings',
                                                                                                      'understanding_lrs/probes/context.py'),
                                                   'understanding_lrs.probes.context.Probe': ( 'probes/context.html#probe',

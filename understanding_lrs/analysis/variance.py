@@ -19,7 +19,8 @@ def mean_squares(
     "Mean squares of all effects of a three-way design with one observation per cell"
     effect, square = {(): y.mean()}, {}
     for size in (1, 2, 3):
-        for factors in combinations(range(3), size): # the part of the means over the other factors that smaller effects leave
+        for factors in combinations(range(3), size):
+            # the part of the means over the other factors that smaller effects leave
             mean = y.mean(axis=tuple(i for i in range(3) if i not in factors), keepdims=True)
             effect[factors] = mean - sum(effect[g] for k in range(size) for g in combinations(factors, k))
             free = np.prod([y.shape[i] - 1 for i in factors])
@@ -41,12 +42,13 @@ def variance_components(
         j, k = (x for x in range(3) if x != i)
         with_j, with_k = square[tuple(sorted((i, j)))], square[tuple(sorted((i, k)))]
         out[name] = (square[i,] - with_j - with_k + rest)/(y.shape[j]*y.shape[k])
-    for i,j in combinations(range(3), 2): out[f'{names[i]} x {names[j]}'] = (square[i, j] - rest)/y.shape[3 - i - j]
+    for i,j in combinations(range(3), 2):
+        out[f'{names[i]} x {names[j]}'] = (square[i, j] - rest)/y.shape[3 - i - j]
     return {n: float(v) for n,v in (out | dict(rest=rest)).items()}
 
 # %% ../../nbs/analysis/11_variance.ipynb #80ed7ba8
-def percentages(cube, names) -> dict: # as in `variance_components` -> part -> its share of the total variance (%)
-    "Components as shares; all zero where nothing varies"
+def percentages(cube, names) -> dict: # as in `variance_components`; part -> %
+    "Components as shares of the total variance; all zero where nothing varies"
     parts = variance_components(cube, names)
     total = sum(parts.values())
     return {k: 100*v/total if total > 0 else 0. for k,v in parts.items()}

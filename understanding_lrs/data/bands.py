@@ -31,7 +31,8 @@ def check_limits(
     "Refuse bands that overlap or hold nothing; `ValueError`"
     d = distances(side)
     for name,(lo,hi) in limits.items():
-        if lo != int(lo) or hi != int(hi): raise ValueError(f"limits of band {name!r} must be whole numbers, got {lo}-{hi}")
+        if lo != int(lo) or hi != int(hi):
+            raise ValueError(f"limits of band {name!r} must be whole numbers, got {lo}-{hi}")
         if lo < 0: raise ValueError(f"limits of band {name!r} must not be negative, got {lo} to {hi}")
         if hi < lo: raise ValueError(f"limits of band {name!r} are reversed: {lo}-{hi}")
         if not ((d >= lo) & (d <= hi)).any():
@@ -39,7 +40,9 @@ def check_limits(
                              f"whose distances are 0-{int(d.max())}")
     ordered = sorted(limits.items(), key=lambda item: item[1])
     for (a,(_,end)),(b,(start,_)) in combinations(ordered, 2):
-        if start <= end: raise ValueError(f"bands {a!r} and {b!r} overlap at distance {start}; give each distance to one band")
+        if start <= end:
+            raise ValueError(f"bands {a!r} and {b!r} overlap at distance {start}; "
+                             "give each distance to one band")
 
 # %% ../../nbs/data/02_bands.ipynb #4a0c7d13
 def band_limits(
@@ -83,13 +86,13 @@ def band_images(
     side = x.shape[-1]
     mask = band_mask(side, lo, hi)[:, :side//2 + 1].to(x.device)
     if remove: mask = ~mask
-    parts = [torch.fft.irfft2(torch.fft.rfft2(part.float()/255)*mask, s=(side, side)) for part in x.split(2000)]
-    return torch.cat(parts)
+    def keep(part): return torch.fft.irfft2(torch.fft.rfft2(part.float()/255)*mask, s=(side, side))
+    return torch.cat([keep(part) for part in x.split(2000)])
 
 # %% ../../nbs/data/02_bands.ipynb #4a0c7d1e
 def spectrum(
     x:Tensor, # (n, C, s, s) uint8, or float of images in 0..1
-) -> Tensor:  # (s, s) float32, frequency 0 at [s//2, s//2]; sum of 10**spectrum = mean sum of squares of a channel
+) -> Tensor:  # (s, s) float32, frequency 0 at [s//2, s//2]
     "log10 of the power of each frequency, averaged over images and channels"
     x = x.float()/255 if x.dtype == torch.uint8 else x.float()
     power = torch.fft.fft2(x, norm='ortho').abs().square().mean((0, 1))
@@ -105,7 +108,8 @@ def band_std(
 ) -> Tensor:         # (C, 1, 1)
     "Standard deviation of the pixels of a band in each channel"
     some = torch.linspace(0, len(x_train) - 1, min(most, len(x_train))).long().to(x_train.device)
-    power = band_images(x_train[some], lo, hi).square().mean((0, 2, 3)) # the mean of the pixels is zero in every image
+    # the mean of the pixels is zero in every image
+    power = band_images(x_train[some], lo, hi).square().mean((0, 2, 3))
     return power.sqrt().clamp(min=1e-5)[:, None, None] # rounding is kept small where a band holds nothing
 
 # %% ../../nbs/data/02_bands.ipynb #4a0c7d22
@@ -126,7 +130,8 @@ class BandSets:
         unknown = [i for i in self.inputs if i not in INPUTS]
         if unknown: raise ValueError(f"inputs are {', '.join(INPUTS)}, got {unknown[0]!r}")
         if 'band' in self.inputs and self.x_train is None:
-            raise ValueError("the input 'band' needs the training images: give x_train, or leave it out of inputs")
+            raise ValueError("the input 'band' needs the training images: "
+                             "give x_train, or leave it out of inputs")
         return self.inputs
 
     def fed(self, raw:Tensor, how:str, lo:int, hi:int) -> Tensor: # (n, C, s, s) images of one band, lo >= 1
@@ -134,12 +139,15 @@ class BandSets:
         if how == 'raw': return raw
         return raw/(band_std(self.x_train, lo, hi) if how == 'band' else per_channel(self.std, raw))
 
-    def of(self, x:Tensor): # (n, C, s, s) uint8 -> iterator of (band, metric, (n, C, s, s) float32 as the network takes it)
-        "The filtered sets; where one tensor stands under several metrics it is one object. `ValueError` at once"
+    def of(self,
+        x:Tensor, # (n, C, s, s) uint8
+    ): # iterator of (band, metric, (n, C, s, s) float32 as the network takes it)
+        "The filtered sets; a tensor that stands under several metrics is one object. `ValueError` at once"
         limits, inputs = self.limits or band_limits(x.shape[-1]), self.resolved_inputs()
         check_limits(limits, x.shape[-1])
         if self.x_train is not None and self.x_train.shape[1:] != x.shape[1:]:
-            raise ValueError(f"training and test images must have one shape, got {tuple(self.x_train.shape[1:])} and {tuple(x.shape[1:])}")
+            train, test = tuple(self.x_train.shape[1:]), tuple(x.shape[1:])
+            raise ValueError(f"training and test images must have one shape, got {train} and {test}")
         return self._made(x, limits, inputs)
 
     def _made(self, x, limits, inputs):
@@ -148,7 +156,8 @@ class BandSets:
         for name,(lo,hi) in limits.items():
             raw = band_images(x, lo, hi)
             usual = raw/scale + black if lo == 0 else None # a band with the mean is normalised as usual
-            for how in inputs: yield name, f'band_acc_{how}', self.fed(raw, how, lo, hi) if usual is None else usual
+            for how in inputs:
+                yield name, f'band_acc_{how}', self.fed(raw, how, lo, hi) if usual is None else usual
             if self.remove: yield name, 'without_acc', whole - raw/scale
         if self.varied: yield from self._varied(x)
 

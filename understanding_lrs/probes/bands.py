@@ -34,9 +34,12 @@ def band_accuracies(
 
 # %% ../../nbs/probes/06_bands.ipynb #4a370066
 @register_probe('bands', dict(
-    band_acc_raw='accuracy on one band alone, not divided (%)', band_acc_std='the same, divided by the usual standard deviation (%)',
-    band_acc_band="the same, divided by the band's own standard deviation (%)", without_acc='accuracy without one band (%)',
-    n_eff='effective number of bands that are used', dominance='accuracy of the best band minus that of the second (percentage points)'),
+    band_acc_raw='accuracy on one band alone, not divided (%)',
+    band_acc_std='the same, divided by the usual standard deviation (%)',
+    band_acc_band="the same, divided by the band's own standard deviation (%)",
+    without_acc='accuracy without one band (%)',
+    n_eff='effective number of bands that are used',
+    dominance='accuracy of the best band minus that of the second (percentage points)'),
     columns=('stage', 'flr', 'swa_k', 'band'), needs=('images',))
 def probe_bands(context:ProbeContext) -> pd.DataFrame:
     "Accuracy on every frequency band alone and without it, and how few bands suffice [paper, section 5]"
@@ -47,21 +50,24 @@ def probe_bands(context:ProbeContext) -> pd.DataFrame:
         if metric == 'band_acc_band' and '=' not in band: own[band] = acc
     for name in banded(context):
         four = torch.stack([of[name] for of in own.values()], dim=1) # (K, bands)
-        chance, columns = 100/context.checkpoints[name].spec.classes, columns_of(name) | dict(band='input=band')
+        chance = 100/context.checkpoints[name].spec.classes
+        columns = columns_of(name) | dict(band='input=band')
         rows.append(context.rows(effective_number(four, chance), 'n_eff', **columns))
         rows.append(context.rows(dominance(four), 'dominance', **columns))
     return context.table(rows)
 
 # %% ../../nbs/probes/06_bands.ipynb #ba53b01e
-@register_probe('borders', dict(band_acc_band="accuracy on one band alone, divided by the band's own standard deviation (%)"),
-                columns=('stage', 'flr', 'swa_k', 'band'), needs=('images',))
+@register_probe('borders', dict(
+    band_acc_band="accuracy on one band alone, divided by the band's own standard deviation (%)"),
+    columns=('stage', 'flr', 'swa_k', 'band'), needs=('images',))
 def probe_cutoffs(context:ProbeContext) -> pd.DataFrame:
     "Accuracy on low and mid with the limit between them elsewhere"
     d, rows = context.evaluator.data, []
     for limits in varied_limits(d.x_test.shape[-1]):
         sets = BandSets(d.mean, d.std, d.x_train, ('band',), limits, remove=False)
         for band,metric,x in sets.of(d.x_test):
-            rows += [context.rows(v, metric, band=band, **columns_of(n)) for n,v in band_accuracies(context, x).items()]
+            for name,acc in band_accuracies(context, x).items():
+                rows.append(context.rows(acc, metric, band=band, **columns_of(name)))
     return context.table(rows)
 
 # %% ../../nbs/probes/06_bands.ipynb #4a0c7d26
@@ -71,7 +77,8 @@ def logits_of(
 ) -> Tensor:            # (n, classes)
     "The logits of a set; `ValueError` where the classifier gives anything else"
     z = torch.cat([classify(b) for b in x.split(batch)])
-    if z.ndim != 2 or len(z) != n: raise ValueError(f"classify must give ({n}, classes) logits, got {tuple(z.shape)}")
+    if z.ndim != 2 or len(z) != n:
+        raise ValueError(f"classify must give ({n}, classes) logits, got {tuple(z.shape)}")
     return z
 
 @torch.no_grad()
@@ -83,7 +90,8 @@ def band_accuracy(
 ) -> list[dict]:        # band, metric, accuracy (%), as `BandSets` names them; NaN where logits are
     "Accuracy of a classifier on every band alone and without it [paper, section 5]"
     if isinstance(classify, nn.Module): classify.eval()
-    if len(x) != len(y) or not len(x): raise ValueError(f"expected one label per image, got {len(x)} images and {len(y)} labels")
+    if len(x) != len(y) or not len(x):
+        raise ValueError(f"expected one label per image, got {len(x)} images and {len(y)} labels")
     rows, last = [], None
     for band,metric,p in sets.of(x):
         if p is not last: # one set may stand under several metrics

@@ -15,8 +15,10 @@ from .geometry import angle, barrier
 PAIR_METRICS = dict(
     angle='angle between the directions of the two networks (radians)',
     angle_raw="the same without dividing by the norms, as in the authors' code (radians)",
-    train_barrier='barrier of the training error (percentage points)', test_barrier='barrier of the test error (percentage points)',
-    train_loss_barrier='barrier of the training loss (nats)', test_loss_barrier='barrier of the test loss (nats)')
+    train_barrier='barrier of the training error (percentage points)',
+    test_barrier='barrier of the test error (percentage points)',
+    train_loss_barrier='barrier of the training loss (nats)',
+    test_loss_barrier='barrier of the test loss (nats)')
 
 def pair_values(
     evaluator, a, b, # K networks each

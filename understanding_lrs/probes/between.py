@@ -31,8 +31,10 @@ def check_layers(
 def check_values(state:dict, name:str, finite:bool):
     "Refuse a network without numbers, or without anything but zeros; `ValueError`"
     for k,v in state.items():
-        if finite and not v.isfinite().all(): raise ValueError(f"{k} of the {name} network holds NaN or infinity; it has diverged")
-    if not any(v.any() for v in state.values() if v.ndim > 1): raise ValueError(f"the weights of the {name} network are all zero")
+        if finite and not v.isfinite().all():
+            raise ValueError(f"{k} of the {name} network holds NaN or infinity; it has diverged")
+    if not any(v.any() for v in state.values() if v.ndim > 1):
+        raise ValueError(f"the weights of the {name} network are all zero")
 
 def check_pair(
     a:dict, b:dict,    # `state_dict()` of two networks
@@ -44,14 +46,15 @@ def check_pair(
     check_layers(b, a, 'first')
     for k in a:
         if a[k].shape == b[k].shape: continue
-        raise ValueError(f"{k} is {tuple(a[k].shape)} in the first network, {tuple(b[k].shape)} in the second; both need the same sizes")
+        raise ValueError(f"{k} is {tuple(a[k].shape)} in the first network, {tuple(b[k].shape)} in the second"
+                         "; both need the same sizes")
     check_values(a, 'first', finite)
     check_values(b, 'second', finite)
 
 # %% ../../nbs/probes/09_between.ipynb #44cf5c68
 def direction_names(
     net:nn.Module, # any
-    weights=None,  # names, or a predicate of (name, parameter); default: the convolutions, or all matrices where there are none
+    weights=None,  # names, or a predicate of (name, parameter); default: the convolutions, else all matrices
 ) -> list[str]:    # in model order
     "The parameters that an angle is between"
     named = dict(net.named_parameters())
@@ -61,7 +64,8 @@ def direction_names(
     names = [n for n,p in named.items() if weights(n, p)] if callable(weights) else list(weights)
     if not names: raise ValueError("weights: no parameter is chosen")
     unknown = [n for n in names if n not in named]
-    if unknown: raise ValueError(f"weights: the network has no parameter {unknown[0]!r}, only {', '.join(named)}")
+    if unknown:
+        raise ValueError(f"weights: the network has no parameter {unknown[0]!r}, only {', '.join(named)}")
     return names
 
 # %% ../../nbs/probes/09_between.ipynb #4bdc2e55
@@ -69,14 +73,15 @@ def batch_norms(net:nn.Module) -> list: # modules
     "The batch norms of a network; `ValueError` where one keeps no statistics"
     norms = [(n, m) for n,m in net.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for n,m in norms:
-        if m.running_mean is None: raise ValueError(f"batch norm {n} has no running statistics; make it with track_running_stats=True")
+        if m.running_mean is not None: continue
+        raise ValueError(f"batch norm {n} has no running statistics; make it with track_running_stats=True")
     return [m for _,m in norms]
 
 @contextlib.contextmanager
 def reestimating(
     net:nn.Module, # in eval mode again at the end
 ):
-    "Inside, batch norms use the statistics of each batch and keep the average of them; everything else is in eval mode"
+    "Batch norms use the statistics of each batch and keep their average; everything else is in eval mode"
     net.eval()
     norms = batch_norms(net)
     kept = [m.momentum for m in norms]
@@ -101,8 +106,10 @@ def loss_and_accuracy(
     for b,t in zip(x.split(batch), y.split(batch)):
         z = net(b)
         if z.ndim != 2 or z.shape[1] <= top:
-            raise ValueError(f"the network gives {tuple(z.shape[1:])} numbers an input, labels go up to {top}")
-        total += torch.stack([F.cross_entropy(z.float(), t, reduction='sum').double(), (z.argmax(1) == t).sum().double()])
+            raise ValueError(f"the network gives {tuple(z.shape[1:])} numbers an input, "
+                             f"labels go up to {top}")
+        loss, right = F.cross_entropy(z.float(), t, reduction='sum'), (z.argmax(1) == t).sum()
+        total += torch.stack([loss.double(), right.double()])
     loss, right = (total/len(y)).tolist()
     return (loss, 100*right) if math.isfinite(loss) else (math.nan, math.nan)
 
@@ -113,7 +120,8 @@ def evaluate_module(
     "Loss and accuracy of one network; with `reestimate`, re-estimation in the same pass"
     if not reestimate: return loss_and_accuracy(net.eval(), x, y, batch)
     if batch_norms(net) and len(x)%batch == 1:
-        raise ValueError(f"batch {batch} leaves a last batch of one of {len(x)} inputs, which has no statistics; use another batch")
+        raise ValueError(f"batch {batch} leaves a last batch of one of {len(x)} inputs, "
+                         "which has no statistics; use another batch")
     with reestimating(net): return loss_and_accuracy(net, x, y, batch)
 
 # %% ../../nbs/probes/09_between.ipynb #69e78986
@@ -143,8 +151,9 @@ class Between:
         return {name: getattr(self, name) for name in names}
 
     def __repr__(self):
-        return (f"angle {self.angle:.3f} rad; barriers: train {self.train_barrier:.2f} pp, {self.train_loss_barrier:.3f} nats, "
-                f"test {self.test_barrier:.2f} pp, {self.test_loss_barrier:.3f} nats ({len(self.alphas)} points)")
+        train = f'train {self.train_barrier:.2f} pp, {self.train_loss_barrier:.3f} nats'
+        test = f'test {self.test_barrier:.2f} pp, {self.test_loss_barrier:.3f} nats'
+        return f'angle {self.angle:.3f} rad; barriers: {train}, {test} ({len(self.alphas)} points)'
 
 # %% ../../nbs/probes/09_between.ipynb #bcc06673
 @dataclass(frozen=True)
@@ -154,13 +163,14 @@ class PathOptions:
     batch:int=128            # of re-estimation and of batch statistics
     great_circle:bool=False  # on the sphere: constant angular speed
     sphere:bool=False        # whether the weights go back to the sphere of the first network
-    train_mode:str='batch'   # training accuracy with statistics of each batch, as the authors, or 'reestimated'
+    train_mode:str='batch'   # training accuracy with the statistics of each batch [code], or 'reestimated'
     weights:object=None      # on the sphere and in the angle; as in `direction_names`
 
     def __post_init__(self):
         if self.train_mode not in ('batch', 'reestimated'):
             raise ValueError(f"train_mode must be 'batch' or 'reestimated', got {self.train_mode!r}")
-        if self.great_circle and not self.sphere: raise ValueError("a great circle lies on the sphere: sphere=True, or leave great_circle out")
+        if self.great_circle and not self.sphere:
+            raise ValueError("a great circle lies on the sphere: sphere=True, or leave great_circle out")
 
 # %% ../../nbs/probes/09_between.ipynb #b63690c4
 class Chord:
@@ -174,7 +184,9 @@ class Chord:
         self.a, self.b, self.names, self.options = a, b, names, options
         self.start, self.end = (torch.cat([state[n].flatten() for n in names]) for state in (a, b)) # (P,)
         self.rho, other = (w.double().norm().item() for w in (self.start, self.end))
-        if not self.rho*other: raise ValueError(f"{', '.join(names[:3])}: the joint norm of a network is zero, so it has no direction")
+        if not self.rho*other:
+            raise ValueError(f"{', '.join(names[:3])}: the joint norm of a network is zero, "
+                             "so it has no direction")
         if options.sphere: self.end = (self.end.double()*(self.rho/other)).to(self.end.dtype)
         self.angle = angle(self.start[None], self.end[None])
         self.alphas = torch.linspace(0, 1, options.points, dtype=torch.float64)
@@ -187,7 +199,8 @@ class Chord:
         if self.options.sphere: w *= self.rho/w.norm()
         sizes, alpha = [self.a[n].numel() for n in self.names], self.alphas[i].item()
         state = {k: torch.lerp(v, self.b[k], alpha) if v.is_floating_point() else v for k,v in self.a.items()}
-        return state | {n: p.view_as(self.a[n]).to(self.a[n].dtype) for n,p in zip(self.names, w.split(sizes))}
+        for n,part in zip(self.names, w.split(sizes)): state[n] = part.view_as(self.a[n]).to(self.a[n].dtype)
+        return state
 
 # %% ../../nbs/probes/09_between.ipynb #bc67d684
 def between(

@@ -23,8 +23,8 @@ from ..networks.convnet import ConvNetSpec
 from ..networks.mlp import MLPSpec
 from ..networks.resnet import ResNet18Spec
 from .geometry import path
-from ..training.image_networks import (AT_A_TIME, ImageStage, Nets, Resident, directions, evaluate_nets, flat, make_nets,
-                                                       resident, unflat)
+from ..training.image_networks import (
+    AT_A_TIME, ImageStage, Nets, Resident, directions, evaluate_nets, flat, make_nets, resident, unflat)
 from ..training.stacked import Sets, Stack, Stage, evaluate, make_stack, stack_sets
 
 # %% ../../nbs/probes/01_context.ipynb #b32ee97b
@@ -55,7 +55,8 @@ def fine_tuning_names(
     return found
 
 # %% ../../nbs/probes/01_context.ipynb #00ebb8de
-TIDY = ['run', 'study', 'data', 'plr', 'flr', 'swa_k', 'data_seed', 'train_seed', 'readout_seed', 'stage', 'pair', 'band', 'rank', 'metric', 'value']
+TIDY = ['run', 'study', 'data', 'plr', 'flr', 'swa_k', 'data_seed', 'train_seed', 'readout_seed',
+        'stage', 'pair', 'band', 'rank', 'metric', 'value']
 
 def tidy(
     seeds:pd.DataFrame, # (K rows) the networks: data_seed, train_seed, readout_seed
@@ -84,13 +85,13 @@ class SyntheticEvaluator:
     def offers(self, stack:Stack) -> set: return {'features'} # single-feature test sets
     def directions(self, stack:Stack) -> Tensor: return stack.w # (K, P), what angles are measured between
 
-    def evaluate(self, stack:Stack, half:str) -> Tensor: # 'train' or 'test' -> (2, K) loss (nats), accuracy (%)
-        "Loss and accuracy on one half of the data"
+    def evaluate(self, stack:Stack, half:str) -> Tensor: # 'train' or 'test' -> (2, K)
+        "Loss (nats) and accuracy (%) on one half of the data"
         x, y = getattr(self.sets, f'x_{half}'), getattr(self.sets, f'y_{half}')
         return torch.stack(evaluate(stack, x, y, threads=self.threads))
 
-    def along(self, a:Stack, b:Stack, halves=('train', 'test')) -> dict: # half -> (2, points, K) loss (nats), accuracy (%)
-        "Loss and accuracy along the chords between K pairs of networks, all points as one stack [paper, section 4]"
+    def along(self, a:Stack, b:Stack, halves=('train', 'test')) -> dict: # half -> (2, points, K)
+        "Loss (nats) and accuracy (%) on the chords between K pairs, all points in one stack"
         _, w = path(a.w, b.w, self.points)
         stack = a.repeat(len(w)).at(w.flatten(0, 1))
         return {half: self.evaluate(stack, half).view(2, len(w), len(a)) for half in halves}
@@ -119,26 +120,34 @@ class ImageEvaluator:
     def offers(self, nets:Nets) -> set: return image_offers(nets.spec)
     def directions(self, nets:Nets) -> Tensor: return directions(nets) # (K, Q)
 
-    def measure(self, nets:Nets, x:Tensor, y:Tensor, batch:int=500, own:bool=False) -> Tensor: # as `evaluate_nets` -> (2, K)
-        "Loss (nats) and accuracy (%) on a set; NaN for a diverged network"
-        return torch.stack(evaluate_nets(nets, x, y, self.data, batch, own, threads=self.threads, precision=self.precision))
+    def measure(self, nets:Nets, x:Tensor, y:Tensor, batch:int=500, own:bool=False) -> Tensor: # (2, K)
+        "Loss (nats) and accuracy (%) on a set, as `evaluate_nets`; NaN for a diverged network"
+        how = dict(threads=self.threads, precision=self.precision)
+        return torch.stack(evaluate_nets(nets, x, y, self.data, batch, own, **how))
 
     def on_sphere(self, w:Tensor) -> Tensor: # (K, P) -> (K, P)
         "Weights brought back to the sphere, if there is one"
         if not self.rho: return w
         return (w*(self.rho/w.double().norm(dim=1, keepdim=True))).float()
 
-    def along(self, a:Nets, b:Nets, halves=('train', 'test')) -> dict: # half -> (2, points, K) loss (nats), accuracy (%)
-        "Loss and accuracy on the chords between K pairs of networks, each point on the sphere and with statistics of its own [paper, section 4]"
-        d, at_once, found = self.data, 1, {half: [] for half in halves}
-        x, y = d.x_train[:self.path.images or None], d.y_train[:self.path.images or None]
-        _, ws = path(self.on_sphere(flat(a)).cpu(), self.on_sphere(flat(b)).cpu(), self.path.points, self.path.great_circle)
-        if d.device == 'cuda': at_once = max(AT_A_TIME//len(a), 1) # points that are evaluated side by side
-        for w in ws.to(d.x_train.device).split(at_once):
-            nets = unflat(a.repeat(len(w)), self.on_sphere(w.flatten(0, 1)))
-            train = self.measure(nets, x, y, self.batch, own=True)
-            if 'train' in halves: found['train'].append(train.view(2, len(w), len(a)))
-            if 'test' in halves: found['test'].append(self.measure(nets, d.x_test, d.y_test).view(2, len(w), len(a)))
+    def points(self, a:Nets, b:Nets): # iterator of `Nets`, (points in one stack)*K each, first point first
+        "The networks on the chords, as many points at once as the device likes"
+        start, end = (self.on_sphere(flat(nets)).cpu() for nets in (a, b))
+        _, ws = path(start, end, self.path.points, self.path.great_circle) # (points, K, P)
+        at_once = max(AT_A_TIME//len(a), 1) if self.data.device == 'cuda' else 1
+        for w in ws.to(self.data.x_train.device).split(at_once):
+            yield unflat(a.repeat(len(w)), self.on_sphere(w.flatten(0, 1)))
+
+    def along(self, a:Nets, b:Nets, halves=('train', 'test')) -> dict: # half -> (2, points, K)
+        """Loss (nats) and accuracy (%) on the chords between K pairs [paper, section 4]
+
+        Each point is on the sphere and has statistics of its own, from the pass over the training images."""
+        d, n, found = self.data, self.path.images or None, {half: [] for half in halves}
+        for nets in self.points(a, b):
+            train = self.measure(nets, d.x_train[:n], d.y_train[:n], self.batch, own=True)
+            if 'train' in halves: found['train'].append(train.view(2, -1, len(a)))
+            if 'test' not in halves: continue
+            found['test'].append(self.measure(nets, d.x_test, d.y_test).view(2, -1, len(a)))
         return {half: torch.cat(v, dim=1) for half,v in found.items()}
 
 # %% ../../nbs/probes/01_context.ipynb #9e7efb83
@@ -155,7 +164,7 @@ def image_offers(
 @dataclass(frozen=True)
 class ProbeContext:
     "What a probe may look at"
-    evaluator:object     # `SyntheticEvaluator` or `ImageEvaluator`: the data, and how networks are measured on them
+    evaluator:object     # `SyntheticEvaluator` or `ImageEvaluator`: the data, and how networks are measured
     checkpoints:dict     # name -> K networks (`Stack` or `Nets`); names as in `columns_of`
     seeds:pd.DataFrame   # (K rows) data_seed, train_seed, readout_seed
     run:dict=field(default_factory=dict) # columns that all rows share: run, study, data, plr
@@ -172,7 +181,8 @@ class ProbeContext:
 
     def ends(self) -> list: # names
         "Checkpoints at the ends of stages, in the first batch order"
-        return [n for n in self.checkpoints if n not in ('init', 'first') and '@' not in n and '#' not in n]
+        def is_end(name): return name not in ('init', 'first') and '@' not in name and '#' not in name
+        return [name for name in self.checkpoints if is_end(name)]
 
     def pairs(self) -> dict: # pair -> names of its two checkpoints
         "The paper's three pairs, as far as the run has them"
@@ -191,17 +201,19 @@ def example_synthetic() -> ProbeContext:
     "Two networks of the synthetic example, pre-trained and fine-tuned at two rates"
     config, flrs = SyntheticConfig(n_train=256, n_test=500), (1e-3, 1e-2)
     sets = stack_sets([make_data(config, seed) for seed in (1, 2)])
-    checkpoints = dict(pretrain=Stage(make_stack(MLPSpec(), [1, 1], [1, 2], [0, 1]), sets, 1e-2, steps=1000).run().stack)
+    start = make_stack(MLPSpec(), [1, 1], [1, 2], [0, 1])
+    checkpoints = dict(pretrain=Stage(start, sets, 1e-2, steps=1000).run().stack)
     for name,flr,order in fine_tuning_names(flrs, 2):
         start = checkpoints['pretrain'] # batch order o of train seed t is that of seed t + 1000 o
         start = Stack(start.spec, start.w, start.readout, start.data, start.seed + 1000*order)
         checkpoints[name] = Stage(start, sets, flr, steps=500, purpose='finetune_order').run().stack
     seeds = pd.DataFrame(dict(data_seed=[1, 2], train_seed=[1, 1], readout_seed=[1, 2]))
-    return ProbeContext(SyntheticEvaluator(sets, config), checkpoints, seeds, dict(study='example', plr=1e-2), flrs, 2)
+    run = dict(study='example', plr=1e-2)
+    return ProbeContext(SyntheticEvaluator(sets, config), checkpoints, seeds, run, flrs, 2)
 
 # %% ../../nbs/probes/01_context.ipynb #38b53c68
 def example_images() -> ProbeContext:
-    "Two scale-invariant networks on scikit-learn's digits, pre-trained at a low and at a high rate, fine-tuned at two rates"
+    "Two scale-invariant networks on digits, pre-trained at a low and a high rate, fine-tuned at two rates"
     digits, spec, flrs = load_images('digits'), ConvNetSpec(width=4, classes=10, size=8), (1e-5, 1e-4)
     rho, data = spec.default_radius(), resident(digits, *channel_stats(digits.x_train))
     def train(nets, elrs, epochs, purpose='pretrain_order'):
@@ -231,9 +243,13 @@ class Probe:
         "The rows of a run, checked against what the probe says of itself"
         rows = self.function(context)
         lacking = [c for c in TIDY if c not in rows.columns]
-        if lacking: raise ValueError(f"probe {self.name!r}: its rows have no column {lacking[0]!r}; make them with context.rows")
+        if lacking:
+            raise ValueError(f"probe {self.name!r}: its rows have no column {lacking[0]!r}; "
+                             "make them with context.rows")
         unknown = sorted(set(rows.metric) - set(self.metrics))
-        if unknown: raise ValueError(f"probe {self.name!r} gave the metric {unknown[0]!r}, it declares {', '.join(self.metrics)}")
+        if unknown:
+            raise ValueError(f"probe {self.name!r} gave the metric {unknown[0]!r}, "
+                             f"it declares {', '.join(self.metrics)}")
         return rows
 
 # %% ../../nbs/probes/01_context.ipynb #a06a913a
@@ -250,7 +266,8 @@ def register_probe(
     def register(function):
         there = PROBES.get(name)
         if there and there.function.__module__ != function.__module__:
-            raise ValueError(f"there is a probe {name!r} already, of {there.function.__module__}; choose another name")
+            raise ValueError(f"there is a probe {name!r} already, of {there.function.__module__}; "
+                             "choose another name")
         PROBES[name] = Probe(name, function, dict(metrics), tuple(columns), frozenset(needs))
         return function
     return register

@@ -7,6 +7,8 @@ __all__ = ['DOMINANT', 'CAPTION_FLR', 'single_feature_accuracy', 'ranked', 'domi
            'probe_features']
 
 # %% ../../nbs/probes/04_features.ipynb #bdd82f46
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -25,10 +27,11 @@ def single_feature_accuracy(
     engine:str='auto', threads:int=1,
 ) -> Tensor:     # (K, F) float64 accuracy (%)
     "Accuracy of every network on every single-feature test set [paper, section 5]"
-    x, y = pad(x), y.float()
-    acc = [evaluate(Stack(stack.spec, stack.w, stack.readout, torch.full_like(stack.data, f), stack.seed), x, y, engine, threads)[1]
-           for f in range(len(x))]
-    return torch.stack(acc, dim=1)
+    x, y, found = pad(x), y.float(), []
+    for feature in range(len(x)):
+        on_its_set = replace(stack, data=torch.full_like(stack.data, feature))
+        found.append(evaluate(on_its_set, x, y, engine, threads)[1])
+    return torch.stack(found, dim=1)
 
 # %% ../../nbs/probes/04_features.ipynb #8e6da74f
 DOMINANT = 10. # percentage points between rank 1 and rank 2 [choice]
@@ -60,13 +63,14 @@ def feature_checkpoints(
 ) -> list: # names
     "Which networks are tested for features"
     tuned = sorted(flr for flr in {*context.flrs[:1], *context.flrs[-1:], CAPTION_FLR} if flr in context.flrs)
-    wanted = ['implant', 'pretrain', 'swa5', *(f'flr={flr!r}' for flr in tuned)] # 'implant': see the interventions
+    wanted = ['implant', 'pretrain', 'swa5', *(f'flr={flr!r}' for flr in tuned)] # implant: of an intervention
     return [name for name in wanted if name in context.checkpoints]
 
 # %% ../../nbs/probes/04_features.ipynb #6247eda5
 @register_probe('features', dict(
     single_feature_acc='accuracy on the test set of one feature, sorted within a network (%)',
-    n_eff='effective number of features that are used', dominance='accuracy of the best feature minus that of the second (percentage points)'),
+    n_eff='effective number of features that are used',
+    dominance='accuracy of the best feature minus that of the second (percentage points)'),
     columns=('stage', 'flr', 'swa_k', 'rank', 'band'), needs=('features',))
 def probe_features(context:ProbeContext) -> pd.DataFrame:
     "Sorted single-feature accuracies with their features, effective number, dominance [paper, section 5]"
@@ -77,7 +81,8 @@ def probe_features(context:ProbeContext) -> pd.DataFrame:
         acc = single_feature_accuracy(context.checkpoints[name], *sets, threads=context.evaluator.threads)
         order = acc.argsort(dim=1, descending=True, stable=True)
         features = np.array([[f'feature={i:02d}' for i in one] for one in order.tolist()], dtype=object)
-        rows.append(context.rows(acc.gather(1, order), 'single_feature_acc', rank=ranks, band=features, **columns))
+        where = columns | dict(rank=ranks, band=features)
+        rows.append(context.rows(acc.gather(1, order), 'single_feature_acc', **where))
         rows.append(context.rows(effective_number(acc), 'n_eff', **columns))
         if config.n_features > 1: rows.append(context.rows(dominance(acc), 'dominance', **columns))
     return context.table(rows)

@@ -21,14 +21,16 @@ def filter_norms(
     norms = torch.cat([w.detach().double().flatten(2).norm(dim=2) for w in weights], dim=1)
     joint = norms.norm(dim=1, keepdim=True)
     zero = (joint == 0).flatten().nonzero().flatten().tolist()
-    if zero: raise ValueError(f"network {zero[0]} has only zeros in its convolutions, so its filters have no share")
+    if zero:
+        raise ValueError(f"network {zero[0]} has only zeros in its convolutions: its filters have no share")
     return norms/joint
 
 # %% ../../nbs/probes/07_filters.ipynb #acffb7eb
 FILTER_BINS = np.linspace(-6, 0, 51) # of log10 of a filter's share of the joint norm [code]
 
 @register_probe('filters', dict(
-    filter_log10_mean="mean of log10 of the filters' shares of the joint norm", filter_log10_std='their standard deviation',
+    filter_log10_mean="mean of log10 of the filters' shares of the joint norm",
+    filter_log10_std='their standard deviation',
     filter_count='number of filters in a bin of log10; the band is its lower end'),
     columns=('stage', 'flr', 'swa_k', 'band'), needs=('convolutions',))
 def probe_filters(context:ProbeContext) -> pd.DataFrame:

@@ -38,14 +38,17 @@ def gradient_norms(
 # %% ../../nbs/probes/05_norms.ipynb #f2a4c871
 @register_probe('norms', dict(
     grad_norm='mean L2 norm of the mini-batch gradient, all that is trained together',
-    weight_norm='L2 norm of the weights of one layer'), columns=('stage', 'flr', 'swa_k', 'band'), needs=('images',))
+    weight_norm='L2 norm of the weights of one layer'),
+    columns=('stage', 'flr', 'swa_k', 'band'), needs=('images',))
 def probe_norms(context:ProbeContext) -> pd.DataFrame:
     "Gradient norm at the end of every stage, and the norm of each layer"
     rows, evaluator = [], context.evaluator
     for name in context.ends():
         nets, columns = context.checkpoints[name], columns_of(name)
         layers = nets.spec.layer_names()
-        norms = torch.stack([nets.state[layer].flatten(1).norm(dim=1) for layer in layers], dim=1) # (K, layers)
-        rows.append(context.rows(gradient_norms(nets, evaluator.data, evaluator.batch), 'grad_norm', **columns))
-        rows.append(context.rows(norms.cpu(), 'weight_norm', band=[f'layer={layer}' for layer in layers], **columns))
+        steep = gradient_norms(nets, evaluator.data, evaluator.batch)
+        norms = [nets.state[layer].flatten(1).norm(dim=1) for layer in layers] # of (K,)
+        bands = [f'layer={layer}' for layer in layers]
+        rows.append(context.rows(steep, 'grad_norm', **columns))
+        rows.append(context.rows(torch.stack(norms, dim=1).cpu(), 'weight_norm', band=bands, **columns))
     return context.table(rows)

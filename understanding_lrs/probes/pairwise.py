@@ -20,20 +20,24 @@ def short_names(
 ) -> dict:         # name of a checkpoint -> 'low0', 'high2', '0.0010'
     "What the fine-tunings are called in pairs"
     words = {flrs[-1]: 'high'} | {flrs[0]: 'low'}
-    return {name: f"{words.get(flr, f'{flr:g}')}{order}" for name,flr,order in fine_tuning_names(flrs, ft_orders)}
+    names = fine_tuning_names(flrs, ft_orders)
+    return {name: words.get(flr, f'{flr:g}') + str(order) for name,flr,order in names}
 
 # %% ../../nbs/probes/03_pairwise.ipynb #cb5189d0
 @register_probe('edges', dict(
     angle='angle between the directions of the two networks (radians)',
     train_barrier='barrier of the training error (percentage points)',
-    train_loss_rise='largest training loss on the path above the larger of its ends (nats)'), columns=('pair',), needs=('batch orders',))
+    train_loss_rise='largest training loss on the path above the larger of its ends (nats)'),
+    columns=('pair',), needs=('batch orders',))
 def probe_pairwise(context:ProbeContext) -> pd.DataFrame:
     "All pairs of fine-tunings of one pre-trained network"
     rows, short, evaluator = [], short_names(context.flrs, context.ft_orders), context.evaluator
     for first,second in combinations(short, 2):
-        a, b, pair = context.checkpoints[first], context.checkpoints[second], f'{short[first]}-{short[second]}'
+        pair = f'{short[first]}-{short[second]}'
+        a, b = context.checkpoints[first], context.checkpoints[second]
         loss, acc = evaluator.along(a, b, halves=('train',))['train']
-        rows.append(context.rows(angle(evaluator.directions(a), evaluator.directions(b)).cpu(), 'angle', pair=pair))
+        between = angle(evaluator.directions(a), evaluator.directions(b)).cpu()
+        rows.append(context.rows(between, 'angle', pair=pair))
         rows.append(context.rows(barrier(100 - acc), 'train_barrier', pair=pair))
         rows.append(context.rows(loss.amax(0) - loss[[0, -1]].amax(0), 'train_loss_rise', pair=pair))
     return context.table(rows)

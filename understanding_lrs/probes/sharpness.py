@@ -28,7 +28,8 @@ def flat64(tensors) -> Tensor: # of any shapes -> (P,) float64
 class SphereHessian:
     "The Riemannian Hessian of a loss on the unit sphere, as products with vectors"
     def __init__(self,
-        loss,        # no arguments -> scalar, a function of `params`; or a list of them, whose sum counts and which are in memory one at a time
+        loss,        # no arguments -> scalar, a function of `params`; or a list of them:
+                     # their sum counts, and they are in memory one at a time
         params:list, # tensors that require grad; all that is on the sphere
     ):
         self.losses, self.params = [loss] if callable(loss) else list(loss), params
@@ -43,7 +44,8 @@ class SphereHessian:
 
     def gradients(self, f): # one of the losses -> its value, its gradients with their graph
         value = f()
-        return value.detach().double().item(), torch.autograd.grad(value, self.params, create_graph=True, materialize_grads=True)
+        gradients = torch.autograd.grad(value, self.params, create_graph=True, materialize_grads=True)
+        return value.detach().double().item(), gradients
 
     def tangent(self, v:Tensor) -> Tensor: # (P,) -> its part along the sphere
         return v - self.w*((self.w@v)/self.square)
@@ -121,7 +123,8 @@ def tangents(
     seed:int,
 ): # iterator of (P,) float64 vectors
     "Random unit vectors along the sphere"
-    gen = torch.Generator().manual_seed(seed + 0x5eed0000) # a seed of no initial point: that point itself has no tangent part
+    # a seed that no initial point has: that point itself has no part along the sphere
+    gen = torch.Generator().manual_seed(seed + 0x5eed0000)
     while True:
         v = torch.randn(len(w), generator=gen, dtype=torch.float64).to(w.device)
         v -= w*((w@v)/(w@w))
@@ -149,8 +152,8 @@ def sharpness(
     seed:int=0,        # of the directions and of the first vector of Lanczos
     tol:float=1e-2,    # relative error of the largest eigenvalue
     iterations:int=20, # restarts of Lanczos at most, about 10 products each
-) -> tuple[float, float]: # largest eigenvalue; mean of d^T H d over random unit tangents d; NaN where a weight or the loss is
-    "Curvature of the loss on the unit sphere: at its worst and in an average direction [paper, Figure 26]"
+) -> tuple[float, float]: # largest eigenvalue; mean of d^T H d over random unit tangents d
+    "Curvature of the loss on the unit sphere, at its worst and on average [Figure 26]; NaN if diverged"
     if directions < 1: raise ValueError(f"directions must be >= 1, got {directions}")
     hessian, nothing = SphereHessian(loss, params), (math.nan, math.nan)
     if not (hessian.w.isfinite().all() and math.isfinite(hessian.value)): return nothing
@@ -171,7 +174,7 @@ def finite_networks(
 def sharpness_checkpoints(
     context:ProbeContext,
 ) -> dict: # name of a checkpoint -> (K,) bool
-    "Whose curvature is measured: networks at the level, where each first got there, and those of the lowest FLR at their end"
+    "Whose curvature is measured: networks where they first reached the level, and those of the lowest FLR"
     at_level = {n: finite_networks(nets) for n,nets in context.checkpoints.items() if '@' in n}
     before = next((on for n,on in at_level.items() if n.startswith('pretrain@')), None)
     found = {f'flr={flr!r}': finite_networks(context.checkpoints[f'flr={flr!r}']) for flr in context.flrs[:1]}
@@ -186,7 +189,8 @@ DIRECTIONS = 4   # of the average [choice]
 
 @register_probe('sharpness', dict(
     sharpness='largest eigenvalue of the Hessian of the training loss on the unit sphere (nats)',
-    sharpness_average='its mean over random directions (nats)'), columns=('stage', 'flr', 'band'), needs=('images', 'sphere'))
+    sharpness_average='its mean over random directions (nats)'),
+    columns=('stage', 'flr', 'band'), needs=('images', 'sphere'))
 def probe_sharpness(context:ProbeContext) -> pd.DataFrame:
     "Curvature of the training loss on the unit sphere [paper, Figure 26]"
     rows, data = [], context.evaluator.data

@@ -23,7 +23,8 @@ from understanding_lrs.runs.ledger import ledger
 from understanding_lrs.runs.lock import CLAIM
 from understanding_lrs.runs.protocol import Protocol
 from understanding_lrs.runs.records import file_entry
-from understanding_lrs.runs.store import Run, seal_record
+from understanding_lrs.runs.manifest import seal_record
+from understanding_lrs.runs.store import Run
 
 LIMIT = 20. # seconds a case; a machine under load is given more
 

@@ -10,7 +10,8 @@ from understanding_lrs.runs.archives import pack, unpack
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.protocol import Protocol
 from understanding_lrs.runs.published import publish, read_published
-from understanding_lrs.runs.store import WRITTEN, Run
+from understanding_lrs.runs.manifest import WRITTEN
+from understanding_lrs.runs.store import Run
 
 P = Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])
 OTHER = dataclasses.replace(P, plr=.2)

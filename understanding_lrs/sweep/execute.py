@@ -12,7 +12,8 @@ from pathlib import Path
 from ..core.errors import RunBusy
 from ..core.system import lock_file
 from ..runs.lock import RUNNING, held
-from ..runs.store import SCRATCH, Run
+from ..runs.manifest import SCRATCH
+from ..runs.store import Run
 from ..runs.wishes import stop_asked
 from .checks import KERNEL
 from .kernels import Kernels

@@ -75,6 +75,7 @@ def _outcome(future, job):
     if e is None: return future.result()
     return Failure(job.run, '', f"{type(e).__name__}: {e}".splitlines()[0], job.run/FAILED)
 
+# %% ../../nbs/sweep/07_sweep.ipynb #332a18df
 class _Loop:
     "Submits all jobs and collects what becomes of them"
     def __init__(self, jobs, place, how, log, result):

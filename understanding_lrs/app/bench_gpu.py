@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from .bench_images import loader_epoch, plain_epoch
-from .bench_timing import device_peaks, device_seconds, image_flop, need_gpu, noise, switched, told, why
+from .bench_timing import device_peaks, device_seconds, image_flop, need_gpu, noise
+from .bench_timing import switched, told, why
 from ..core.seeds import epoch_order
 from ..core.sphere import elr_to_lr
 from ..networks.resnet import ResNet18Spec
@@ -37,7 +38,8 @@ class GpuCase:
 
     def noise(self): return noise(self.spec, self.n, self.device, self.n_test)
     def peaks(self): return device_peaks(self.precision, self.device, self.size) # FLOP/s, bytes/s
-    def epochs(self, seconds:float) -> float: return seconds/self.steps*math.ceil(self.n/self.batch) # seconds of an epoch
+    def epochs(self, seconds:float) -> float:
+        return seconds/self.steps*math.ceil(self.n/self.batch) # seconds of an epoch
 
     def floors(self, peaks:tuple) -> tuple: # as of `peaks`
         "Seconds of an epoch that arithmetic and memory allow"
@@ -61,14 +63,15 @@ def our_steps(
     rho, seen = case.spec.default_radius(), case.steps*case.batch
     nets = make_nets(case.spec, list(range(how.networks)), rho).to(data.device)
     lr = torch.full((how.networks,), elr_to_lr(1e-3, rho))
-    orders = torch.stack([torch.from_numpy(epoch_order(k, len(data.x_train), 0))[:seen] for k in range(how.networks)])
+    orders = [epoch_order(k, len(data.x_train), 0)[:seen] for k in range(how.networks)]
+    orders = torch.stack([torch.from_numpy(order) for order in orders])
     def run():
         with switched(ULRS_GRAPH=str(int(how.graph))), numerics(case.precision, data.device):
             epoch_torch_(nets, data, orders, lr, rho, case.batch, how.streams, how.compile)
     return run
 
 def as_asked(measure) -> float: # function -> seconds
-    "Time lanes that are what they were asked to be; one that could not be compiled or recorded is no measurement of that way"
+    "Time lanes that are what they were asked to be; one that could not be compiled or recorded is an error"
     _LANES.clear()
     seconds = measure()
     troubles = [trouble for _,lane in _LANES for trouble in lane.trouble]
@@ -88,7 +91,8 @@ def process_seconds(
     case:GpuCase,
 ) -> float: # seconds of the slowest
     "Time of the same steps in several processes at once"
-    from understanding_lrs.app.bench_gpu import timed_process # by its name in the module, which the other processes can import
+    # by its name in the module, which the other processes can import
+    from understanding_lrs.app.bench_gpu import timed_process
     context = torch.multiprocessing.get_context('spawn')
     together, said, times = context.Barrier(k), context.Queue(), []
     made = [context.Process(target=timed_process, args=(case, together, said), daemon=True) for _ in range(k)]
@@ -97,7 +101,8 @@ def process_seconds(
         while len(times) < k:
             try: times.append(said.get(timeout=1))
             except queue.Empty:
-                if any(p.exitcode for p in made): raise RuntimeError("one of the processes ended early") from None
+                if any(p.exitcode for p in made):
+                    raise RuntimeError("one of the processes ended early") from None
         return max(times)
     finally:
         for p in made: p.terminate()
@@ -141,7 +146,8 @@ def walk(
     "The speed of a path between two networks, every point with statistics of its own [paper, section 4]"
     need_gpu(case.device)
     rows = [told(path_row(replace(case, precision=p), points), on_row) for p in precisions]
-    return dict(rows=rows, points=points, pictures=case.n + (case.n_test or case.n), tflop=significant(path_flop(case, points)/1e12),
+    return dict(rows=rows, points=points, pictures=case.n + (case.n_test or case.n),
+                tflop=significant(path_flop(case, points)/1e12),
                 **environment(case.device))
 
 # %% ../../nbs/app/33_bench_gpu.ipynb #18e592db
@@ -154,7 +160,8 @@ def gpu_ways(
     data, on_cpu = case.noise(), noise(case.spec, case.steps*case.batch)
     order = torch.from_numpy(epoch_order(0, case.n, 0)[:case.steps*case.batch]).to(case.device)
     def loader():
-        with numerics(case.precision, case.device): return loader_epoch(case.spec, on_cpu, case.batch, workers, case.device)
+        with numerics(case.precision, case.device):
+            return loader_epoch(case.spec, on_cpu, case.batch, workers, case.device)
     def plain():
         with numerics(case.precision, case.device):
             return device_seconds(plain_epoch(case.spec, data, case.batch, order), case.device)
@@ -162,22 +169,30 @@ def gpu_ways(
         steps = our_steps(case, data, Together(**how))
         return how.get('networks', 1), lambda: as_asked(lambda: device_seconds(steps, case.device))
     ways = {f'eager, DataLoader of {workers} workers': (1, loader), 'eager, resident pictures': (1, plain),
-            'ours, not recorded': ours(graph=False), 'ours, one network': ours(), 'ours, compiled': ours(compile='default')}
+            'ours, not recorded': ours(graph=False), 'ours, one network': ours(),
+            'ours, compiled': ours(compile='default')}
     ways |= {f'ours, {k} streams': ours(networks=k, streams=k) for k in together}
     ways |= {f'ours, compiled, {k} streams': ours(networks=k, streams=k, compile='default') for k in together}
     for k in together: ways[f'ours, {k} processes'] = k, lambda k=k: process_seconds(k, case)
     return ways
 
 # %% ../../nbs/app/33_bench_gpu.ipynb #e68aec03
-COLUMNS = 's_per_model_epoch', 'model_epochs_per_s', 'tflop_per_s', 'share_of_peak', 'times_arithmetic_floor', 'times_memory_floor'
+COLUMNS = ('s_per_model_epoch', 'model_epochs_per_s', 'tflop_per_s', 'share_of_peak',
+           'times_arithmetic_floor',
+           'times_memory_floor')
 
-def way_row(case:GpuCase, way:str, networks:int, measure, peaks:tuple) -> dict: # function -> seconds; FLOP/s, bytes/s
+def way_row(
+    case:GpuCase, way:str, networks:int,
+    measure,     # function -> seconds
+    peaks:tuple, # FLOP/s, bytes/s
+) -> dict:
     "One way as a row; what fails says why"
     row = dict(precision=case.precision, way=way, networks=networks)
     try: s = case.epochs(measure())/networks
     except Exception as e: return row | dict.fromkeys(COLUMNS, None) | dict(skipped=why(e))
     speed = image_flop(case.spec)*case.n/s # FLOP/s
-    values = round(s, 4), round(1/s, 3), round(speed/1e12, 2), round(speed/peaks[0], 3), *(round(s/f, 1) for f in case.floors(peaks))
+    floors = [round(s/floor, 1) for floor in case.floors(peaks)]
+    values = round(s, 4), round(1/s, 3), round(speed/1e12, 2), round(speed/peaks[0], 3), *floors
     return row | dict(zip(COLUMNS, values), skipped='')
 
 def best_way(rows:list) -> str|None:
@@ -195,17 +210,21 @@ def gpu(
     workers:int=4,               # of the loader
     points:int=21,               # of the path
     on_row=None,                 # called with every row as soon as it is measured
-) -> dict:                       # rows: one a precision and way; path: as of `walk`; the rest: the best, peaks, floors, versions
+) -> dict: # rows: one a precision and way; path: as of `walk`; the rest: best, peaks, floors, versions
     "The speed of training on images on a GPU, and of a path between two networks"
     need_gpu(case.device)
     rows, rest = [], {}
     for precision in precisions:
         here = replace(case, precision=precision)
         peaks = here.peaks()
-        rest |= {f'{precision}_peak_tflop_per_s': round(peaks[0]/1e12, 1), f'{precision}_floors_s': [round(f, 4) for f in here.floors(peaks)]}
+        rest |= {f'{precision}_peak_tflop_per_s': round(peaks[0]/1e12, 1),
+                 f'{precision}_floors_s': [round(f, 4) for f in here.floors(peaks)]}
         for way,(k, measure) in gpu_ways(here, together, workers).items():
             rows.append(told(way_row(here, way, k, measure, peaks), on_row))
     path = walk(replace(case, n_test=case.n//5), points, precisions, on_row)
-    return dict(rows=rows, best=best_way(rows), path={k: path[k] for k in ('points', 'pictures', 'tflop', 'rows')},
-                bandwidth_gb_per_s=round(peaks[1]/1e9), timed=f'{case.steps} steps of {math.ceil(case.n/case.batch)}, scaled',
-                tflop_per_model_epoch=round(image_flop(case.spec)*case.n/1e12, 2), **rest, **environment(case.device))
+    return dict(rows=rows, best=best_way(rows),
+                path={k: path[k] for k in ('points', 'pictures', 'tflop', 'rows')},
+                bandwidth_gb_per_s=round(peaks[1]/1e9),
+                timed=f'{case.steps} steps of {math.ceil(case.n/case.batch)}, scaled',
+                tflop_per_model_epoch=round(image_flop(case.spec)*case.n/1e12, 2),
+                **rest, **environment(case.device))

@@ -11,7 +11,8 @@ import contextlib, time
 import torch
 import torch.nn.functional as F
 
-from .bench_timing import LAPTOP_NET, best_seconds, image_flop, noise, one_thread, peak_flops
+from .bench_timing import LAPTOP_NET, best_seconds, image_flop, noise, one_thread
+from .bench_timing import peak_flops
 from ..core.seeds import epoch_order
 from ..core.sphere import ProjectedSGD
 from ..networks.spec import Spec
@@ -26,7 +27,8 @@ class NormalisedImages(torch.utils.data.Dataset):
         self.data = data
         self.mean, self.std = (torch.tensor(v)[:, None, None] for v in (data.mean, data.std))
     def __len__(self): return len(self.data.x_train)
-    def __getitem__(self, i): return (self.data.x_train[i].float()/255 - self.mean)/self.std, self.data.y_train[i]
+    def __getitem__(self, i):
+        return (self.data.x_train[i].float()/255 - self.mean)/self.std, self.data.y_train[i]
 
 def loader_epoch(
     spec:Spec, data, # on the CPU
@@ -54,7 +56,8 @@ def check_kind(kind:str, spec:Spec, device:str):
     "Refuse a plain way that is unknown, or unsafe here"
     if kind and kind not in KINDS: raise ValueError(f"no way is called {kind!r}")
     if kind in ('channels_last', 'compiled') and device == 'cpu' and spec.width % 8:
-        raise ValueError(f"torch 2.11 writes beyond its memory where a layer is no multiple of 8 wide, as width {spec.width} is")
+        raise ValueError("torch 2.11 writes beyond its memory where a layer is no multiple of 8 wide, as "
+                         f"width {spec.width} is")
 
 def plain_epoch(
     spec:Spec, data, batch:int,
@@ -111,7 +114,7 @@ def pictures(
     n:int=2048,               # images of an epoch
     batch:int=128, workers:int=4, # of the loader
     formats:tuple=KINDS,      # further plain ways
-) -> dict:                    # rows: one a way; `skipped`: why others are not there; the rest: floor, versions
+) -> dict: # rows: one a way; `skipped`: why others are not there; the rest: floor, versions
     "The speed of training on images on this machine, one thread"
     data = noise(spec, n)
     with one_thread():
@@ -121,7 +124,9 @@ def pictures(
         us = {f'eager, DataLoader of {workers} workers': loader/n*1e6}
         us |= {name: best_seconds(epoch)/k/n*1e6 for name,(epoch, k) in ways.items()}
     base = next(iter(us.values()))
-    rows = [dict(way=name, us_per_picture=round(v, 1), times_floor=round(v/floor, 2), gflop_per_s=round(image_flop(spec)/v/1e3, 1),
+    rows = [dict(way=name, us_per_picture=round(v, 1), times_floor=round(v/floor, 2),
+                 gflop_per_s=round(image_flop(spec)/v/1e3, 1),
                  faster_than_loader=round(base/v, 2)) for name,v in us.items()]
-    return dict(rows=rows, skipped='; '.join(skipped) or None, flop_floor_us=round(floor, 1), flop_per_picture=image_flop(spec),
+    return dict(rows=rows, skipped='; '.join(skipped) or None, flop_floor_us=round(floor, 1),
+                flop_per_picture=image_flop(spec),
                 **environment() | dict(threads=1))

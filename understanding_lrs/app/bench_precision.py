@@ -34,8 +34,10 @@ class Around:
     spec:Spec
 
 AROUND = dict( # the main study's network on a GPU, that of its laptop preset elsewhere
-    cuda=Around((2e-4, 3e-4, 4e-4, 5e-4, 7e-4), epochs=30, seeds=(1,), n_train=None, batch=128, rho=28., spec=ResNet18Spec()),
-    cpu=Around((1e-3, 2e-3, 3e-3), epochs=160, seeds=(1, 2, 3), n_train=2000, batch=50, rho=0., spec=LAPTOP_NET))
+    cuda=Around((2e-4, 3e-4, 4e-4, 5e-4, 7e-4), epochs=30, seeds=(1,), n_train=None, batch=128, rho=28.,
+                spec=ResNet18Spec()),
+    cpu=Around((1e-3, 2e-3, 3e-3), epochs=160, seeds=(1, 2, 3), n_train=2000, batch=50, rho=0.,
+               spec=LAPTOP_NET))
 
 def images_for(
     images, # a name, a folder or `Images`
@@ -52,7 +54,7 @@ def images_for(
 def losses_by_precision(
     images, around:Around, device:str,
     precisions:tuple,
-) -> tuple: # precision -> (rates, seeds) running loss of the last epoch, nats; precision -> seconds; why others are not there
+) -> tuple: # by precision (rates, seeds) last running loss, nats, and seconds; why others are not there
     "Train the same networks in several number formats"
     data = resident(images, *channel_stats(images.x_train), device)
     rho = around.rho or around.spec.default_radius()
@@ -61,7 +63,9 @@ def losses_by_precision(
     loss, took, skipped = {}, {}, []
     for precision in precisions:
         start = time.perf_counter()
-        try: stage = ImageStage(nets, data, lr, around.epochs, rho, around.batch, at=[], precision=precision, engine='torch').run()
+        try:
+            stage = ImageStage(nets, data, lr, around.epochs, rho, around.batch, at=[], precision=precision,
+                               engine='torch').run()
         except ValueError as e:
             skipped.append(str(e))
             continue
@@ -74,7 +78,7 @@ def precision_effect(
     device:str='',      # 'cuda' or 'cpu'; default: a GPU where there is one
     precisions:tuple=('fp32', 'tf32', 'bf16'),
     **around,           # fields of `Around` in place of those of `AROUND`
-) -> dict:              # rows: one a rate, with the median over seeds of the running loss of the last epoch (nats) and how many networks converged
+) -> dict: # rows: one a rate, with median running loss of the last epoch (nats) and networks that converged
     "What the number format does to the first threshold"
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     a = replace(AROUND[device], **around)
@@ -86,6 +90,7 @@ def precision_effect(
         medians = {f'{p}_loss': round(v[i].median().item(), 5) for p,v in loss.items()}
         converged = {f'{p}_converged': int((v[i] < CONVERGED).sum()) for p,v in loss.items()}
         rows.append(dict(plr=plr) | medians | converged)
-    return dict(rows=rows, network=f'{a.spec}, {a.spec.size} pixels', data=f'{images.name}, {len(images.x_train)} pictures', batch=a.batch,
+    return dict(rows=rows, network=f'{a.spec}, {a.spec.size} pixels',
+                data=f'{images.name}, {len(images.x_train)} pictures', batch=a.batch,
                 epochs=a.epochs, seeds=len(a.seeds), skipped='; '.join(skipped) or None,
                 **{f'{p}_s': seconds for p,seconds in took.items()}, **environment(device))

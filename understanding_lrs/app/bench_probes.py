@@ -46,7 +46,8 @@ def barriers_of(
     path = replace(context.evaluator.path, points=points, images=images)
     evaluator = replace(context.evaluator, path=path)
     for pair,(a,b) in context.pairs().items():
-        for half,(_,acc) in evaluator.along(trial.points[a], trial.points[b]).items(): out[pair, half] = barrier(100 - acc)
+        for half,(_,acc) in evaluator.along(trial.points[a], trial.points[b]).items():
+            out[pair, half] = barrier(100 - acc)
     return out, time.perf_counter() - start
 
 def variant_rows(
@@ -58,11 +59,14 @@ def variant_rows(
     for points,images in variants:
         got, took = barriers_of(trial, points, images)
         whole = whole or got
-        off = {half: torch.cat([(got[k] - whole[k]).abs() for k in got if k[1] == half]) for half in ('train', 'test')}
+        def differences(half): return torch.cat([(got[k] - whole[k]).abs() for k in got if k[1] == half])
+        def largest_of(v): return v.nan_to_num(0).max().item()
+        train, test = differences('train'), differences('test')
         largest = max(v.max().item() for (_, half),v in whole.items() if half == 'train')
-        rows.append(dict(plr=run.protocol.plr, points=points, pictures=images or len(trial.data.x_train), seconds=round(took, 2),
-                         values=len(off['train']), train_largest_pp=largest, train_off_pp=off['train'].nan_to_num(0).max().item(),
-                         test_off_pp=off['test'].nan_to_num(0).max().item(), train_mean_off_pp=off['train'].nanmean().item()))
+        rows.append(dict(plr=run.protocol.plr, points=points, pictures=images or len(trial.data.x_train),
+                         seconds=round(took, 2),
+                         values=len(train), train_largest_pp=largest, train_off_pp=largest_of(train),
+                         test_off_pp=largest_of(test), train_mean_off_pp=train.nanmean().item()))
     return rows
 
 # %% ../../nbs/app/35_bench_probes.ipynb #718ee85b
@@ -78,11 +82,13 @@ def paths(
     study:str='convnetsi32_cifar10', runs='runs',
     variants:tuple=((21, 0), (7, 0), (7, 1000)), # as of `variant_rows`
     preset:str=None, # only runs of this one
-) -> dict:           # rows: one a variant, all runs together; the largest difference of each PLR in the order of the variants
+) -> dict:           # rows: one a variant, all runs together; the largest difference of each PLR, by variant
     "What cheaper paths cost in accuracy"
     if folders: found = [Run.open(folder) for folder in folders]
     else: found = [run for run in finished_runs(runs, study, preset) if run.load_states()]
-    if not found: raise InputError(f"no finished run of {study} in {runs} kept its networks; ulrs sweep {study} --keep-states")
+    if not found:
+        raise InputError(f"no finished run of {study} in {runs} kept its networks; ulrs sweep {study} "
+                         "--keep-states")
     each = [row for run in found for row in variant_rows(run, variants)]
     by_plr = {}
     for row in each: by_plr.setdefault(f"{row['plr']:g}", []).append(round(row['train_off_pp'], 3))
@@ -96,11 +102,15 @@ def readings(
     preset:str=None,                 # only runs of this one
 ) -> dict:                           # rows: one a probe, with its share of the training of the same runs (%)
     "What the probes of finished runs cost beside their training"
-    records = [json.loads((run.folder/'provenance.json').read_bytes()) for run in finished_runs(runs, study, preset)]
+    found = finished_runs(runs, study, preset)
+    records = [json.loads((run.folder/'provenance.json').read_bytes()) for run in found]
     records = [record for record in records if 'readings' in record]
-    if not records: raise InputError(f"no finished run of {study} in {runs} has readings; first: ulrs sweep {study}")
+    if not records:
+        raise InputError(f"no finished run of {study} in {runs} has readings; first: ulrs sweep {study}")
     training = sum(s for record in records for stage,s in record['seconds'].items() if stage != 'read')
     took = pd.DataFrame([record['readings'] for record in records]).sum().sort_values(ascending=False)
-    def row(name, s): return dict(reading=name, seconds=round(float(s), 1), percent_of_training=round(100*float(s)/training, 1))
+    def row(name, s):
+        return dict(reading=name, seconds=round(float(s), 1),
+                    percent_of_training=round(100*float(s)/training, 1))
     rows = [row(name, s) for name,s in took.items()] + [row('all', took.sum())]
     return dict(rows=rows, runs=len(records), training_s=round(training, 1), **environment())

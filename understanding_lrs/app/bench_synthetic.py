@@ -31,7 +31,8 @@ def logged(model, data) -> list: # (loss, accuracy, weights) of both sets
     kept = []
     for x,y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
         z = model(x)
-        loss, acc = F.binary_cross_entropy_with_logits(z, y).item(), ((z > 0) == (y > .5)).float().mean().item()
+        loss = F.binary_cross_entropy_with_logits(z, y).item()
+        acc = ((z > 0) == (y > .5)).float().mean().item()
         kept.append((loss, acc, model.flat()))
     return kept
 
@@ -75,7 +76,8 @@ def stack_step(
 
 def compile_seconds() -> float:
     "Time to compile the kernel into an empty cache"
-    with tempfile.TemporaryDirectory() as folder, switched(ULRS_CACHE=folder): return seconds_of(native.compile_kernel)
+    with tempfile.TemporaryDirectory() as folder, switched(ULRS_CACHE=folder):
+        return seconds_of(native.compile_kernel)
 
 # %% ../../nbs/app/31_bench_synthetic.ipynb #f8633693
 def synthetic(
@@ -86,13 +88,17 @@ def synthetic(
     engine = 'native' if native.kernel() is not None else 'torch'
     with one_thread():
         floor = step_flop()/peak_flops()*1e6
-        plain, logging = (min(eager_loop(steps, every) for _ in range(3)) for steps,every in ((400, 0), (200, 5)))
+        plain = min(eager_loop(400) for _ in range(3))
+        logging = min(eager_loop(200, log_every=5) for _ in range(3))
         def row(k, engine, work):
             us = stack_step(k, max(work//k, 20), engine)
-            return dict(engine=engine, stack=k, us_per_model_step_per_core=round(us, 2), times_floor=round(us/floor, 2),
-                        faster_than_eager=round(plain/us), faster_than_eager_logging=round(logging/us), peak_mib=round(peak_mib()))
+            return dict(engine=engine, stack=k, us_per_model_step_per_core=round(us, 2),
+                        times_floor=round(us/floor, 2),
+                        faster_than_eager=round(plain/us), faster_than_eager_logging=round(logging/us),
+                        peak_mib=round(peak_mib()))
         rows = [row(k, engine, model_steps) for k in stacks]
         if engine == 'native': rows.append(row(50, 'torch', model_steps//10))
     cold = round(compile_seconds(), 2) if engine == 'native' else None
     return dict(rows=rows, flop_floor_us=round(floor, 2), flop_per_step=step_flop(), eager_us=round(plain),
-                eager_logging_every_5_us=round(logging), compile_cold_s=cold, **environment() | dict(threads=1))
+                eager_logging_every_5_us=round(logging), compile_cold_s=cold,
+                **environment() | dict(threads=1))

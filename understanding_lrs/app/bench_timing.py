@@ -74,7 +74,8 @@ def peak_flops(
 def need_gpu(device:str):
     "Refuse to measure a GPU that is not there"
     if device == 'cuda' and not torch.cuda.is_available():
-        raise InputError("this benchmark needs a CUDA GPU and PyTorch sees none; `ulrs bench pictures` measures the CPU")
+        raise InputError("this benchmark needs a CUDA GPU and PyTorch sees none; `ulrs bench pictures` "
+                         "measures the CPU")
 
 def device_seconds(
     work, device:str, # function of no arguments

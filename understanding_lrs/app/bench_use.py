@@ -23,7 +23,8 @@ from ..sweep.sweep import sweep
 from ..training.stacked import Stage
 
 # %% ../../nbs/app/36_bench_use.ipynb #d4eed58a
-EXPLORER_MOVES = dict(margin=.15, shape='circles', n_features=9, width=16, depth=3, n_train=256, seed=1, noise=.1) # [choice]
+EXPLORER_MOVES = dict(margin=.15, shape='circles', n_features=9, width=16, depth=3, n_train=256, seed=1,
+                      noise=.1) # [choice]
 
 def move_seconds(explorer:Explorer, control:str, value) -> float:
     "Time from a control to the finished picture"
@@ -34,24 +35,28 @@ def training_seconds(lesson:Lesson, flr:float) -> float:
     "The training alone, as the first mark has it"
     def train():
         first = Stage(lesson.stage.stack, lesson.sets, GRID, 2000, evals=(), threads=lesson.threads).run()
-        Stage(first.stack, lesson.sets, flr, 1000, evals=(), purpose='finetune_order', threads=lesson.threads).run()
+        Stage(first.stack, lesson.sets, flr, 1000, evals=(), purpose='finetune_order',
+              threads=lesson.threads).run()
     return seconds_of(train)
 
 def explorer(
     moves:dict=EXPLORER_MOVES, # control -> value it is moved to
     steps:int=40_000,          # how far the last lesson is followed
     looks:int=20,              # moves of the rate
-) -> dict:                     # rows: one a move that trains; the rest: training alone, looks, the way to the end
+) -> dict: # rows: one a move that trains; the rest: training alone, looks, the way to the end
     "How long a reader of the explorer waits on this machine"
     settings, made, rows = Settings(steps=steps), [], []
     opening, lesson = seconds_of(lambda: made.append(Explorer(settings))), Lesson(settings)
     for name,value in moves.items():
         made[0].put(settings)
-        rows.append(dict(move=f'{name} to {value}', seconds=round(PAUSE + move_seconds(made[0], name, value), 2)))
+        rows.append(dict(move=f'{name} to {value}',
+                         seconds=round(PAUSE + move_seconds(made[0], name, value), 2)))
     look = sorted(move_seconds(made[0], 'lr', GRID[3 + i % 7]) for i in range(looks))
+    training, end = training_seconds(lesson,
+                                     settings.flr), seconds_of(lambda: list(lesson.follow(settings.flr)))
     return dict(rows=rows, slowest_move_s=max(r['seconds'] for r in rows), opening_s=round(opening, 2),
-                training_alone_s=round(training_seconds(lesson, settings.flr), 2), look_ms=round(1e3*look[len(look)//2]),
-                slowest_look_ms=round(1e3*look[-1]), to_the_end_s=round(seconds_of(lambda: list(lesson.follow(settings.flr))), 1),
+                training_alone_s=round(training, 2), look_ms=round(1e3*look[len(look)//2]),
+                slowest_look_ms=round(1e3*look[-1]), to_the_end_s=round(end, 1),
                 **environment() | dict(threads=lesson.threads))
 
 # %% ../../nbs/app/36_bench_use.ipynb #0893c3e7
@@ -66,7 +71,8 @@ def sweep_row(
     "One sweep: time of each run, and how much of it is work"
     with tempfile.TemporaryDirectory() as root:
         before = processor_seconds()
-        result = sweep(protocols('synthetic', 'smoke', plrs=GRID[:runs]), root, workers=workers, progress='none')
+        result = sweep(protocols('synthetic', 'smoke', plrs=GRID[:runs]), root, workers=workers,
+                       progress='none')
         made = [json.loads((run/'provenance.json').read_bytes())['seconds'] for run in result.ran]
         used = processor_seconds() - before
     work, time = sum(sum(m.values()) for m in made)/runs, result.seconds/runs
@@ -81,8 +87,8 @@ def sweeps(
     return dict(rows=[sweep_row(runs, n) for n in workers], **environment() | dict(threads=1))
 
 # %% ../../nbs/app/36_bench_use.ipynb #928cf70b
-def recorded_tables(): # -> protocol of one network, its tables as bytes with RUN and PLR in place of what they are of
-    "The tables of one recorded network"
+def recorded_tables() -> tuple: # protocol of one network; name -> bytes of a table
+    "The tables of one recorded network, with RUN and PLR in place of what they are of"
     folder = project_root()/'figures/data/synthetic/laptop'
     first = published_protocols(folder)[0]
     texts = {}
@@ -103,7 +109,8 @@ def make_folders(
         run = Run(root, p).start()
         for name,text in texts.items():
             run.note(f'{name}.csv')
-            (run/f'{name}.csv').write_bytes(text.replace(b'RUN', p.short.encode()).replace(b'PLR', repr(p.plr).encode()))
+            text = text.replace(b'RUN', p.short.encode()).replace(b'PLR', repr(p.plr).encode())
+            (run/f'{name}.csv').write_bytes(text)
         run.finish({})
 
 # %% ../../nbs/app/36_bench_use.ipynb #039be609
@@ -131,5 +138,6 @@ def folders(
         with tempfile.TemporaryDirectory() as root:
             make_folders(root, n)
             tables = ['tables', 'synthetic', '--out', f'{root}/.tables']
-            rows += [command_row(words, n, root) for words in (['status'], ['show', 'no-such-run'], tables, [*tables, '--add'])]
+            commands = ['status'], ['show', 'no-such-run'], tables, [*tables, '--add']
+            rows += [command_row(words, n, root) for words in commands]
     return dict(rows=rows, **environment() | dict(threads=1))

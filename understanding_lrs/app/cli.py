@@ -8,7 +8,8 @@ __all__ = ['ended_by_signals', 'system_words', 'main']
 # %% ../../nbs/app/17_cli.ipynb #9d90dead
 import contextlib, signal, sys, threading
 
-from . import cli_sweep, cli_runs, cli_tables, cli_networks, cli_evidence # their verbs join `app`, in this order
+# their verbs join `app`, in this order
+from . import cli_sweep, cli_runs, cli_tables, cli_networks, cli_evidence
 from .terminal import app
 from ..core.errors import InputError
 from ..sweep.stop import stop_signals

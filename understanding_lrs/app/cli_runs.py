@@ -57,7 +57,8 @@ def status(
 ):
     """Say which runs are done, running, partial or damaged.
 
-    Finished runs are checked by the sizes of their files; with --deep every byte is compared with its checksum.
+    Finished runs are checked by the sizes of their files; with --deep every byte is compared with its
+    checksum.
 
     Examples: `ulrs status`, `ulrs status synthetic --deep`
     """
@@ -65,7 +66,8 @@ def status(
     if not rows:
         if study: study_named(study)
         return print(f"no runs{f' of {study}' if study else ''} in {runs}")
-    for name in sorted({row['study'] for row in rows}): print_status(name, [row for row in rows if row['study'] == name])
+    for name in sorted({row['study'] for row in rows}):
+        print_status(name, [row for row in rows if row['study'] == name])
 
 def print_status(study:str, rows:list): # as of `status_rows`
     "The runs of one study: how many of each state, and those that are not done"
@@ -92,7 +94,9 @@ def find_run(
     hits = hits or [f for f in folders if f.name.startswith(words) or f.name[-8:].startswith(words)]
     found = [run for run in (run_in(runs, f) for f in hits[:50]) if run]
     if len(found) == 1: return found[0]
-    if found: raise InputError(f"run {words!r} may be {', '.join(r.folder.name for r in found[:4])}; write more of it")
+    if found:
+        raise InputError(f"run {words!r} may be {', '.join(r.folder.name for r in found[:4])}; write more of "
+                         "it")
     names = [f.name for f in folders]
     if difflib.get_close_matches(words, names, 1): pick(words, names, f'run in {runs},')
     raise InputError(f"unknown run in {runs}, {words!r}; there are {len(names)} runs, see ulrs status")
@@ -100,7 +104,8 @@ def find_run(
 # %% ../../nbs/app/13_cli_runs.ipynb #bd395259
 @app.command()
 def show(
-    run:Annotated[str, typer.Argument(help="path, name, or the 8 digits at its end", autocompletion=complete_run)],
+    run:Annotated[str,
+                  typer.Argument(help="path, name, or the 8 digits at its end", autocompletion=complete_run)],
     runs:RunsOption='runs',
 ):
     """Show one run: its protocol, where it came from, its notebook.
@@ -125,15 +130,19 @@ def read(
     study:StudyArgument,
     runs:RunsOption='runs',
 ):
-    """Take the readings that finished runs lack, from the networks that they kept (`ulrs sweep --keep-states`).
+    """Take the readings that finished runs lack, from the networks that they kept (`ulrs sweep
+    --keep-states`).
 
     Example: `ulrs read convnetsi32_cifar10`
     """
     trial = study_named(study).trial
     if not hasattr(trial, 'read_later'): raise InputError(f"{study} has no readings that can be taken later")
     found = finished_runs(runs, study)
-    if not found: raise InputError(f"no finished run of {study} in {runs}; first: ulrs sweep {study} --keep-states")
-    for run in found: print(f"{run.folder.name}: {', '.join(trial(run.protocol, run).read_later()) or 'nothing is missing'}")
+    if not found:
+        raise InputError(f"no finished run of {study} in {runs}; first: ulrs sweep {study} --keep-states")
+    for run in found:
+        added = trial(run.protocol, run).read_later()
+        print(f"{run.folder.name}: {', '.join(added) or 'nothing is missing'}")
 
 # %% ../../nbs/app/13_cli_runs.ipynb #b9889174
 @app.command(name='pack')
@@ -170,7 +179,7 @@ def some_of(words, most=5) -> str:
     return ', '.join(words[:most]) + more
 
 def removable(runs, study:str|None, finished:bool) -> tuple: # -> [(run, row)], runs without a record
-    "The runs that `clean` would delete, and those it leaves alone because no record of a run can be read there"
+    "The runs that `clean` would delete, and those it leaves alone: no record of a run can be read there"
     states = ('partial', 'damaged', 'done') if finished else ('partial', 'damaged')
     rows = [(run, run_row(run)) for run in find_runs(runs, study)]
     chosen = [(run, row) for run, row in rows if row['state'] in states]
@@ -195,7 +204,8 @@ def clean(
     for run in unknown: print(f"left alone: {run.folder} (no record of a run can be read there)")
     if not chosen: return print(f"nothing to clean in {runs}")
     print_rows([{k: row[k] for k in ('study', 'run', 'state', 'why')} for _, row in chosen])
-    if not yes and not sys.stdin.isatty(): raise InputError(f"{len(chosen)} runs would be deleted; say so with --yes")
+    if not yes and not sys.stdin.isatty():
+        raise InputError(f"{len(chosen)} runs would be deleted; say so with --yes")
     if not yes and not typer.confirm(f"delete {len(chosen)} runs?"): return print("nothing was deleted")
     for run, _ in chosen:
         left = run.remove()

@@ -26,7 +26,8 @@ from ..networks.spec import spec_of_sizes
 from ..runs.protocol import Protocol
 from ..studies.registry import study_of
 from ..training import image_networks
-from ..training.image_networks import LaneStage, Way, epoch_torch_, evaluate_torch_nets, flat, make_nets
+from ..training.image_networks import LaneStage, Way, epoch_torch_, evaluate_torch_nets, flat
+from ..training.image_networks import make_nets
 from ..training.image_networks import numerics, resident_lanes, step_bytes
 
 # %% ../../nbs/app/22_gpu_measure.ipynb #391477fe
@@ -42,7 +43,8 @@ def is_installed(package:str) -> bool:
 def machine() -> dict: # plain values
     "What this machine has"
     cuda = torch.cuda.is_available()
-    facts = dict(device=torch.cuda.get_device_name() if cuda else 'cpu', cores=len(os.sched_getaffinity(0)), torch=torch.__version__,
+    facts = dict(device=torch.cuda.get_device_name() if cuda else 'cpu', cores=len(os.sched_getaffinity(0)),
+                 torch=torch.__version__,
                  python=platform.python_version(), compiler=shutil.which('cc') or shutil.which('gcc') or '',
                  missing=[m for m in NEEDED + USEFUL if not is_installed(m)])
     if not cuda: return facts
@@ -73,12 +75,14 @@ class SideProcess:
         nice:int=0,    # the lower the priority, the higher
     ):
         module, function = call.split('.')
-        command = [sys.executable, '-c', CALL, f'understanding_lrs.app.{module}', function, json.dumps(values), str(nice)]
+        command = [sys.executable, '-c', CALL, f'understanding_lrs.app.{module}', function,
+                   json.dumps(values), str(nice)]
         root = str(Path(understanding_lrs.__file__).resolve().parent.parent)
         path = os.pathsep.join([root, *filter(None, [os.environ.get('PYTHONPATH')])])
         self.begun = time.monotonic()
         self.errors = tempfile.TemporaryFile('w+') # a file, since a full pipe would stop the process
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.errors, start_new_session=True,
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.errors,
+                                        start_new_session=True,
                                         env={**os.environ, 'PYTHONPATH': path, **(env or {})})
 
     def ended(self) -> bool: return self.process.poll() is not None
@@ -156,9 +160,11 @@ def both_sets(data): # -> (images, labels, whether statistics are re-estimated o
     return (data.x_train, data.y_train, True), (data.x_test, data.y_test, False)
 
 def plain_steps(w:Workload, steps:int) -> tuple: # weights, results of both sets, the network
-    "The reference of `lane_steps`: some steps of the first network as `epoch_torch_` takes them, and its evaluation"
-    one, order = w.nets[:1].copy(), torch.from_numpy(epoch_order(0, len(w.data.y_train), 0))[None, :steps*w.batch]
-    with switched(ULRS_GRAPH='0'): epoch_torch_(one, w.data, order, w.lr[None], w.rho, w.batch, streams=1, compile='')
+    "The reference of `lane_steps`: the steps as `epoch_torch_` takes them, and an evaluation"
+    one, order = w.nets[:1].copy(), epoch_order(0, len(w.data.y_train), 0)[:steps*w.batch]
+    order = torch.from_numpy(order)[None]
+    with switched(ULRS_GRAPH='0'):
+        epoch_torch_(one, w.data, order, w.lr[None], w.rho, w.batch, streams=1, compile='')
     weights, results = flat(one), []
     for x,y,own in both_sets(w.data):
         results.append(torch.stack(evaluate_torch_nets(one, x, y, w.data, 500, own))[:, 0])
@@ -179,7 +185,8 @@ def lane_steps(w:Workload, steps:int, way:Way) -> tuple: # as `plain_steps`
     return weights, results, one
 
 # %% ../../nbs/app/22_gpu_measure.ipynb #95150e4b
-CLOSE = 5e-2 # largest relative difference of weights, results, statistics: far above rounding, far below a wrong step [choice]
+# largest relative difference of weights, results, statistics: far above rounding, far below a wrong step
+CLOSE = 5e-2 # [choice]
 
 def relative_difference(a, b) -> float: return ((a - b).norm()/b.norm()).item() # of two tensors
 
@@ -194,9 +201,11 @@ def check_lanes(
     means = [n for n in plain.state if n.endswith('running_mean')]
     statistics = [torch.cat([nets.state[n].flatten() for n in means]) for nets in (one, plain)]
     results, plain_results = (torch.stack([r.cpu() for r in both]) for both in (results, plain_results))
-    found = dict(weights=relative_difference(weights, plain_weights), evaluation=relative_difference(results, plain_results),
+    found = dict(weights=relative_difference(weights, plain_weights),
+                 evaluation=relative_difference(results, plain_results),
                  statistics=relative_difference(*statistics))
-    good = all(difference <= CLOSE for difference in found.values()) # a difference that is no number is not small
+    # a difference that is no number is not small
+    good = all(difference <= CLOSE for difference in found.values())
     return {name: float(f'{v:.2g}') for name,v in found.items()} | dict(good=good)
 
 # %% ../../nbs/app/22_gpu_measure.ipynb #06f82d30
@@ -247,8 +256,10 @@ def efficiency(
     "What a speed means: FLOP/s, and shares of what arithmetic and memory allow"
     spec, batch = study_of(p.study).settings_of(p).spec(10), p.settings['batch']
     flop = image_flop(spec)*n
-    moved = 2*step_bytes(spec, batch)*n/batch/(1 + (precision == 'bf16')) # activations written once and read once
-    return dict(tflop_per_s=round(flop/per_epoch/1e12, 3), share_of_arithmetic_floor=round(flop/peaks[0]/per_epoch, 4),
+    # activations written once and read once
+    moved = 2*step_bytes(spec, batch)*n/batch/(1 + (precision == 'bf16'))
+    return dict(tflop_per_s=round(flop/per_epoch/1e12, 3),
+                share_of_arithmetic_floor=round(flop/peaks[0]/per_epoch, 4),
                 share_of_memory_floor=round(moved/peaks[1]/per_epoch, 4))
 
 # %% ../../nbs/app/22_gpu_measure.ipynb #6ef14f6e
@@ -282,7 +293,8 @@ class Measurement:
         self.log('speed', **row)
 
     def measured(self, precision, lanes, compiled) -> dict: # further columns of a row
-        if precision not in self.peaks: self.peaks[precision] = device_peaks(precision, self.device, self.size)
+        if precision not in self.peaks:
+            self.peaks[precision] = device_peaks(precision, self.device, self.size)
         w = workload(self.protocol, lanes, self.device)
         seconds, how = timed_steps(w, precision, Way(compiled=compiled), self.steps)
         means = efficiency(self.protocol, precision, seconds, self.peaks[precision], len(w.data.y_train))
@@ -303,10 +315,12 @@ class Measurement:
         plain = [r for r in self.working(precisions) if not r['compiled']]
         if not rows + plain: raise RuntimeError('no way of training works here, see the lines of speed')
         row = min(rows or plain, key=lambda r: r['seconds_per_model_epoch'])
-        speeds = {str(r['lanes']): r['seconds_per_model_epoch'] for r in plain if r['precision'] == row['precision']}
+        speeds = {str(r['lanes']): r['seconds_per_model_epoch']
+                  for r in plain if r['precision'] == row['precision']}
         uncompiled = speeds.get(str(row['lanes']), row['seconds_per_model_epoch'])
         gain = row['seconds_per_model_epoch']/uncompiled # by compiling
-        return Choice(row['precision'], row['lanes'], row['compiled'], bool(rows), {n: s*gain for n,s in speeds.items()})
+        return Choice(row['precision'], row['lanes'], row['compiled'], bool(rows),
+                      {n: s*gain for n,s in speeds.items()})
 
 # %% ../../nbs/app/22_gpu_measure.ipynb #6fb99195
 COMPILER_SECONDS = 60. # that are waited for a compiler, at most [choice]

@@ -24,8 +24,10 @@ class PlanStep:
     brings:str    # what can be carried home after it
 
 PLAN = (
-    PlanStep('look', 5, 'device, memory, cores, C compiler, packages', 'no GPU: one line, and the session ends', 'the log'),
-    PlanStep('images', 0, 'parts are joined, their hash is checked; another process decodes, beside the next steps',
+    PlanStep('look', 5, 'device, memory, cores, C compiler, packages',
+             'no GPU: one line, and the session ends', 'the log'),
+    PlanStep('images', 0,
+             'parts are joined, their hash is checked; another process decodes, beside the next steps',
              'the JPEG set under its own name; with neither: measurements only', 'which images'),
     PlanStep('compile', 0, 'a second process compiles ahead into a cache, beside all others',
              'failed or not ready in time: uncompiled graphs', 'seconds it took'),
@@ -35,12 +37,16 @@ PLAN = (
              'reported; recordings that differ are not used', 'differences'),
     PlanStep('cores', 5, 'studies of the CPU begin on all cores, lowest priority, one thread each',
              'no C compiler: the cores stay idle', 'their tables, as they finish'),
-    PlanStep('wave', 0, 'PLRs pre-train together, then averages, then all their fine-tunings, then probes, trial by trial',
-             'no graph: pre-training for Figure 1 only; out of memory: half as many at a time; a trial that fails leaves the others',
+    PlanStep('wave', 0,
+             'PLRs pre-train together, then averages, then all their fine-tunings, then probes, '
+             'trial by trial',
+             'no graph: pre-training for Figure 1 only; out of memory: half as many at a time; '
+             'a trial that fails leaves the others',
              'a complete run per PLR'),
     PlanStep('control', 0, 'where bf16 was chosen: tf32 pre-training at 3e-4 and 5e-4',
              'left out when it does not fit', 'losses of both formats'),
-    PlanStep('home', 10, 'the last archive, the last line', 'what is there already can be read', 'everything'),
+    PlanStep('home', 10, 'the last archive, the last line', 'what is there already can be read',
+             'everything'),
 )
 
 # %% ../../nbs/app/20_gpu_plan.ipynb #c70bb8b1
@@ -112,7 +118,8 @@ def plan_text(
     return '\n'.join(lines)
 
 # %% ../../nbs/app/20_gpu_plan.ipynb #bb1dfea9
-CPU_STUDIES = ('convnetsi32_cifar10', 'resnet18si_cifar10_two_stage', 'resnet18si_cifar10_basin', 'resnet18_practical_cifar10',
+CPU_STUDIES = ('convnetsi32_cifar10', 'resnet18si_cifar10_two_stage', 'resnet18si_cifar10_basin',
+               'resnet18_practical_cifar10',
                'resnet18si_cifar10_boundary')
 
 @dataclass(frozen=True)
@@ -121,11 +128,13 @@ class SessionConfig:
     study:str = 'resnet18si_cifar10'
     preset:str = 'short'
     settings:dict = field(default_factory=dict)  # overrides, as of `protocols`
-    precisions:tuple = ('tf32', 'bf16')          # number formats that are compared; the first one is the control
+    # number formats that are compared; the first one is the control
+    precisions:tuple = ('tf32', 'bf16')
     seeds:tuple = (1, 2, 3)                      # train seeds, one after the other
     lanes:tuple = (1, 4, 8)                      # networks at a time that are measured
     cpu:tuple = tuple((study, 'laptop') for study in CPU_STUDIES) # (study, preset) for the cores
-    control:tuple = (3e-4, 5e-4)                 # PLRs that are repeated in the control format where another one is used
+    # PLRs that are repeated in the control format where another one is used
+    control:tuple = (3e-4, 5e-4)
 
 def wanted_runs(
     config:SessionConfig, precision:str,
@@ -133,8 +142,10 @@ def wanted_runs(
 ) -> list:    # of `Protocol`, in the order in which they are run
     "All runs that a session asks for, the most telling first"
     overrides = config.settings | dict(data=data, precision=precision)
-    per_seed = [protocols(config.study, config.preset, train_seeds=(seed,), overrides=overrides) for seed in config.seeds]
-    return resolved([p for some in per_seed for p in some], here=False)
+    wanted = []
+    for seed in config.seeds:
+        wanted += protocols(config.study, config.preset, train_seeds=(seed,), overrides=overrides)
+    return resolved(wanted, here=False)
 
 # %% ../../nbs/app/20_gpu_plan.ipynb #a7adcf41
 class Clock:

@@ -16,11 +16,13 @@ import pandas as pd
 import torch
 
 from .bench_timing import why
-from .gpu_measure import COMPILER_SECONDS, Choice, FASTER, Measurement, SideProcess, check_lanes, choose
+from .gpu_measure import COMPILER_SECONDS, Choice, FASTER, Measurement, SideProcess
+from .gpu_measure import check_lanes, choose
 from .gpu_measure import free_lanes, keep_choice, kept_choice, machine, remarks, workload
 from .gpu_plan import PLAN, WAVE_SIZE, Clock, SessionConfig, wanted_runs, wave_size
 from .gpu_transport import LOG, ResultFolder, join_parts, read_log
-from .gpu_waves import STAGES, CpuRuns, Pace, WaveTrial, advance, missing_runs, train_stages
+from .gpu_waves import STAGES, CpuRuns, Pace, WaveTrial, advance, missing_runs
+from .gpu_waves import train_stages
 from ..core.errors import OutOfTime
 from ..data.images import load_images
 from ..runs.protocol import Protocol
@@ -49,7 +51,8 @@ class GpuSession:
         self.results = ResultFolder(folders.out, folders.work, clock)
         self.log = self.results.log
         self.facts, self.choice, self.data = {}, None, '' # of the machine; how it trains; the images
-        self.shared, self.pace = {}, Pace()  # what trials on equal images have in common; how long things take
+        # what trials on equal images have in common; how long things take
+        self.shared, self.pace = {}, Pace()
         self.keys, self.cpu_runs = set(), None # of all runs of this session; those on the cores
 
     @property
@@ -76,7 +79,8 @@ class GpuSession:
 
     def send_home(self):
         "Put the finished runs of this session into the folder that is carried home"
-        self.attempt('home', lambda: self.results.store([r for r in self.finished() if r.protocol.key in self.keys]))
+        mine = [run for run in self.finished() if run.protocol.key in self.keys]
+        self.attempt('home', lambda: self.results.store(mine))
 
     def check_time(self):
         if self.clock.left() < 0: raise OutOfTime('the session is over')
@@ -89,8 +93,8 @@ def ledger_column(files, name:str) -> list: # ledgers of published tables; a col
 
 # %% ../../nbs/app/24_gpu_session.ipynb #cca8f6bc
 REHEARSAL = dict( # settings of a trial that takes a second
-    data='digits', arch='convnet', width=4, size=8, norm='own', batch=32, epochs=3, ft_epochs=1, n_train=170, n_test=60,
-    rho=0., path_points=2, flrs=[1e-4, 1e-3], swa_k=[2])
+    data='digits', arch='convnet', width=4, size=8, norm='own', batch=32, epochs=3, ft_epochs=1, n_train=170,
+    n_test=60, rho=0., path_points=2, flrs=[1e-4, 1e-3], swa_k=[2])
 
 # %% ../../nbs/app/24_gpu_session.ipynb #00e63ba5
 def look(session:GpuSession):
@@ -109,7 +113,9 @@ def decode(session:GpuSession, name:str): # -> (source, SideProcess), None where
     source = session.attempt(f'images {name}', source_of)
     return source and (source, SideProcess('gpu_measure.decode_ahead', [source]))
 
-def take_images(session:GpuSession, begun) -> str: # what `decode` gave for the first name -> name@hash, empty where there are none
+def take_images(session:GpuSession,
+    begun, # what `decode` gave for the first name
+) -> str:  # name@hash, empty where there are none
     "The best images that can be decoded"
     for i,name in enumerate(session.folders.data):
         decoding = decode(session, name) if i else begun
@@ -160,12 +166,13 @@ def decide(session:GpuSession):
     usable = kept is not None and given in ('', kept.precision)
     choice = kept if usable else measure(session, given)
     if choice and not usable: keep_choice(choice, session.facts, file)
-    session.choice = choice or Choice(given or session.config.precisions[0], WAVE_SIZE, False, True, {'1': .5})
+    session.choice = choice or Choice(given or session.config.precisions[0], WAVE_SIZE, False, True,
+                                      {'1': .5})
     session.log('choice', **asdict(session.choice), ahead=usable)
 
 # %% ../../nbs/app/24_gpu_session.ipynb #fbd44e73
 def check(session:GpuSession):
-    "Are recordings what they should be? What differs is not used: first the compiled steps go, then all recordings"
+    "What differs from the plain way is not used: first the compiled steps go, then all recordings"
     w = workload(session.sample(), 1, session.device)
     for compiled in sorted({session.choice.compiled, False}, reverse=True):
         way = Way(compiled=compiled, graphs=session.choice.graphs)
@@ -197,7 +204,8 @@ class Wave:
     "Some learning rates from pre-training to tables"
     def __init__(self, session:GpuSession, wanted:list): # of `Protocol`
         self.session, self.wanted = session, wanted
-        made = [session.attempt(p.name, lambda: WaveTrial(p, Run(session.folders.runs, p), session.shared)) for p in wanted]
+        def make(p): return WaveTrial(p, Run(session.folders.runs, p), session.shared)
+        made = [session.attempt(p.name, lambda: make(p)) for p in wanted]
         self.all = [trial for trial in made if trial]
         self.trials = list(self.all) # those that have not failed
 
@@ -216,11 +224,13 @@ class Wave:
         if not waiting: return
         begun = self.session.clock.now()
         states = train(self.session, [stage for _,stage in waiting])
-        took, epochs = self.session.clock.now() - begun, sum(stage.steps*len(stage.nets) for _,stage in waiting)
+        took = self.session.clock.now() - begun
+        epochs = sum(stage.steps*len(stage.nets) for _,stage in waiting)
         self.session.pace.training += took
         for (trial,_),state in zip(waiting, states): trial.receive(name, state, took/len(waiting))
         self.advance(name)
-        self.session.log('stage', stage=name, trials=len(waiting), model_epochs=epochs, seconds=round(took, 2),
+        self.session.log('stage', stage=name, trials=len(waiting), model_epochs=epochs,
+                         seconds=round(took, 2),
                          per_epoch=round(took/max(epochs, 1), 4))
 
     def finish(self, trial):
@@ -261,7 +271,9 @@ def control(session:GpuSession):
     if not wave_size(session.time_for_waves(), lambda trials: seconds, 1): return
     trials = [WaveTrial(p, Run(session.folders.work/'control', p), session.shared) for p in wanted]
     waiting, _ = advance(trials, 'pretrain')
-    try: states = session.attempt('control', lambda: train(session, [stage for _,stage in waiting]), []) if waiting else []
+    stages, states = [stage for _,stage in waiting], []
+    try:
+        if stages: states = session.attempt('control', lambda: train(session, stages), [])
     finally:
         for trial in trials: trial._locked.close()
     for (trial,_),state in zip(waiting, states):
@@ -288,7 +300,8 @@ def run_all(session:GpuSession):
         session.config = replace(session.config, settings=session.config.settings | dict(flrs=[], swa_k=[]))
         session.log('pre-training only', why='nothing could be recorded, so training is slow')
     known = session.known_keys()
-    wanted = [p for p in wanted_runs(session.config, session.choice.precision, session.data) if p.key not in known]
+    wanted = wanted_runs(session.config, session.choice.precision, session.data)
+    wanted = [p for p in wanted if p.key not in known]
     session.keys |= {p.key for p in wanted}
     session.log('wanted', runs=len(wanted), there=len(known))
     run_waves(session, wanted)
@@ -311,7 +324,8 @@ def end(session:GpuSession):
     session.send_home()
     mine = [r.protocol for r in session.finished() if r.protocol.key in session.keys]
     on_cores = sum(p.study != session.config.study for p in mine)
-    session.log('end', trials=session.pace.completed, on_cores=on_cores, probes_of_training=round(session.pace.probe_share(), 3))
+    session.log('end', trials=session.pace.completed, on_cores=on_cores,
+                probes_of_training=round(session.pace.probe_share(), 3))
 
 def run_session(session:GpuSession) -> GpuSession:
     "The whole session; raises InputError where there is nothing to do it with"

@@ -28,7 +28,8 @@ def digest(data:bytes) -> str: return hashlib.sha256(data).hexdigest()
 def files_of(folder) -> list: # of Path
     "The files of a folder that can be split; InputError where there are none"
     if not Path(folder).is_dir():
-        raise InputError(f"there is no folder {folder}; name one that holds pictures as train.parquet and test.parquet")
+        raise InputError(f"there is no folder {folder}; name one that holds pictures as train.parquet and "
+                         "test.parquet")
     files = sorted(f for f in Path(folder).iterdir() if f.is_file() and not f.name.startswith('.'))
     if not files: raise InputError(f"{folder} holds no files to split")
     return files
@@ -63,7 +64,9 @@ def read_parts(
 ) -> tuple:   # table of the parts, bytes of all of them
     "The parts of a folder; InputError for a part that is missing or has changed"
     found = sorted(Path(parts).glob(f'{name}-*of*/{PARTS}'))
-    if not found: raise InputError(f"{parts} holds no part of {name}; make them with: python tools/gpu.py --split FOLDER")
+    if not found:
+        raise InputError(f"{parts} holds no part of {name}; make them with: python tools/gpu.py --split "
+                         "FOLDER")
     table, chunks = json.loads(found[0].read_bytes()), []
     count = len(table['parts'])
     for i,expected in enumerate(table['parts'], 1):
@@ -115,7 +118,7 @@ def archives(
     runs:list, # finished
     draft,     # file to prepare them in
     most:int=LARGEST, # bytes of each
-) -> list:     # of bytes: tar files that together hold all of them; a run that is too large by itself is left out
+) -> list:     # of bytes: tar files that hold all of them; a run that is too large by itself is left out
     "Pack runs into as few files as fit"
     if not runs: return []
     if pack(runs, draft) <= most: return [Path(draft).read_bytes()]
@@ -132,13 +135,15 @@ class ResultFolder:
         self.folder, self.work, self.clock = Path(folder), Path(work), clock
         for f in (self.folder, self.work): f.mkdir(parents=True, exist_ok=True)
         same_disk = self.folder.stat().st_dev == self.work.stat().st_dev
-        self.draft = self.work/'draft' if same_disk else self.folder/'.draft' # one name, so that a kill leaves one at most
+        # one name, so that a kill leaves one at most
+        self.draft = self.work/'draft' if same_disk else self.folder/'.draft'
         log = self.folder/LOG
         self.lines = log.read_text().splitlines() if log.exists() else []
 
     def write(self, name:str, data:bytes):
         "A file that is seen whole or not at all"
-        if len(data) > LARGEST: raise ValueError(f"{name} has {len(data)} bytes, at most {LARGEST} can be carried")
+        if len(data) > LARGEST:
+            raise ValueError(f"{name} has {len(data)} bytes, at most {LARGEST} can be carried")
         self.draft.write_bytes(data)
         os.replace(self.draft, self.folder/name)
 
@@ -155,7 +160,8 @@ class ResultFolder:
         "Put runs into archives; those that do not fit are logged"
         packed = archives(runs, self.work/'archive.tar.gz')
         numbered = list(enumerate(packed[:FILES - 2], 1))
-        for i,data in reversed(numbered): self.write(f'runs-{i}.tar.gz', data) # last first: a run that moves is always in one of them
+        # last first: a run that moves is always in one of them
+        for i,data in reversed(numbered): self.write(f'runs-{i}.tar.gz', data)
         if len(packed) > FILES - 2: self.log('archives that do not fit', files=len(packed) - FILES + 2)
 
 # %% ../../nbs/app/21_gpu_transport.ipynb #6c75dd36
@@ -164,7 +170,8 @@ def read_log(
 ) -> list:  # of dicts
     "The log of a session"
     if not (Path(folder)/LOG).exists():
-        raise InputError(f"{folder} holds no log of a GPU session ({LOG} is missing); name the folder that it was told as --out")
+        raise InputError(f"{folder} holds no log of a GPU session ({LOG} is missing); name the folder that "
+                         "it was told as --out")
     return [json.loads(line) for line in (Path(folder)/LOG).read_text().splitlines()]
 
 # %% ../../nbs/app/21_gpu_transport.ipynb #f942593b
@@ -182,7 +189,8 @@ def keep_measurements(
     "Add the measurements of a session to a file, once"
     session = {name: [] for name in KEPT}
     for event in events:
-        if event['event'] in KEPT: session[event['event']].append({k: v for k,v in event.items() if k != 'event'})
+        if event['event'] in KEPT:
+            session[event['event']].append({k: v for k,v in event.items() if k != 'event'})
     known = json.loads(file.read_text())['sessions'] if file.exists() else []
     if session in known: return
     file.parent.mkdir(parents=True, exist_ok=True)

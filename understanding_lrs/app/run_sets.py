@@ -50,7 +50,8 @@ def work(
     passes = s.get(first, 1) + second + s.get(tuning, 0)*len(p.flrs)*s.get('ft_orders', 1)
     images = s.get('n_train') or 50_000 # 0: all images, as many as CIFAR has
     samples = images*s.get('size', 1)**2 if epochs else s.get('batch', 1)
-    return len(networks(p))*passes*samples*s.get('width', 1)*s.get('depth', 1) # time of small networks grows with the width, not its square
+    # time of small networks grows with the width, not its square
+    return len(networks(p))*passes*samples*s.get('width', 1)*s.get('depth', 1)
 
 # %% ../../nbs/app/11_run_sets.ipynb #90ede2bc
 def without_data(p): # protocol -> protocol: the same preset on other images has the same name
@@ -80,7 +81,7 @@ def label_of_runs(
     found,     # finished runs
     before=(), # protocols that were published before
 ) -> str:
-    "The preset that runs are, together with those that were published before; `custom` also for what is not registered"
+    "The preset that runs are, with those published before; `custom` also for what is not registered"
     try: return label(study, [*(run.protocol for run in found), *before])
     except InputError: return 'custom'
 
@@ -119,7 +120,8 @@ def on_their_data(
     if 'data' in overrides: return registry().resolved(wanted, here=False)
     there = [run.protocol for run in finished(runs, study)]
     known = {p.settings['data'] for p in there if any(same_but_data(p, w) for w in wanted)}
-    if len(known) > 1: raise InputError(f"runs of {study} on {', '.join(sorted(known))}: choose one with --set data=...")
+    if len(known) > 1:
+        raise InputError(f"runs of {study} on {', '.join(sorted(known))}: choose one with --set data=...")
     return [replace(p, settings=p.settings | dict(data=data)) for data in known for p in wanted] or wanted
 
 def runs_of_preset(
@@ -133,7 +135,8 @@ def runs_of_preset(
     if not found:
         words = f' --preset {preset}' if preset else ''
         raise InputError(f"no finished run in {runs}; first: ulrs sweep {study}{words}{runs_option(runs)}")
-    if lack := unfinished(protocols, found): print(f"note: {lack} of {len(protocols)} runs are not finished", file=sys.stderr)
+    if lack := unfinished(protocols, found):
+        print(f"note: {lack} of {len(protocols)} runs are not finished", file=sys.stderr)
     return found, protocols
 
 # %% ../../nbs/app/11_run_sets.ipynb #82ad3a64
@@ -150,7 +153,7 @@ def sets_of(
     root,      # folder of all runs
     study:str, # id
 ) -> dict:     # name -> (finished runs, protocols that belong to them; None: not known)
-    "The finished runs of a study, taken apart by what they are: presets, and others by the settings that tell them apart"
+    "The finished runs of a study by what they are: presets, and others by the settings that tell them apart"
     groups, named = {}, {}
     for run in finished(root, study): groups.setdefault(shared_by_figure(run.protocol), []).append(run)
     for shared, runs in groups.items():
@@ -167,7 +170,7 @@ def record_of(shared) -> dict: # protocol -> fields and settings by name
 def set_names(
     keys:list, # (preset or custom, data, what the runs share)
 ) -> dict:     # key -> name
-    "A name for each set: of presets their own, with the data where there are several; of others their settings"
+    "A name for each set: that of its preset, with the data where there are several, or its settings"
     records = [record_of(shared) for _, _, shared in keys if shared]
     differ = [field for field in (records[0] if records else ())
               if field != 'settings' and len({str(r.get(field)) for r in records}) > 1]

@@ -27,19 +27,21 @@ def open_tensors(path:Path): # -> an open safetensors file
     try:
         with safe_open(path, 'pt') as f: yield f
     except (InputError, MemoryError): raise
-    except Exception as e: # of safetensors and torch, on a file that is none or holds numbers they do not know
+    except Exception as e: # of safetensors and torch, on a file that they cannot read
         reason = ' '.join(str(e).split()) or type(e).__name__
         raise InputError(f"{path} is not a safetensors file that can be read ({reason}); "
                          "save one with safetensors.torch.save_file") from None
 
 # %% ../../nbs/networks/07_foreign.ipynb #dc9f0cd0
-WRAPPERS = 'module', '_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module' # of DataParallel, torch.compile and others
+# of DataParallel, torch.compile and others
+WRAPPERS = 'module', '_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'
 
 def plain_names(
     names:list, # of tensors
 ) -> dict:      # name -> the same without what wrappers and TensorFlow add
     "What the tensors of a module are called without its wrappers; unchanged where two would meet"
-    plain = ['.'.join(part for part in name.removesuffix(':0').split('.') if part not in WRAPPERS) for name in names]
+    plain = ['.'.join(part for part in name.removesuffix(':0').split('.') if part not in WRAPPERS)
+             for name in names]
     unique = len(set(plain)) == len(plain) and all(plain)
     return dict(zip(names, plain if unique else names))
 
@@ -58,13 +60,18 @@ MODULE_HELP = 'say which module it is with --net module:callable'
 
 def transformer_of(state:dict, size:int, heads:int|None, text:str) -> VitSpec: # as in `spec_of_tensors`
     "The transformer that has tensors of these shapes"
-    if not heads: raise InputError(f"{text}: a transformer whose number of heads is not known outside its run; {MODULE_HELP}")
+    if not heads:
+        raise InputError(f"{text}: a transformer whose number of heads is not known outside its run; "
+                         f"{MODULE_HELP}")
     side = math.isqrt(state['position'].shape[1] - 1)
     depth = len({name.split('.')[1] for name in state if name.startswith('blocks.')})
     patch, width = size//max(side, 1), state['position'].shape[2]
-    try: return VitSpec(width, len(state['head.weight']), size, state['embed.1.weight'].shape[1]//(5*patch**2), depth, heads, patch)
+    try:
+        return VitSpec(width, len(state['head.weight']), size, state['embed.1.weight'].shape[1]//(5*patch**2),
+                       depth, heads, patch)
     except (ValueError, ZeroDivisionError) as e:
-        raise InputError(f"{text}: made for pictures of another size than {size} ({e}); say with --size which") from None
+        raise InputError(f"{text}: made for pictures of another size than {size} ({e}); say with --size "
+                         "which") from None
 
 def spec_of_tensors(
     state:dict, # tensors by name
@@ -73,10 +80,13 @@ def spec_of_tensors(
     text:str='this file', # what is read, for errors
 ) -> Spec:
     "The network of this project that has tensors of these names and shapes"
-    if {'position', 'embed.1.weight', 'head.weight'} <= {*state}: return transformer_of(state, size, heads, text)
-    first = {arch: name for arch, name in dict(convnet='convs.0.weight', resnet18='stem.weight').items() if name in state}
+    if {'position', 'embed.1.weight', 'head.weight'} <= {*state}:
+        return transformer_of(state, size, heads, text)
+    first_layers = dict(convnet='convs.0.weight', resnet18='stem.weight')
+    first = {arch: name for arch, name in first_layers.items() if name in state}
     if not first or 'head.weight' not in state:
-        raise InputError(f"{text}: no network of this project (it has {', '.join(list(state)[:3])}, ...); {MODULE_HELP}")
+        raise InputError(f"{text}: no network of this project (it has {', '.join(list(state)[:3])}, ...); "
+                         f"{MODULE_HELP}")
     (arch, name), = first.items()
     width, channels = state[name].shape[:2]
     practical = bool({'bn.weight', 'norms.0.weight'} & {*state})
@@ -115,7 +125,8 @@ def own_module(
     if not (file and name): raise InputError(f"--net: expected module:callable, got {words!r}")
     fix = "correct it, or name a callable without arguments in a module that Python finds from here"
     with own_code(words, fix): made = getattr(importlib.import_module(file), name)()
-    if not isinstance(made, nn.Module): raise InputError(f"--net {words}: expected a torch module, got {type(made).__name__}")
+    if not isinstance(made, nn.Module):
+        raise InputError(f"--net {words}: expected a torch module, got {type(made).__name__}")
     shape = 'x'.join(map(str, input_shape))
     fix = f"it was given two pictures {shape}: say with --size what size it is made for, or name another"
     with own_code(words, fix), torch.no_grad():
@@ -124,7 +135,8 @@ def own_module(
     return made
 
 # %% ../../nbs/networks/07_foreign.ipynb #7791aa07
-def is_counter(name:str) -> bool: return name.endswith('num_batches_tracked') # of batch norm; not always saved
+def is_counter(name:str) -> bool:
+    return name.endswith('num_batches_tracked') # of batch norm; not always saved
 
 def fitted(
     state:dict, # tensors of a file by name
@@ -149,10 +161,12 @@ def check_tensor(
     "Refuse a tensor of another shape, of another kind of numbers, and one that is not finite"
     if v.shape != own.shape: raise InputError(f"{what} is {tuple(v.shape)}, expected {tuple(own.shape)}")
     if not any_kind and (v.is_complex() or v.is_floating_point() != own.is_floating_point()):
-        raise InputError(f"{what} holds {v.dtype}, expected {own.dtype}; save the weights themselves, not packed or scaled")
+        raise InputError(f"{what} holds {v.dtype}, expected {own.dtype}; save the weights themselves, not "
+                         "packed or scaled")
     try: finite = (v.float() if v.is_floating_point() else v).isfinite().all()
     except (RuntimeError, NotImplementedError):
-        raise InputError(f"{what} holds {v.dtype}, which cannot be computed with; save it as float32") from None
+        reason = 'which cannot be computed with; save it as float32'
+        raise InputError(f"{what} holds {v.dtype}, {reason}") from None
     if not finite: raise InputError(f"{what} holds NaN or infinity; the network has diverged")
 
 # %% ../../nbs/networks/07_foreign.ipynb #d7064c8b
@@ -169,7 +183,8 @@ def load_into(
         what = 'batch-norm buffer ' if lost[0].endswith(('running_mean', 'running_var')) else ''
         raise InputError(f"{text}: {what}{lost[0]} is missing; it has {', '.join(list(state)[:3])}, ...; "
                          "save the whole state_dict of this module")
-    if more: raise InputError(f"{text}: {type(net).__name__} has no {more[0]}; name another module with --net")
+    if more:
+        raise InputError(f"{text}: {type(net).__name__} has no {more[0]}; name another module with --net")
     for name, v in state.items(): check_tensor(f'{text}: {name}', v, own[name], any_kind=is_counter(name))
     net.load_state_dict(state, strict=False)
     return net.eval()

@@ -86,7 +86,7 @@ def network_of(
         module = foreign.spec_of_tensors(state, images.size, settings.get('heads'), text).build(0)
     return foreign.load_into(module, state, text)
 
-def device() -> str: return load('studies.image_trials').ImageTrial.device() # 'cuda' or 'cpu'
+def device() -> str: return load('studies.registry').Trial.device() # 'cuda' or 'cpu'
 
 # %% ../../nbs/app/15_cli_networks.ipynb #46432c75
 def channel_constants(
@@ -133,7 +133,10 @@ def shown_images(
     if settings and s['size'] != settings['size']:
         raise InputError(f"--size {s['size']}: the network has learned pictures of size {settings['size']}")
     images = load('data.images').load_images(s['data'])
-    images = load('studies.image_trials').prepared(images, s | dict(size=s.get('size', images.size)))
+    settings_of = load('studies.settings')
+    images = settings_of.prepared(images, s['n_train'], s['n_test'], s.get('size', images.size))
+    if 'depth' not in s: # a transformer has no batch norm
+        settings_of.check_last_batch(len(images.x_train), s['batch'])
     return Shown(images, *channel_constants(s['norm'], images), s['batch'])
 
 # %% ../../nbs/app/15_cli_networks.ipynb #f2165598

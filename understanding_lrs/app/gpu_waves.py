@@ -19,7 +19,8 @@ from ..runs.store import Run
 from ..studies.image_trial import ImageTrial
 from ..studies.registry import live
 from ..studies.registry import protocols, resolved
-from ..training.image_networks import LaneStage, Way, by_native, joined_stage, joined_states, part_of_state, stage_like
+from ..training.image_networks import LaneStage, Way, by_native, joined_stage, joined_states
+from ..training.image_networks import part_of_state, stage_like
 
 # %% ../../nbs/app/23_gpu_waves.ipynb #fb355b2a
 class StageWaits(Exception):
@@ -140,7 +141,8 @@ class CpuRuns:
         for process,p in [(process, p) for process,p in self.running if process.ended()]:
             self.running.remove((process, p))
             if trouble := process.wait(1): self.failed.append(f'{p.study} {p.name}: {trouble}')
-        while self.todo and len(self.running) < self.slots and self.clock.left() > 30: self.start(self.todo.pop(0))
+        while self.todo and len(self.running) < self.slots and self.clock.left() > 30:
+            self.start(self.todo.pop(0))
 
     def start(self, p:Protocol):
         alone = dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')

@@ -1,7 +1,6 @@
 """Figures of picture studies: one function each, the same bytes every time; foreign values never, a partial grid always said."""
 import hashlib, json, os, subprocess, sys
 from dataclasses import replace
-from types import SimpleNamespace
 import matplotlib, numpy as np, pandas as pd, pytest, torch
 from test_figures import lines, run_page
 from test_figures import words as as_broken
@@ -17,6 +16,7 @@ from understanding_lrs.analysis.summaries import select
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.published import publish, read_published
+from understanding_lrs.probes.between import Between
 from understanding_lrs.runs.store import Run
 from understanding_lrs.studies.registry import STUDIES, Preset, live, protocols, resolved
 
@@ -334,16 +334,16 @@ def test_same_bytes_of_readings(whole):
     for name in ('bands', 'filters'): assert IMAGE_FIGURES[name](whole_view(whole)).render() == IMAGE_FIGURES[name](whole_view(whole)).render()
 
 def hill(**kw):
-    a = np.linspace(0, 1, 5)
+    a = torch.linspace(0, 1, 5, dtype=torch.float64)
     up = a*(1 - a)
-    return SimpleNamespace(**dict(angle=1.2, alphas=a, train_acc=100 - 40*up, test_acc=90 - 40*up, train_loss=up, test_loss=.5 + up, train_barrier=10., test_barrier=10.) | kw)
+    return replace(Between(1.2, a, 100 - 40*up, 90 - 40*up, up, .5 + up), **kw)
 
 def test_a_path_as_a_picture():
     fig = path_between.path_picture(hill())
     assert np.allclose(lines(fig.axes[0], 'train')[0].get_ydata(), hill().train_acc) and np.allclose(lines(fig.axes[1], 'test')[0].get_ydata(), hill().test_loss)
     assert 'Angle 1.200 rad' in words(fig) and 'train 10.00 pp' in words(fig)
-    nan = np.full(5, np.nan)
-    assert 'nan' in words(path_between.path_picture(hill(train_acc=nan, train_loss=nan, angle=np.nan, train_barrier=np.nan)))
+    nan = torch.full((5,), torch.nan)
+    assert 'nan' in words(path_between.path_picture(hill(train_acc=nan, train_loss=nan, angle=np.nan)))
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_a_spectrum_as_a_picture(channels):

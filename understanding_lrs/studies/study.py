@@ -162,11 +162,12 @@ def parameter_names(study_id:str) -> list[str]:
     return [*PARAMETERS, *study_of(study_id).settings]
 
 def protocol_of(
-    values:dict, # every parameter by its name, see `parameter_names`
+    values:dict, # every parameter by its name, see `parameter_names`; a setting that is None: the study's default
 ) -> Protocol:
     "The protocol of a notebook's parameters, checked by its study"
     study = study_of(values['study'])
-    settings = check_settings({k: values[k] for k in study.settings}, study.settings)
+    given = {k: values[k] for k in study.settings if values[k] is not None}
+    settings = check_settings(given, study.settings)
     fields = {k: values[k] for k in PARAMETERS}
     protocol = Protocol(**fields, settings=settings, numerics_version=study.numerics_version)
     study.check(protocol)
@@ -178,13 +179,14 @@ def parameter_cell(
     template:str,      # of the notebook: the settings of all its studies are declared
 ) -> str:              # source of the cell
     "The cell that declares the parameters of an experiment notebook"
-    given = protocol.params()
+    given, served = protocol.params(), [study for study in STUDIES.values() if study.template == template]
     kinds = {name: kind for name,(kind,_) in PARAMETERS.items()}
     about = {name: help for name,(_,help) in PARAMETERS.items()}
-    for study in STUDIES.values():
-        if study.template != template: continue
+    for study in served:
         for name,value in study.settings.items(): kinds.setdefault(name, type(value).__name__)
         about = helps(study.defaults) | about
-    lines = [(f'{name}: {kind} = {given.get(name)!r}', about[name]) for name,kind in kinds.items()]
+    own = {name for name in given if name not in PARAMETERS and not all(name in study.settings for study in served)}
+    values = given | dict.fromkeys(own)
+    lines = [(f'{name}: {kind} = {values.get(name)!r}', about[name]) for name,kind in kinds.items()]
     lines.append(("out: str = ''", 'folder of all runs, empty for a temporary one'))
     return '\n'.join(f'{line:<27} # {help}' for line,help in lines)

@@ -92,7 +92,7 @@ def test_hidden_steps_are_those_of_the_reference():
     p = arm(hide_share=.25, steps=20)
     p = replace(p, plr=1e-3, swa_k=())
     trial = lived(p, 'pretrain')
-    seen = trial._seen(lambda rng: hidden_pattern('features', .25, (16, 64, interventions.VERSIONS), rng)).x_seen
+    seen = trial.seen(lambda rng: hidden_pattern('features', .25, (16, 64, interventions.VERSIONS), rng)).x_seen
     for k,seed in enumerate(p.data_seeds):
         model, y = trial.stack.spec.build(1, seed), make_data(trial.config, seed).y_train
         for t,v in enumerate(version_order(1, 4, 0, 20, interventions.VERSIONS)):

@@ -103,7 +103,7 @@ def test_a_run_stops_goes_on_and_is_the_same(tmp_path):
         if stage == 'average' and done == 1: trial.deadline = 0.
     trial.on_progress = stop
     with pytest.raises(OutOfTime): trial.live()
-    trial._locked.close()
+    trial.locked.close()
     again = ImageTrial(p, Run(tmp_path, p)).live()
     for name in ('metrics', 'geometry', 'bands', 'norms', 'filters'): assert whole.tables[name].value.equals(again.tables[name].value)
     assert 'sharpness' not in again.tables, 'the unit sphere is that of scale-invariant networks'

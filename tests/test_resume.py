@@ -41,11 +41,11 @@ def test_a_run_in_pieces(tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    "names of the readings as they are taken"
-    from understanding_lrs.studies import trials as lives
-    taken, honest = [], lives.readings(protocols('synthetic', 'smoke')[2])
-    def noted(name, f): return lambda points, trial: taken.append(name) or f(points, trial)
-    monkeypatch.setattr(lives, 'readings', lambda p: {n: noted(n, f) for n,f in honest.items()})
+    "names of the probes as they are taken"
+    from understanding_lrs.studies import trial as module
+    taken, honest = [], module.probes_for
+    def noted(name, probe): return lambda context: taken.append(name) or probe(context)
+    monkeypatch.setattr(module, 'probes_for', lambda offers: {n: noted(n, probe) for n,probe in honest(offers).items()})
     return taken
 
 class Killed(Exception): pass
@@ -56,7 +56,7 @@ def kill_after(trial, n):
         if stage == 'read' and len(trial.tables) == n: raise Killed
     trial.on_progress = told
     with pytest.raises(Killed): trial.live()
-    trial._locked.close()
+    trial.locked.close()
 
 def test_a_late_run_stops_after_every_reading(tmp_path, reads):
     p = protocols('synthetic', 'smoke')[2]
@@ -66,7 +66,7 @@ def test_a_late_run_stops_after_every_reading(tmp_path, reads):
         trial = study_of(p.study).trial(p, run)
         trial.on_progress = lambda stage, *_: setattr(trial, 'deadline', 0. if stage == 'read' else None)
         with pytest.raises(OutOfTime, match=f'after the reading {n}'): trial.live()
-        trial._locked.close()
+        trial.locked.close()
     assert len(names) > 1 and reads == names
     trial = live(p, run)
     assert tables(run) == tables(whole) and reads == names and list(trial.provenance()['readings']) == names

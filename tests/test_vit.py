@@ -225,7 +225,7 @@ def test_a_run_stops_goes_on_and_is_the_same(tmp_path):
         if stage == 'pretrain' and done == 3: trial.deadline = 0. # within the averages
     trial.on_progress = stop
     with pytest.raises(OutOfTime): trial.live()
-    trial._locked.close()
+    trial.locked.close()
     again = ImageTrial(p, Run(tmp_path, p)).live()
     assert {'metrics', 'curves', 'geometry', 'bands', 'borders', 'norms'} == set(again.tables) == set(whole.tables)
     for name in ('metrics', 'geometry', 'bands', 'norms'): assert whole.tables[name].value.equals(again.tables[name].value)

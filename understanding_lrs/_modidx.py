@@ -1477,8 +1477,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'understanding_lrs/core/files.py'),
                                               'understanding_lrs.core.files.temporary': ( 'core/files.html#temporary',
                                                                                           'understanding_lrs/core/files.py')},
-            'understanding_lrs.core.patch': { 'understanding_lrs.core.patch.patch_to': ( 'core/patch.html#patch_to',
-                                                                                         'understanding_lrs/core/patch.py')},
             'understanding_lrs.core.seeds': { 'understanding_lrs.core.seeds.batch_order': ( 'core/seeds.html#batch_order',
                                                                                             'understanding_lrs/core/seeds.py'),
                                               'understanding_lrs.core.seeds.batches': ( 'core/seeds.html#batches',

@@ -10,7 +10,7 @@ __all__ = ['NETWORKS', 'CHOICES', 'RANGES', 'LOOKS', 'WORDS', 'MARKS', 'WINDOW',
            'answers', 'network_of', 'Frame', 'look', 'snapshot', 'frame', 'describe', 'how_far', 'origin', 'titled',
            'Plane', 'Ranked', 'tones', 'Losses', 'OverRates', 'Accuracies', 'Features', 'Board', 'Page', 'strip',
            'Stop', 'reading', 'offered', 'slide', 'controls', 'turn', 'said', 'style_sheet', 'still', 'PictureBox',
-           'asked', 'row', 'folded', 'Explorer', 'locked', 'approximated', 'plainest', 'sound', 'open_source',
+           'asked', 'row', 'folded', 'locked', 'Explorer', 'approximated', 'plainest', 'sound', 'open_source',
            'found_below', 'named', 'sources', 'RunFrame', 'contents', 'caption_of', 'run_frame', 'Paths', 'Over',
            'Profile', 'limits', 'RunPage', 'say_run', 'RunExplorer']
 
@@ -43,7 +43,6 @@ from ..figures.view import View, by_network, on_images, preset_of
 from ..analysis.regimes import SLOW, boundaries, regime_of, regime_words, unconverged
 from ..core.checks import pick
 from ..core.errors import InputError
-from ..core.patch import patch_to
 from ..runs.ledger import collect
 from ..runs.protocol import canonical, networks
 from ..runs.store import Run, read_protocol
@@ -771,6 +770,13 @@ def folded(title:str, *widgets) -> W.Accordion:
     "Widgets that open on a click"
     return W.Accordion([W.VBox(widgets)], titles=[title])
 
+# %% ../../nbs/app/00_explore.ipynb #ebfba184
+def locked(f): # a method that no other thread may interrupt
+    @wraps(f)
+    def held(self, *a):
+        with self.lock: return f(self, *a)
+    return held
+
 # %% ../../nbs/app/00_explore.ipynb #71436b5f
 class Explorer(W.VBox):
     "The explorer: display it, or read its `settings` and `frame`"
@@ -809,73 +815,196 @@ class Explorer(W.VBox):
     def _repr_mimebundle_(self, **kw): # readers without a kernel see the picture
         return super()._repr_mimebundle_(**kw) | still(self.image, f'Explorer: {to_text(self.settings)}')
 
-# %% ../../nbs/app/00_explore.ipynb #5e1a0b12
-@patch_to(Explorer)
-def _tour_row(self):
-    "The buttons of the tour, the way back, the presentation"
-    stops = [_button(f'{i} {t.title}', lambda t=t: self.tour(t)) for i,t in enumerate(TOUR, 1)]
-    reset = _button('Reset', self.reset, 'all settings to their defaults')
-    return row(W.HTML('<b>Tour</b>'), *stops, reset, self.present.add_class('ulrs-end'))
+    def _tour_row(self):
+        "The buttons of the tour, the way back, the presentation"
+        stops = [_button(f'{i} {t.title}', lambda t=t: self.tour(t)) for i,t in enumerate(TOUR, 1)]
+        reset = _button('Reset', self.reset, 'all settings to their defaults')
+        return row(W.HTML('<b>Tour</b>'), *stops, reset, self.present.add_class('ulrs-end'))
 
-@patch_to(Explorer)
-def _setting_widgets(self):
-    "What is trained, and the same as text"
-    c = self.controls
-    names = 'shape n_features margin noise n_train seed width depth steps flr feature'.split()
-    grid = W.Box([c[name] for name in names]).add_class('ulrs-controls')
-    use = _button('Use these settings', lambda: None, 'or leave the field with Tab') # leaving the field is what counts
-    utility = folded('Utility of each feature: the share of samples in which it helps', W.Box(c['utility']).add_class('ulrs-utility'))
-    return grid, utility, folded('Settings as text: copy, paste, share', self.text, use)
+    def _setting_widgets(self):
+        "What is trained, and the same as text"
+        c = self.controls
+        names = 'shape n_features margin noise n_train seed width depth steps flr feature'.split()
+        grid = W.Box([c[name] for name in names]).add_class('ulrs-controls')
+        use = _button('Use these settings', lambda: None, 'or leave the field with Tab') # leaving the field is what counts
+        utility = folded('Utility of each feature: the share of samples in which it helps', W.Box(c['utility']).add_class('ulrs-utility'))
+        return grid, utility, folded('Settings as text: copy, paste, share', self.text, use)
 
-@patch_to(Explorer)
-def _arrange(self):
-    "Where everything stands, on a page or before a class"
-    rate, network = self.controls['lr'].add_class('ulrs-rate'), self.controls['network']
-    grid, utility, text = self._setting_widgets()
-    state, tour = row(self.bar, self.far), [self._tour_row(), self.stop, self.aside]
-    if self.present.value:
-        self.children = [style_sheet(), self.board, row(rate), *tour, self.error, state, self.words,
-                         folded('All settings', row(network), grid, utility, text)]
-        self.add_class('ulrs-present')
-    else:
-        training = W.VBox([grid, utility]).add_class('ulrs-training')
-        self.children = [style_sheet(), *tour, training, self.error, row(rate, network), self.board, state, self.words, text]
-        self.remove_class('ulrs-present')
+    def _arrange(self):
+        "Where everything stands, on a page or before a class"
+        rate, network = self.controls['lr'].add_class('ulrs-rate'), self.controls['network']
+        grid, utility, text = self._setting_widgets()
+        state, tour = row(self.bar, self.far), [self._tour_row(), self.stop, self.aside]
+        if self.present.value:
+            self.children = [style_sheet(), self.board, row(rate), *tour, self.error, state, self.words,
+                             folded('All settings', row(network), grid, utility, text)]
+            self.add_class('ulrs-present')
+        else:
+            training = W.VBox([grid, utility]).add_class('ulrs-training')
+            self.children = [style_sheet(), *tour, training, self.error, row(rate, network), self.board, state, self.words, text]
+            self.remove_class('ulrs-present')
 
-# %% ../../nbs/app/00_explore.ipynb #5e1a0b13
-def locked(f): # a method that no other thread may interrupt
-    @wraps(f)
-    def held(self, *a):
-        with self.lock: return f(self, *a)
-    return held
+    @locked
+    def put(self, s:Settings, note:str=''): # note: what the reader should know of it
+        "Set every control, then act once"
+        self._turn(s)
+        self._act(s, note)
 
-@patch_to(Explorer)
-@locked
-def put(self, s:Settings, note:str=''): # note: what the reader should know of it
-    "Set every control, then act once"
-    self._turn(s)
-    self._act(s, note)
+    def _turn(self, s):
+        "Set every control, and do nothing"
+        self.quiet = True
+        try: turn(self.controls, s)
+        finally: self.quiet = False
 
-@patch_to(Explorer)
-def _turn(self, s):
-    "Set every control, and do nothing"
-    self.quiet = True
-    try: turn(self.controls, s)
-    finally: self.quiet = False
+    @locked
+    def reset(self):
+        "The defaults, away from the tour"
+        self.at = None
+        self.put(Settings())
 
-@patch_to(Explorer)
-@locked
-def reset(self):
-    "The defaults, away from the tour"
-    self.at = None
-    self.put(Settings())
+    @locked
+    def tour(self, stop:Stop):
+        "Go to a step of the tour"
+        self.at = stop
+        self.put(stop.settings)
 
-@patch_to(Explorer)
-@locked
-def tour(self, stop:Stop):
-    "Go to a step of the tour"
-    self.at = stop
-    self.put(stop.settings)
+    @locked
+    def read(self, text:str):
+        "Settings from text; a mistake is one line, and changes nothing"
+        if text == to_text(self.settings): return
+        try: s = from_text(text)
+        except InputError as e: self.error.value = said(f"{e}; nothing was changed", 'alert')
+        else:
+            self.at = None
+            self.put(s, approximated(text, s))
+
+    @locked
+    def _moved(self, change):
+        "A control was moved by the reader"
+        if self.quiet: return
+        c, note = self.controls, ''
+        wanted = {name: c[name].value for name in LABELS}
+        n, seed = wanted['n_features'], wanted['seed']
+        if seed.is_integer(): wanted['seed'] = int(seed)
+        wanted['utility'] = [w.value for w in c['utility'][:n]]
+        if wanted['feature'] > n:
+            note = f"feature {wanted['feature']} is gone: there {'is' if n == 1 else 'are'} {n} now; looking at {n}"
+            wanted['feature'] = n
+        try: s = Settings(**wanted)
+        except InputError as e:
+            self._turn(self.settings)
+            self.error.value = said(f"{e}; nothing was changed", 'alert')
+        else: self.put(s, note) if change['owner'] is c['n_features'] else self._act(s, note)
+
+    def _fits(self): # is the last snapshot one of the settings?
+        return self.shot is not None and (self.shot.lesson.settings, self.shot.readings.flr) == _aim(self.settings)
+
+    def _busy(self): # is a lesson followed, in a loop that runs?
+        return self.task is not None and not self.task.done() and self.task.get_loop().is_running()
+
+    def _act(self, s, note=''):
+        "Draw, or train and draw, as the change needs"
+        self.settings, self.text.value, self.error.value = s, to_text(s), said(note)
+        if self.aim != _aim(s) or not (self._fits() or self._busy()): self._train()
+        elif not self._fits(): self._tell()
+        elif not _loop(): self._try(self._draw)
+        else:
+            self._tell_tour()
+            self._draw_soon()
+
+    def _draw_soon(self):
+        "Moves that wait in the queue share one picture"
+        late = self.due is not None and time.monotonic() > self.due.when() + 1 # the loop that should have drawn is gone
+        if self.due is None or late: self.due = _loop().call_later(SOON, self._try, self._draw)
+
+    def _train(self):
+        "Leave what is running and start a lesson; without an event loop follow it to its first mark"
+        if self._busy(): self.task.get_loop().call_soon_threadsafe(self.task.cancel)
+        first, loop, self.aim = self.frame is None, _loop(), _aim(self.settings)
+        self.bar.value, self.far.value = 0, said('training ...')
+        self._tell()
+        if first: self._train_here(self.start) # a mistake here has nothing to keep: it is raised
+        elif loop is None: self._try(self._train_here, 0)
+        if loop and self.aim: self.task = loop.create_task(self._follow(self.settings, FIRST if first else PAUSE))
+
+    def _train_here(self, mark):
+        "Train up to a mark, and only then go on"
+        shots = self._lesson(self.settings.taught).follow(self.settings.flr)
+        self._seen(next(x for x in shots if x.readings and x.readings.mark >= mark))
+
+    def _lesson(self, taught):
+        "A lesson from memory, or a new one in place of the oldest"
+        found = self.lessons.pop(taught, None) or Lesson(taught)
+        self.lessons[taught] = found
+        while len(self.lessons) > KEPT: self.lessons.pop(next(iter(self.lessons)))
+        return found
+
+    def _failed(self, e):
+        "Say that it does not go on; the next move tries again"
+        self.aim, self.far.value = None, said('')
+        self.error.value = said(f"stopped: {type(e).__name__}: {e}", 'alert')
+        self._tell()
+
+    def _try(self, work, *a):
+        "Do something of which a failure is said"
+        try: work(*a)
+        except Exception as e: self._failed(e)
+
+    async def _follow(self, s, pause): # pause: seconds
+        "Follow a lesson in the other thread; a window trains while the one before it is drawn"
+        loop = asyncio.get_running_loop()
+        def aside(f, *a): return loop.run_in_executor(self.pool, f, *a)
+        def left(): return self.task is not asyncio.current_task() # another lesson has begun
+        await asyncio.sleep(pause)
+        try:
+            shots = (await aside(self._lesson, s.taught)).follow(s.flr)
+            coming = aside(next, shots, None)
+            while shot := await coming:
+                coming = aside(next, shots, None)
+                with self.lock:
+                    if left(): return
+                    self._seen(shot)
+                await asyncio.sleep(0) # let moves of the reader in
+        except Exception as e:
+            with self.lock:
+                if not left(): self._failed(e)
+
+    def _seen(self, shot):
+        "Take in a snapshot: draw it if it shows something new"
+        self.bar.value = shot.done
+        if shot.readings is None or shot.readings.flr != self.settings.flr:
+            self.far.value = said(f"{shot.doing}: {shot.step:,} of {self.settings.steps:,} steps")
+            return
+        self.shot = shot
+        rest = max(BETWEEN, 2*self.took) # on a busy machine most of the time is left for the reader's moves
+        if shot.doing == 'read' or time.monotonic() - self.drawn > rest: self._draw()
+
+    @locked
+    def _draw(self):
+        "The picture of what was trained and is looked at; where the two do not belong together the last one stays, and says so"
+        self.due = None
+        if not self._fits(): return self._tell()
+        start, f = time.monotonic(), look(self.shot, self.settings)
+        self.board.show(self.page.show(f).png(), origin(f))
+        self.frame, self.drawn = f, time.monotonic()
+        self.took = self.drawn - start
+        self.far.value = said(how_far(f))
+        self._tell()
+
+    def _tell(self):
+        "Picture, controls, words and tour are one state: whatever is not of the present settings says so or is gone"
+        f, s = self.frame, self.settings
+        if f is None: return
+        names = differences(f.shown, s)
+        doing = 'Training for' if self.aim else 'Training stopped for'
+        self.board.pale(f"{doing} {listed(s, names)}. The picture still shows {listed(f.shown, names)}." if names else '')
+        self.words.value = said('' if names else describe(f))
+        self._tell_tour()
+
+    def _tell_tour(self):
+        "What the tour says beside this picture"
+        self.stop.value, remark = asked(self.at, self.settings, self.frame)
+        self.aside.value = said(remark) if remark else ''
 
 # %% ../../nbs/app/00_explore.ipynb #5e1a0b14
 def approximated(text:str, s:Settings) -> str: # text: JSON that `s` was read from
@@ -883,36 +1012,6 @@ def approximated(text:str, s:Settings) -> str: # text: JSON that `s` was read fr
     given = json.loads(text)
     near = [name for name in given if name != 'utility' and given[name] != getattr(s, name)]
     return '; '.join(f"{name} {given[name]!r} is read as {reading(name, getattr(s, name))}, the nearest that there is" for name in near)
-
-@patch_to(Explorer)
-@locked
-def read(self, text:str):
-    "Settings from text; a mistake is one line, and changes nothing"
-    if text == to_text(self.settings): return
-    try: s = from_text(text)
-    except InputError as e: self.error.value = said(f"{e}; nothing was changed", 'alert')
-    else:
-        self.at = None
-        self.put(s, approximated(text, s))
-
-@patch_to(Explorer)
-@locked
-def _moved(self, change):
-    "A control was moved by the reader"
-    if self.quiet: return
-    c, note = self.controls, ''
-    wanted = {name: c[name].value for name in LABELS}
-    n, seed = wanted['n_features'], wanted['seed']
-    if seed.is_integer(): wanted['seed'] = int(seed)
-    wanted['utility'] = [w.value for w in c['utility'][:n]]
-    if wanted['feature'] > n:
-        note = f"feature {wanted['feature']} is gone: there {'is' if n == 1 else 'are'} {n} now; looking at {n}"
-        wanted['feature'] = n
-    try: s = Settings(**wanted)
-    except InputError as e:
-        self._turn(self.settings)
-        self.error.value = said(f"{e}; nothing was changed", 'alert')
-    else: self.put(s, note) if change['owner'] is c['n_features'] else self._act(s, note)
 
 # %% ../../nbs/app/00_explore.ipynb #7a6f13f9
 PAUSE, SOON, BETWEEN = .04, .02, .3 # seconds: before training, before drawing; between two pictures
@@ -924,133 +1023,6 @@ def _loop(): # the running event loop, or None
     except RuntimeError: return None
 
 def _aim(s): return s.taught, s.flr # what a lesson is followed for
-
-@patch_to(Explorer)
-def _fits(self): # is the last snapshot one of the settings?
-    return self.shot is not None and (self.shot.lesson.settings, self.shot.readings.flr) == _aim(self.settings)
-
-@patch_to(Explorer)
-def _busy(self): # is a lesson followed, in a loop that runs?
-    return self.task is not None and not self.task.done() and self.task.get_loop().is_running()
-
-@patch_to(Explorer)
-def _act(self, s, note=''):
-    "Draw, or train and draw, as the change needs"
-    self.settings, self.text.value, self.error.value = s, to_text(s), said(note)
-    if self.aim != _aim(s) or not (self._fits() or self._busy()): self._train()
-    elif not self._fits(): self._tell()
-    elif not _loop(): self._try(self._draw)
-    else:
-        self._tell_tour()
-        self._draw_soon()
-
-@patch_to(Explorer)
-def _draw_soon(self):
-    "Moves that wait in the queue share one picture"
-    late = self.due is not None and time.monotonic() > self.due.when() + 1 # the loop that should have drawn is gone
-    if self.due is None or late: self.due = _loop().call_later(SOON, self._try, self._draw)
-
-# %% ../../nbs/app/00_explore.ipynb #5e1a0b15
-@patch_to(Explorer)
-def _train(self):
-    "Leave what is running and start a lesson; without an event loop follow it to its first mark"
-    if self._busy(): self.task.get_loop().call_soon_threadsafe(self.task.cancel)
-    first, loop, self.aim = self.frame is None, _loop(), _aim(self.settings)
-    self.bar.value, self.far.value = 0, said('training ...')
-    self._tell()
-    if first: self._train_here(self.start) # a mistake here has nothing to keep: it is raised
-    elif loop is None: self._try(self._train_here, 0)
-    if loop and self.aim: self.task = loop.create_task(self._follow(self.settings, FIRST if first else PAUSE))
-
-@patch_to(Explorer)
-def _train_here(self, mark):
-    "Train up to a mark, and only then go on"
-    shots = self._lesson(self.settings.taught).follow(self.settings.flr)
-    self._seen(next(x for x in shots if x.readings and x.readings.mark >= mark))
-
-@patch_to(Explorer)
-def _lesson(self, taught):
-    "A lesson from memory, or a new one in place of the oldest"
-    found = self.lessons.pop(taught, None) or Lesson(taught)
-    self.lessons[taught] = found
-    while len(self.lessons) > KEPT: self.lessons.pop(next(iter(self.lessons)))
-    return found
-
-@patch_to(Explorer)
-def _failed(self, e):
-    "Say that it does not go on; the next move tries again"
-    self.aim, self.far.value = None, said('')
-    self.error.value = said(f"stopped: {type(e).__name__}: {e}", 'alert')
-    self._tell()
-
-@patch_to(Explorer)
-def _try(self, work, *a):
-    "Do something of which a failure is said"
-    try: work(*a)
-    except Exception as e: self._failed(e)
-
-# %% ../../nbs/app/00_explore.ipynb #8a7b72c2
-@patch_to(Explorer)
-async def _follow(self, s, pause): # pause: seconds
-    "Follow a lesson in the other thread; a window trains while the one before it is drawn"
-    loop = asyncio.get_running_loop()
-    def aside(f, *a): return loop.run_in_executor(self.pool, f, *a)
-    def left(): return self.task is not asyncio.current_task() # another lesson has begun
-    await asyncio.sleep(pause)
-    try:
-        shots = (await aside(self._lesson, s.taught)).follow(s.flr)
-        coming = aside(next, shots, None)
-        while shot := await coming:
-            coming = aside(next, shots, None)
-            with self.lock:
-                if left(): return
-                self._seen(shot)
-            await asyncio.sleep(0) # let moves of the reader in
-    except Exception as e:
-        with self.lock:
-            if not left(): self._failed(e)
-
-@patch_to(Explorer)
-def _seen(self, shot):
-    "Take in a snapshot: draw it if it shows something new"
-    self.bar.value = shot.done
-    if shot.readings is None or shot.readings.flr != self.settings.flr:
-        self.far.value = said(f"{shot.doing}: {shot.step:,} of {self.settings.steps:,} steps")
-        return
-    self.shot = shot
-    rest = max(BETWEEN, 2*self.took) # on a busy machine most of the time is left for the reader's moves
-    if shot.doing == 'read' or time.monotonic() - self.drawn > rest: self._draw()
-
-# %% ../../nbs/app/00_explore.ipynb #5e1a0b16
-@patch_to(Explorer)
-@locked
-def _draw(self):
-    "The picture of what was trained and is looked at; where the two do not belong together the last one stays, and says so"
-    self.due = None
-    if not self._fits(): return self._tell()
-    start, f = time.monotonic(), look(self.shot, self.settings)
-    self.board.show(self.page.show(f).png(), origin(f))
-    self.frame, self.drawn = f, time.monotonic()
-    self.took = self.drawn - start
-    self.far.value = said(how_far(f))
-    self._tell()
-
-@patch_to(Explorer)
-def _tell(self):
-    "Picture, controls, words and tour are one state: whatever is not of the present settings says so or is gone"
-    f, s = self.frame, self.settings
-    if f is None: return
-    names = differences(f.shown, s)
-    doing = 'Training for' if self.aim else 'Training stopped for'
-    self.board.pale(f"{doing} {listed(s, names)}. The picture still shows {listed(f.shown, names)}." if names else '')
-    self.words.value = said('' if names else describe(f))
-    self._tell_tour()
-
-@patch_to(Explorer)
-def _tell_tour(self):
-    "What the tour says beside this picture"
-    self.stop.value, remark = asked(self.at, self.settings, self.frame)
-    self.aside.value = said(remark) if remark else ''
 
 # %% ../../nbs/app/00_explore.ipynb #faaa7b01
 def plainest(
@@ -1389,56 +1361,49 @@ class RunExplorer(W.VBox):
     def _repr_mimebundle_(self, **kw):
         return super()._repr_mimebundle_(**kw) | still(self.image, f"RunExplorer: {contents(self.view) if self.view else 'nothing open'}")
 
-# %% ../../nbs/app/00_explore.ipynb #5e1a0c08
-@patch_to(RunExplorer)
-def _refuse(self, text):
-    "A mistake: controls and picture stay with the source that is open"
-    self.quiet = True
-    if self.opened is not None: self.source.value = self.opened
-    self.quiet = False
-    self.error.value = said(text, 'alert')
-    self.board.pale('')
+    def _refuse(self, text):
+        "A mistake: controls and picture stay with the source that is open"
+        self.quiet = True
+        if self.opened is not None: self.source.value = self.opened
+        self.quiet = False
+        self.error.value = said(text, 'alert')
+        self.board.pale('')
 
-@patch_to(RunExplorer)
-def search(self, folder): # None or empty: this checkout
-    "Offer what a folder holds"
-    try: found = sources(folder)
-    except InputError as e: return self._refuse(str(e))
-    if folder and not found: return self._refuse(f"{folder}: neither finished runs nor published tables here, {DEEP} levels deep")
-    self._offer(found)
+    def search(self, folder): # None or empty: this checkout
+        "Offer what a folder holds"
+        try: found = sources(folder)
+        except InputError as e: return self._refuse(str(e))
+        if folder and not found: return self._refuse(f"{folder}: neither finished runs nor published tables here, {DEEP} levels deep")
+        self._offer(found)
 
-@patch_to(RunExplorer)
-def _offer(self, found): # name -> what `open_source` opens
-    "Another list of sources, the first of them opened"
-    if not found: return self._refuse("nothing to open yet; first: ulrs sweep synthetic --preset laptop; or name a folder of runs")
-    self.quiet, self.opened = True, None
-    self.source.options = list(found.items())
-    self.source.index = 0
-    self.quiet = False
-    self.turn_to(self.source.value)
+    def _offer(self, found): # name -> what `open_source` opens
+        "Another list of sources, the first of them opened"
+        if not found: return self._refuse("nothing to open yet; first: ulrs sweep synthetic --preset laptop; or name a folder of runs")
+        self.quiet, self.opened = True, None
+        self.source.options = list(found.items())
+        self.source.index = 0
+        self.quiet = False
+        self.turn_to(self.source.value)
 
-# %% ../../nbs/app/00_explore.ipynb #5e1a0c09
-@patch_to(RunExplorer)
-def turn_to(self, where):
-    "Another source; a mistake keeps the one before"
-    self.board.pale('Opening ...')
-    try:
-        view = open_source(where)
-        page = RunPage(view)
-    except InputError as e: return self._refuse(str(e))
-    self.view, self.page, self.opened, self.quiet = view, page, where, True
-    for w, values, at in (self.plr, sorted(view.found), len(view.found)//2), (self.flr, view.flrs, -1): # a partial grid has holes
-        w.index = 0 # within both lists: a handle beyond the new one would be moved by the browser, behind our back
-        w.options = [(rate(v), float(v)) for v in values] or [('-', 0.)]
-        w.value = w.options[at][1]
-    self.quiet = False
-    self.draw()
+    def turn_to(self, where):
+        "Another source; a mistake keeps the one before"
+        self.board.pale('Opening ...')
+        try:
+            view = open_source(where)
+            page = RunPage(view)
+        except InputError as e: return self._refuse(str(e))
+        self.view, self.page, self.opened, self.quiet = view, page, where, True
+        for w, values, at in (self.plr, sorted(view.found), len(view.found)//2), (self.flr, view.flrs, -1): # a partial grid has holes
+            w.index = 0 # within both lists: a handle beyond the new one would be moved by the browser, behind our back
+            w.options = [(rate(v), float(v)) for v in values] or [('-', 0.)]
+            w.value = w.options[at][1]
+        self.quiet = False
+        self.draw()
 
-@patch_to(RunExplorer)
-def draw(self):
-    "The picture of the source and the two rates"
-    if self.quiet or self.view is None: return
-    f = self.frame = run_frame(self.view, self.plr.value, self.flr.value or None)
-    self.board.show(self.page.show(f, None).png(), caption_of(f))
-    self.error.value, self.words.value = said(''), said(say_run(f))
-    self.board.pale('')
+    def draw(self):
+        "The picture of the source and the two rates"
+        if self.quiet or self.view is None: return
+        f = self.frame = run_frame(self.view, self.plr.value, self.flr.value or None)
+        self.board.show(self.page.show(f, None).png(), caption_of(f))
+        self.error.value, self.words.value = said(''), said(say_run(f))
+        self.board.pale('')

@@ -47,18 +47,18 @@ def quantities(
     pair = select(tables['geometry'], pair='low_high') if 'geometry' in tables else m[:0]
     return rows | {k: select(pair, metric=k) for k in ('train_barrier', 'test_barrier', 'angle')}
 
-# %% ../../nbs/analysis/03_basin.ipynb #4d8f1d75
+# %% ../../nbs/analysis/03_basin.ipynb #6e28da0e
 def network_table(
     tables:dict,   # name -> DataFrame: metrics, features, runs; geometry where there is one
     *settings:str, # names of settings that become columns
-) -> pd.DataFrame: # one row per network: KEYS, dominance (pp), dominant (bool), feature (the best one), QUALITY, settings
+) -> pd.DataFrame: # a row per network: KEYS, dominance (pp), dominant (bool), best feature, QUALITY, settings
     "What each network uses and what its basin is worth; what was not measured is NaN"
     flrs = sorted(tables['metrics'].flr.dropna().unique())
     if not flrs: raise InputError("a basin is judged by fine-tuning; these runs have no fine-tuning rate")
     columns = {k: rows.set_index(KEYS).value.astype(float) for k,rows in quantities(tables, flrs).items()}
     net = pd.DataFrame(columns)
-    best = select(tables['features'], stage='pretrain', metric='single_feature_acc', rank=1).set_index(KEYS).band
-    net['feature'] = best.str.removeprefix('feature=').astype(int)
+    best = select(tables['features'], stage='pretrain', metric='single_feature_acc', rank=1).set_index(KEYS)
+    net['feature'] = best.band.str.removeprefix('feature=').astype(int)
     net['dominant'] = net.dominance >= DOMINANT
     net = net.reset_index()
     known = settings_of(tables) if settings else {}
@@ -157,14 +157,15 @@ def two_stage(
     y, x = centred(outcome, cell), centred(cause, cell)
     labels, drawn = np.unique(lot, return_inverse=True)
     if len(labels) < 2: raise ValueError(f"an instrument needs at least 2 values, got {len(labels)}")
-    if not (x*x).sum() > 1e-12: raise ValueError("the cause does not vary within cells, so it has no effect to estimate")
+    if not (x*x).sum() > 1e-12:
+        raise ValueError("the cause does not vary within cells, so it has no effect to estimate")
     z = pd.DataFrame({f'z{i}': centred(drawn == i, cell) for i in range(len(labels) - 1)})
     found = IV2SLS(pd.Series(y, name='y'), None, pd.DataFrame(dict(x=x)), z).fit(cov_type='unadjusted')
     strength = float(found.first_stage.diagnostics['f.stat'].iloc[0])
     overid = float(found.sargan.pval) if z.shape[1] > 1 else np.nan
     return TwoStage(float(x@y/(x@x)), float(found.params['x']), strength, overid, len(y))
 
-# %% ../../nbs/analysis/03_basin.ipynb #38d6f882
+# %% ../../nbs/analysis/03_basin.ipynb #b2cf9d33
 @dataclass(frozen=True)
 class Crossed:
     "Networks of a crossed design, by data and readout seed"
@@ -182,7 +183,8 @@ class Crossed:
         return two_stage(self.y[rows], self.x[rows], self.lot[rows], self.cell[rows]*len(data) + copy)
 
 def crossed_of(net:pd.DataFrame, outcome:str, cause:str) -> Crossed: # with seeds, plr and the two columns
-    at = {pair: g.index.to_numpy() for pair,g in net.reset_index(drop=True).groupby(['data_seed', 'readout_seed'])}
+    groups = net.reset_index(drop=True).groupby(['data_seed', 'readout_seed'])
+    at = {pair: g.index.to_numpy() for pair,g in groups}
     y, x, lot = (net[c].to_numpy(float) for c in (outcome, cause, 'readout_seed'))
     return Crossed(at, y, x, lot, net.groupby(['plr', 'data_seed', 'train_seed']).ngroup().to_numpy())
 
@@ -214,7 +216,7 @@ def paired(
     arm:str,          # column that tells arms apart
     a, b,             # its values
     outcome:str='low',
-) -> pd.DataFrame:    # rows of a, with a column gain: outcome of a minus that of b for the same rate and seeds
+) -> pd.DataFrame:    # rows of a, with gain: outcome of a minus that of b for the same rate and seeds
     "Differences of the same network between two arms"
     same = KEYS[1:]
     other = net[net[arm] == b].set_index(same)[outcome].rename('other')
@@ -224,9 +226,10 @@ def paired(
 # %% ../../nbs/analysis/03_basin.ipynb #8e580639
 def look_table(
     tables:dict, # of a study with removals: looks, runs
-) -> pd.DataFrame: # one row per network and look: KEYS, step, remove, metrics of the look, first and end (dominance then)
+) -> pd.DataFrame: # a row per network and look: KEYS, step, remove, metrics, first and end (dominance then)
     "What networks were at each look after a removal"
-    wide = tables['looks'].set_index([*KEYS, 'step', 'metric']).value.astype(float).unstack('metric').reset_index()
+    values = tables['looks'].set_index([*KEYS, 'step', 'metric']).value.astype(float)
+    wide = values.unstack('metric').reset_index()
     ends = wide.sort_values('step').groupby(KEYS).dominance.agg(first='first', end='last')
     known = settings_of(tables)
     return wide.assign(remove=[known[r]['remove'] for r in wide.run]).join(ends, on=KEYS)

@@ -4,35 +4,38 @@
 
 # %% auto #0
 __all__ = ['MAIN', 'PRACTICAL', 'ROLES', 'PRESET_ROLES', 'SETUPS', 'REGIMES', 'LANDSCAPE', 'FEATURES', 'ASKS', 'CAUSES', 'CLAIMS',
-           'COLUMNS', 'role_of', 'Claim', 'unrun', 'too_slow', 'total', 'answer_row', 'claim_rows', 'evidence_of',
-           'verdicts', 'has_lines', 'line_rows', 'lines_of']
+           'COLUMNS', 'LINE_COLUMNS', 'role_of', 'Claim', 'unrun', 'too_slow', 'total', 'answer_row', 'claim_rows',
+           'evidence_of', 'verdicts', 'has_lines', 'line_rows', 'lines_of']
 
-# %% ../../nbs/analysis/09_claims.ipynb #0b379112
+# %% ../../nbs/analysis/09_claims.ipynb #346be2e0
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from .evidence import Evidence
-from .image_claims import C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C15, C18, SCALE_INVARIANT, main_of
+from .image_claims import C1, C2, C3, C4, C5, C6, C7, C8, C9, C10
+from .image_claims import C11, C12, C15, C18
+from .image_claims import SCALE_INVARIANT, main_of
 from .intervention_claims import C21, C22, C23, C24, C25, INTERVENED
 from .practical_claims import C16, C17
 from .regimes import regime_of, unconverged
 from .synthetic_claims import C13, C14, C19, C20
 from .tables import by_setting, on_its_data
-from .verdicts import (EMPTY, JPEG, LACKING, MISSING, NOT_YET, PARTIAL, REPRODUCED, SINGLE, SMALL, answers,
-                                                 seen, worst)
+from .verdicts import EMPTY, JPEG, LACKING, MISSING, NOT_YET, PARTIAL, REPRODUCED
+from .verdicts import SINGLE, SMALL, answers, seen, worst
 from ..studies.registry import STUDIES
 
-# %% ../../nbs/analysis/09_claims.ipynb #357b8410
+# %% ../../nbs/analysis/09_claims.ipynb #5d2f11c2
 MAIN = SCALE_INVARIANT[0]
 PRACTICAL = 'resnet18_practical_cifar10', 'resnet18_practical_cifar100', 'vit_cifar10', 'vit_cifar100'
 
 ROLES = dict( # role -> studies
     main=(MAIN,), further=SCALE_INVARIANT[1:], practical=PRACTICAL,
-    boundary=(f'{MAIN}_boundary',), two_stage=(f'{MAIN}_two_stage',), scratch=(f'{MAIN}_scratch',), pairs=(f'{MAIN}_basin',),
-    synthetic=('synthetic',), utilities=('synthetic_utilities',), easier=('synthetic_easier',), hidden=('synthetic_hidden',),
-    removed=('synthetic_removed',), implanted=('synthetic_implanted',), swapped=('synthetic_swapped',))
+    boundary=(f'{MAIN}_boundary',), two_stage=(f'{MAIN}_two_stage',), scratch=(f'{MAIN}_scratch',),
+    pairs=(f'{MAIN}_basin',), synthetic=('synthetic',), utilities=('synthetic_utilities',),
+    easier=('synthetic_easier',), hidden=('synthetic_hidden',), removed=('synthetic_removed',),
+    implanted=('synthetic_implanted',), swapped=('synthetic_swapped',))
 PRESET_ROLES = dict(factorial='crossed', edges='pairs') # presets with a role of their own, whatever the study
 
 def role_of(study:str, preset:str) -> str: # a key of `ROLES`, 'crossed', or '' where nothing is asked
@@ -42,7 +45,7 @@ def role_of(study:str, preset:str) -> str: # a key of `ROLES`, 'crossed', or '' 
         if study in studies: return role
     return ''
 
-# %% ../../nbs/analysis/09_claims.ipynb #66a68009
+# %% ../../nbs/analysis/09_claims.ipynb #44c649c6
 @dataclass(frozen=True)
 class Claim:
     "A statement of the paper, or a question it leaves open"
@@ -52,67 +55,91 @@ class Claim:
     roles:tuple        # of the studies whose tables judge it, each by itself
     reference:str      # what the authors show
     capped:bool=False  # does JPEG take away what it is about?
-    converged:str=''   # which rates of regime 1 must have converged before it can be judged: most, all, lowest
+    converged:str=''   # which rates of regime 1 must have converged before it is judged: see `too_slow`
 
     def fits(self, study:str, preset:str) -> bool: # may these tables judge it?
         return study in STUDIES and role_of(study, preset) in self.roles
 
-# %% ../../nbs/analysis/09_claims.ipynb #2300cc36
+# %% ../../nbs/analysis/09_claims.ipynb #887d35aa
 SETUPS = 'main', 'further' # the scale-invariant networks
 
 REGIMES = [
-    Claim('C1', 'Constant-rate training has three regimes: convergence, chaotic equilibrium, divergence', C1, SETUPS,
-          'ResNet-18, single runs: lines at 3e-4 and 2e-2; std over epochs 5-10 pp between them, below 0.5 elsewhere'),
+    Claim('C1', 'Constant-rate training has three regimes: convergence, chaotic equilibrium, divergence', C1,
+          SETUPS,
+          'ResNet-18, single runs: lines at 3e-4 and 2e-2; std over epochs 5-10 pp between them, below 0.5 '
+          'elsewhere'),
     Claim('C2', 'In regime 1 a larger rate generalises better', C2, SETUPS,
           'ResNet-18, single runs: 68.8 % at 1e-5, 86.5 % at 3e-4', converged='most'),
     Claim('C3', 'Only a narrow window of PLRs just above the threshold is optimal', C3, SETUPS,
-          'ResNet-18, single runs, FLR 3e-4: 88.6 % at PLR 1e-3; best of regime 1 86.9, of 2B 88.3, of 3 86.8'),
+          'ResNet-18, single runs, FLR 3e-4: 88.6 % at PLR 1e-3; best of regime 1 86.9, of 2B 88.3, of 3 '
+          '86.8'),
     Claim('C4', 'In 2A the fine-tuned accuracy does not depend on the FLR', C4, SETUPS,
           'ResNet-18, single runs: 0.2-0.5 pp in 2A; 5.3 pp at 1e-2, 12 pp at 1.4e-2'),
     Claim('C5', 'Averaging agrees with fine-tuning and can beat it', C5, SETUPS,
           'ResNet-18, single runs: 89.4 % (average of 100) against 88.6 %'),
     Claim('C6', 'Averaging is useless in regime 1 and fails in high 2B and 3', C6, SETUPS,
-          'ResNet-18, single runs: no change up to 3e-4; 66 % (average of 5) at 1e-2 against 86.5 %', converged='all')]
+          'ResNet-18, single runs: no change up to 3e-4; 66 % (average of 5) at 1e-2 against 86.5 %',
+          converged='all')]
 
-# %% ../../nbs/analysis/09_claims.ipynb #2b394e91
+# %% ../../nbs/analysis/09_claims.ipynb #8256f4d4
 LANDSCAPE = [
-    Claim('C7', '2A is one basin with only good minima', C7, SETUPS, 'ResNet-18, single runs: no barriers, angles of 0.13 to 0.18 rad'),
+    Claim('C7', '2A is one basin with only good minima', C7, SETUPS,
+          'ResNet-18, single runs: no barriers, angles of 0.13 to 0.18 rad'),
     Claim('C8', 'Very small PLRs end in minima that a higher FLR leaves', C8, SETUPS,
-          'ResNet-18, single runs: 1.5 rad, train barriers of 61 to 70 pp, accuracy from 69 to 86 % at PLR 1e-5', converged='lowest'),
+          'ResNet-18, single runs: 1.5 rad, train barriers of 61 to 70 pp, accuracy from 69 to 86 % at PLR '
+          '1e-5', converged='lowest'),
     Claim('C9', 'In 2B barriers and angles grow with the PLR', C9, SETUPS,
           'ResNet-18, single runs: 0.43 to 1.53 rad, train barriers of 0 to 74 pp'),
     Claim('C10', 'Pre-training in regime 3 is not the same as a random start', C10, (*SETUPS, 'scratch'),
-          'ResNet-18, single runs: 80.3 % at FLR 1e-5, 68.8 from scratch; 86.3 and 86.5 at 3e-4; 1.52 rad; norms: a figure without numbers'),
-    Claim('C11', 'Convergence time diverges at the 1|2 boundary', C11, ('boundary',), 'ResNet-18: a figure without numbers'),
-    Claim('C12', 'Going from 2B through 2A recovers the quality of 2A', C12, ('two_stage',), 'ResNet-18: a figure without numbers')]
+          'ResNet-18, single runs: 80.3 % at FLR 1e-5, 68.8 from scratch; 86.3 and 86.5 at 3e-4; 1.52 rad; '
+          'norms: a figure without numbers'),
+    Claim('C11', 'Convergence time diverges at the 1|2 boundary', C11, ('boundary',),
+          'ResNet-18: a figure without numbers'),
+    Claim('C12', 'Going from 2B through 2A recovers the quality of 2A', C12, ('two_stage',),
+          'ResNet-18: a figure without numbers')]
 
-# %% ../../nbs/analysis/09_claims.ipynb #5a656e92
+# %% ../../nbs/analysis/09_claims.ipynb #1436a7a3
 FEATURES = [
-    Claim('C13', 'Synthetic: features become sparse around the threshold (2A), not far from it', C13, ('synthetic',),
+    Claim('C13', 'Synthetic: features become sparse around the threshold (2A), not far from it', C13,
+          ('synthetic',),
           'sample run: mean rank 1 of 71 and 70 % at these PLRs, 53-58 % below; rank 2 about 54 %'),
-    Claim('C14', 'Synthetic: sparsity survives fine-tuning with a small FLR and averaging', C14, ('synthetic',),
-          'sample run: mean rank 1 of 78 % (FT) and 80 % (SWA5) at PLR 1e-2'),
+    Claim('C14', 'Synthetic: sparsity survives fine-tuning with a small FLR and averaging', C14,
+          ('synthetic',), 'sample run: mean rank 1 of 78 % (FT) and 80 % (SWA5) at PLR 1e-2'),
     Claim('C15', 'Images: 2A maximises the accuracy on middle frequencies', C15, SETUPS,
-          'practical ResNet-18: best 27.6 % at 5e-2; ViT: 40 % at 5e-4; the scale-invariant ones: a figure without numbers', capped=True),
-    Claim('C16', 'All of this holds across networks and data sets', C16, ('further',), 'figures without numbers', capped=True),
-    Claim('C17', 'In practical settings the picture is the same, with softer transitions', C17, ('practical',),
-          'ViT, single runs: 93.1 % at PLR 2e-4, no low-high barriers from 1e-4 to 5e-4; bands as in C15', capped=True),
-    Claim('C18', 'Sharpness does not predict the test error in regime 2', C18, SETUPS, 'ResNet-18: a figure without numbers'),
-    Claim('C19', 'Synthetic: the dominant feature is one of the most useful', C19, ('utilities',), 'ours: stated for pictures only'),
-    Claim('C20', '2A is one linearly connected basin beyond three points', C20, ('pairs',), 'ours: the paper tests three points')]
+          'practical ResNet-18: best 27.6 % at 5e-2; ViT: 40 % at 5e-4; the scale-invariant ones: a figure '
+          'without numbers', capped=True),
+    Claim('C16', 'All of this holds across networks and data sets', C16, ('further',),
+          'figures without numbers', capped=True),
+    Claim('C17', 'In practical settings the picture is the same, with softer transitions', C17,
+          ('practical',),
+          'ViT, single runs: 93.1 % at PLR 2e-4, no low-high barriers from 1e-4 to 5e-4; bands as in C15',
+          capped=True),
+    Claim('C18', 'Sharpness does not predict the test error in regime 2', C18, SETUPS,
+          'ResNet-18: a figure without numbers'),
+    Claim('C19', 'Synthetic: the dominant feature is one of the most useful', C19, ('utilities',),
+          'ours: stated for pictures only'),
+    Claim('C20', '2A is one linearly connected basin beyond three points', C20, ('pairs',),
+          'ours: the paper tests three points')]
 
-# %% ../../nbs/analysis/09_claims.ipynb #0cd01b66
+# %% ../../nbs/analysis/09_claims.ipynb #2312c3e3
 ASKS = 'ours: the paper asks for such experiments'
 CAUSES = [
-    Claim('C21', 'Make one feature easier: more networks become sparse, the basin follows, the window widens', C21, ('easier',), ASKS),
-    Claim('C22', 'Where a dominant feature does not pay, the good window of 2A vanishes: a good basin needs one', C22, ('hidden',), ASKS),
-    Claim('C23', "Remove the dominant feature: the basin's quality goes, and comes back with the next one", C23, ('removed',), ASKS),
-    Claim('C24', 'Implant a dominant feature: it is enough for a good basin, without the rate of 2A', C24, ('implanted',), ASKS),
-    Claim('C25', 'Change the data before fine-tuning: without its dominant feature a good basin is worth nothing', C25, ('swapped',), ASKS)]
+    Claim('C21', 'Make one feature easier: more networks become sparse, the basin follows, the window widens',
+          C21, ('easier',), ASKS),
+    Claim('C22',
+          'Where a dominant feature does not pay, the good window of 2A vanishes: a good basin needs one',
+          C22, ('hidden',), ASKS),
+    Claim('C23', "Remove the dominant feature: the basin's quality goes, and comes back with the next one",
+          C23, ('removed',), ASKS),
+    Claim('C24', 'Implant a dominant feature: it is enough for a good basin, without the rate of 2A', C24,
+          ('implanted',), ASKS),
+    Claim('C25',
+          'Change the data before fine-tuning: without its dominant feature a good basin is worth nothing',
+          C25, ('swapped',), ASKS)]
 
 CLAIMS = [*REGIMES, *LANDSCAPE, *FEATURES, *CAUSES]
 
-# %% ../../nbs/analysis/09_claims.ipynb #91dd38cf
+# %% ../../nbs/analysis/09_claims.ipynb #02b2d21f
 def unrun(
     tables:dict, study:str, preset:str, # as published
 ) -> list:       # PLRs that the preset asks for and the ledger does not hold
@@ -120,11 +147,12 @@ def unrun(
     known = STUDIES[study].presets.get(preset)
     if known is None or 'runs' not in tables: return []
     there = tables['runs'].groupby('plr').settings.nunique() # seeds that were added have runs of their own
-    return sorted(p for p in known.plrs if there.get(p, 0) < len(known.variants_of(p))) # every variant of the settings is a run
+    # every variant of the settings is a run
+    return sorted(p for p in known.plrs if there.get(p, 0) < len(known.variants_of(p)))
 
 def too_slow(
     evidence:Evidence,
-    needed:str, # which rates of regime 1 must have converged: 'most', 'all' or 'lowest' (up to a tenth of the line, as in C8)
+    needed:str, # rates of regime 1 that must have converged: 'most', 'all', 'lowest' (to a tenth of the line)
 ) -> bool:
     "Did rates that a claim rests on end before they converged?"
     inside = [float(p) for p in evidence.plrs if regime_of(float(p), evidence.bounds) == '1']
@@ -148,13 +176,15 @@ def total(
     if claim.converged and too_slow(evidence, claim.converged): return NOT_YET
     return seen(verdict == REPRODUCED, preset) if preset in SMALL else verdict
 
-# %% ../../nbs/analysis/09_claims.ipynb #e5a8192f
-COLUMNS = ['claim', 'statement', 'study', 'preset', 'id', 'statistic', 'value', 'lo', 'hi', 'threshold', 'n', 'seeds', 'part', 'decides',
-           'verdict', 'reference']
+# %% ../../nbs/analysis/09_claims.ipynb #bc5e1038
+COLUMNS = ['claim', 'statement', 'study', 'preset', 'id', 'statistic', 'value', 'lo', 'hi', 'threshold',
+           'n', 'seeds', 'part', 'decides', 'verdict', 'reference']
 
 def answer_row(a) -> dict: # of an `Answer`
     numbers = dict(value=a.found.value, lo=a.found.lo, hi=a.found.hi, n=a.found.n, seeds=a.found.seeds)
-    return dict(id=a.part.id, statistic=a.label, threshold=a.part.asked if a.run else '', part=a.verdict, decides=a.part.decides) | numbers
+    threshold = a.part.asked if a.run else ''
+    asked = dict(id=a.part.id, statistic=a.label, threshold=threshold, decides=a.part.decides)
+    return asked | numbers | dict(part=a.verdict)
 
 def claim_rows(
     claim:Claim,
@@ -196,7 +226,7 @@ def verdicts(
         if not keys: rows.append(dict(claim=claim.id, statement=claim.statement, verdict=MISSING))
     return pd.DataFrame(rows, columns=COLUMNS)
 
-# %% ../../nbs/analysis/09_claims.ipynb #6226e31f
+# %% ../../nbs/analysis/09_claims.ipynb #0d95ae6b
 def has_lines(study:str, preset:str) -> bool: # studies beside the main one have a few rates only
     return study in STUDIES and preset != 'factorial' and not study.startswith(f'{MAIN}_')
 
@@ -211,17 +241,22 @@ def line_rows(
     for b in evidence.bounds.values():
         theirs = drawn.get(b.name)
         miss = at(b.line) - at(theirs) if full and theirs and b.line else np.nan
-        rows.append(dict(line=b.name, where=b.words(), lo=b.ci[0], hi=b.ci[1], how=b.how, authors=theirs, miss=miss))
+        found = dict(line=b.name, where=b.words(), lo=b.ci[0], hi=b.ci[1], how=b.how)
+        rows.append(found | dict(authors=theirs, miss=miss))
     return rows
+
+LINE_COLUMNS = [ # where: in words; lo, hi: 95 % interval; miss: rates of the grid
+    'study', 'preset', 'setting', 'line', 'where', 'lo', 'hi', 'how', 'authors', 'miss']
 
 def lines_of(
     published:dict, # as for `verdicts`
-) -> pd.DataFrame:  # one row per line: study, preset, setting, line, where (in words), lo, hi (95 % interval), how, authors, miss (rates of the grid)
+) -> pd.DataFrame:  # one row per line, with `LINE_COLUMNS`
     "The regime lines of all tables beside the authors' own; `miss` is NaN where there is nothing to compare"
     rows = []
     for (study, preset),tables in published.items():
         if not has_lines(study, preset): continue
         for setting,some in by_setting(tables).items():
             evidence = Evidence(some, on_its_data(STUDIES[study], some))
-            rows += [dict(study=study, preset=preset, setting=setting) | row for row in line_rows(evidence, preset not in SMALL)]
-    return pd.DataFrame(rows, columns=['study', 'preset', 'setting', 'line', 'where', 'lo', 'hi', 'how', 'authors', 'miss'])
+            head = dict(study=study, preset=preset, setting=setting)
+            rows += [head | row for row in line_rows(evidence, preset not in SMALL)]
+    return pd.DataFrame(rows, columns=LINE_COLUMNS)

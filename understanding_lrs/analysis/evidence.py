@@ -36,7 +36,7 @@ def resampled(
     networks = len(table.drop_duplicates(['data_seed', 'train_seed', 'readout_seed']))
     return Estimate(float(value), float(lo), float(hi), networks, len(groups), words or {})
 
-# %% ../../nbs/analysis/04_evidence.ipynb #602b64a1
+# %% ../../nbs/analysis/04_evidence.ipynb #42461c42
 class Evidence:
     "The tables of one study, and what several statistics take from them"
     def __init__(self,
@@ -56,7 +56,8 @@ class Evidence:
     @cached_property
     def flrs(self) -> list: return sorted(self.rows.flr.dropna().unique())
     @cached_property
-    def ks(self) -> list: return sorted(int(k) for k in self.rows.swa_k.dropna().unique()) # averaged checkpoints
+    # averaged checkpoints
+    def ks(self) -> list: return sorted(int(k) for k in self.rows.swa_k.dropna().unique())
     @cached_property
     def settings(self) -> pd.Series: return settings_of(self.tables) # run -> settings
 
@@ -89,7 +90,11 @@ class Evidence:
     def averaged(self, *ks) -> np.ndarray: # (seeds, k, PLRs)
         return np.stack([self.curve(stage='average', swa_k=k) for k in ks], 1)
 
-    def between(self, metric, pair='low_high') -> np.ndarray: # angle, train_barrier, test_barrier -> (seeds, PLRs)
+    def between(
+        self,
+        metric,
+        pair='low_high',
+    ) -> np.ndarray: # angle, train_barrier, test_barrier -> (seeds, PLRs)
         return self.at(select(self.tables['geometry'], metric=metric, pair=pair))
 
     def rates(self) -> np.ndarray: # (seeds, PLRs): the PLRs as a curve
@@ -98,14 +103,23 @@ class Evidence:
     @cached_property
     def sides(self) -> tuple: # two curves: which networks are on the convergent side, which at chance
         labels = network_regimes(self.rows, self.study.chance)
-        return tuple(self.at(labels.assign(value=labels.regime.isin(which).astype(float))) for which in (['1', SLOW], ['3']))
+        def share(*which): return self.at(labels.assign(value=labels.regime.isin(which).astype(float)))
+        return share('1', SLOW), share('3')
 
-    def here(self, curve, plr) -> np.ndarray: # (seeds, PLRs), a rate or None -> (seeds,), NaN where the grid has no such rate
+    def here(
+        self,
+        curve,
+        plr,
+    ) -> np.ndarray: # (seeds, PLRs), a rate or None -> (seeds,), NaN where the grid has no such rate
         "A curve at one rate"
         at = np.isclose(self.plrs, np.nan if plr is None else plr, rtol=1e-3)
         return curve[:, at][:, 0] if at.any() else np.full(len(curve), np.nan)
 
-    def best(self, curve, *regimes) -> np.ndarray: # (..., PLRs) -> (...), NaN where there is no rate of these regimes
+    def best(
+        self,
+        curve,
+        *regimes,
+    ) -> np.ndarray: # (..., PLRs) -> (...), NaN where there is no rate of these regimes
         "The highest value in some regimes"
         inside = curve[..., np.isin(self.regime, regimes)]
         return np.nanmax(inside, -1) if inside.shape[-1] else np.full(curve.shape[:-1], np.nan)
@@ -137,7 +151,7 @@ class Evidence:
             value, lo, hi = bootstrap(np.arange(len(self.seeds)), one_by_one(of), 1000 if fewest > 1 else 0)
         return Estimate(float(value), float(lo), float(hi), n, fewest, words or {})
 
-# %% ../../nbs/analysis/04_evidence.ipynb #93c549ce
+# %% ../../nbs/analysis/04_evidence.ipynb #28139ef2
 def made_up(
     noise:float=.05, # standard deviation of the accuracies over seeds, pp
     seeds:int=3,
@@ -151,14 +165,18 @@ def made_up(
     curves = [(dict(stage='pretrain'), pre), (dict(stage='finetune', flr=1e-5), low),
               (dict(stage='finetune', flr=1e-4), high), (dict(stage='average', swa_k=5), swa)]
     kinds = [(1e-3, .1)]*4 + [(.5, 4)]*6 + [(2.3, .2)]*2 # training loss, tail std of accuracy
+    empty = 'flr', 'swa_k', 'data_seed', 'readout_seed', 'rank'
+    blank = dict(study='made', data='digits', pair=None, band=None) | dict.fromkeys(empty, np.nan)
     rng, rows = np.random.default_rng(0), []
     for s in range(1, seeds + 1):
         for i,p in enumerate(plrs):
-            row = dict(study='made', data='digits', run=f'{p:g}', plr=p, flr=np.nan, swa_k=np.nan, train_seed=s)
-            rows += [row | where | dict(metric='test_acc', value=v[i] + noise*rng.standard_normal()) for where,v in curves]
+            row = blank | dict(run=f'{p:g}', plr=p, train_seed=s)
+            for where,v in curves:
+                value = v[i] + noise*rng.standard_normal()
+                rows.append(row | where | dict(metric='test_acc', value=value))
             ends = dict(train_loss=kinds[i][0], test_acc_tail=pre[i], test_acc_tail_std=kinds[i][1])
             rows += [row | dict(stage='pretrain', metric=m, value=v) for m,v in ends.items()]
-    return dict(metrics=pd.DataFrame(rows).assign(data_seed=np.nan, readout_seed=np.nan, pair=None, band=None, rank=np.nan))
+    return dict(metrics=pd.DataFrame(rows))
 
 # %% ../../nbs/analysis/04_evidence.ipynb #09c4f722
 def over(

@@ -30,8 +30,12 @@ from .verdicts import Estimate, Lacking, Part
 from ..core.stats import CONVERGED, plain, spearman
 from ..studies.registry import STUDIES
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #2ef3aafc
-def at_chance(one, three): # (PLRs,) shares of seeds on the convergent side, at chance -> rates at the right end
+# %% ../../nbs/analysis/06_image_claims.ipynb #4e72cd4a
+def at_chance(
+    one,   # (PLRs,) share of seeds on the convergent side
+    three, # (PLRs,) share of seeds at chance
+) -> int:  # how many rates at the right end are at chance
+    "The length of regime 3"
     return leading(three[::-1] >= .5)
 
 def middle(one, three) -> np.ndarray: # (PLRs,) bool
@@ -40,29 +44,34 @@ def middle(one, three) -> np.ndarray: # (PLRs,) bool
     inside = (at >= leading(one >= .5)) & (at < len(one) - at_chance(one, three))
     return inside & (one < .5) & (three < .5)
 
-def out_of_order(one, three): # how many rates are neither at the left end, nor in the middle, nor at the right end
+def out_of_order(one, three) -> int: # as above
+    "How many rates are neither at the left end, nor in the middle, nor at the right end"
     return len(one) - leading(one >= .5) - at_chance(one, three) - middle(one, three).sum()
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #75477723
+# %% ../../nbs/analysis/06_image_claims.ipynb #a3a4a611
 def converged_rates(e:Evidence) -> Estimate:
     one, _ = e.sides
     low = np.where(np.isnan(one), np.nan, e.curve('train_loss', stage='pretrain') < CONVERGED)
     def in_a_row(one, low): return longest(low[:leading(one >= .5)] >= .5)
     return e.estimate(in_a_row, one, low)
 
-def noisy_rates(e:Evidence) -> Estimate: return e.estimate(lambda one, three: longest(middle(one, three)), *e.sides)
+def noisy_rates(e:Evidence) -> Estimate:
+    return e.estimate(lambda one, three: longest(middle(one, three)), *e.sides)
 def rates_at_chance(e:Evidence) -> Estimate: return e.estimate(at_chance, *e.sides)
 def odd_rates(e:Evidence) -> Estimate: return e.estimate(out_of_order, *e.sides)
 
-C1 = (Part('C1.converge', 'PLRs in a row, in regime 1, whose training loss ends below 0.01', converged_rates, '>=', 3),
-      Part('C1.noise', 'PLRs in a row beyond them that neither converge nor fall to chance', noisy_rates, '>=', 3),
+C1 = (Part('C1.converge', 'PLRs in a row, in regime 1, whose training loss ends below 0.01', converged_rates,
+           '>=', 3),
+      Part('C1.noise', 'PLRs in a row beyond them that neither converge nor fall to chance', noisy_rates,
+           '>=', 3),
       Part('C1.chance', 'PLRs at chance up to the end of the grid', rates_at_chance, '>=', 3),
       Part('C1.order', 'PLRs out of this order', odd_rates, '<=', 0))
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #8c425e36
+# %% ../../nbs/analysis/06_image_claims.ipynb #11956d59
 def rank_in_1(e:Evidence) -> Estimate:
     inside = e.regime == '1'
-    return e.estimate(lambda v: spearman(np.arange(inside.sum()), v[inside]), e.curve('test_acc_tail', stage='pretrain'))
+    def rank(v): return spearman(np.arange(inside.sum()), v[inside])
+    return e.estimate(rank, e.curve('test_acc_tail', stage='pretrain'))
 
 def gain_in_1(e:Evidence) -> Estimate: # pp
     inside = e.regime == '1'
@@ -70,7 +79,8 @@ def gain_in_1(e:Evidence) -> Estimate: # pp
     return e.estimate(gain, e.curve('test_acc_tail', stage='pretrain'))
 
 C2 = (Part('C2.rank', 'Spearman correlation of PLR and tail accuracy in regime 1', rank_in_1, '>=', .9),
-      Part('C2.gain', 'tail accuracy at the last PLR of regime 1 minus at the first, pp', gain_in_1, '>=', 5.))
+      Part('C2.gain', 'tail accuracy at the last PLR of regime 1 minus at the first, pp', gain_in_1, '>=',
+           5.))
 
 # %% ../../nbs/analysis/06_image_claims.ipynb #22573707
 WINDOW = 5 # the best rate lies within this multiple of the 1|2 line [figure]
@@ -110,7 +120,7 @@ C4 = (Part('C4.inside', 'range over FLRs of the fine-tuned accuracy, median over
       Part('C4.beyond', 'range over FLRs of the fine-tuned accuracy, largest in 2B, pp',
            partial(spread_over_flrs, '2B', np.nanmax), '>=', 3., **TWO))
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #ad8ab05f
+# %% ../../nbs/analysis/06_image_claims.ipynb #aea09542
 def longest_average(e:Evidence) -> np.ndarray: return e.averaged(e.ks[-1])[:, 0] # (seeds, PLRs)
 
 def best_average_inside(e:Evidence) -> Estimate: # 1: yes
@@ -124,10 +134,12 @@ def average_over_tuned(e:Evidence) -> Estimate: # pp
     return e.estimate(margin, longest_average(e), e.tuned(), words=dict(k=e.ks[-1]))
 
 BOTH = dict(needs=('averages', 'flr'))
-C5 = (Part('C5.best', 'the best PLR of the average of {k} lies in 2A (1 = yes)', best_average_inside, '>=', 1., **BOTH),
-      Part('C5.over', 'best average of {k} in 2A minus best fine-tuned accuracy of all, pp', average_over_tuned, '>=', 0., **BOTH))
+C5 = (Part('C5.best', 'the best PLR of the average of {k} lies in 2A (1 = yes)', best_average_inside, '>=',
+           1., **BOTH),
+      Part('C5.over', 'best average of {k} in 2A minus best fine-tuned accuracy of all, pp',
+           average_over_tuned, '>=', 0., **BOTH))
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #17cf2332
+# %% ../../nbs/analysis/06_image_claims.ipynb #a2123237
 def short_k(e:Evidence) -> int: # the number of averaged checkpoints nearest to 5
     return min(e.ks, key=lambda k: abs(np.log(k/5)), default=5)
 
@@ -146,10 +158,12 @@ def loss_in_2b(e:Evidence) -> Estimate: # pp, in the upper half of 2B
     return e.estimate(loss, e.curve(stage='pretrain'), e.averaged(k)[:, 0], words=dict(k=k))
 
 AVERAGES = dict(needs=('averages',))
-C6 = (Part('C6.regime_1', 'largest change of accuracy by averaging {ks} in regime 1, pp', change_in_1, '<=', .3, **AVERAGES),
-      Part('C6.high_2B', 'best of regime 1 minus best average of {k} in the upper half of 2B, pp', loss_in_2b, '>=', 10., **AVERAGES))
+C6 = (Part('C6.regime_1', 'largest change of accuracy by averaging {ks} in regime 1, pp', change_in_1, '<=',
+           .3, **AVERAGES),
+      Part('C6.high_2B', 'best of regime 1 minus best average of {k} in the upper half of 2B, pp', loss_in_2b,
+           '>=', 10., **AVERAGES))
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #71273c10
+# %% ../../nbs/analysis/06_image_claims.ipynb #db4c8b8e
 NEAR = 1. # rad: two fine-tunings further apart have left one minimum (claim C8)
 
 def largest_inside(metric, e:Evidence) -> Estimate: # over 2A
@@ -168,13 +182,17 @@ def average_part(end): # a part of C7 that is reported
                 partial(barrier_to_average, end), '<', .5, needs=('geometry',), decides=False)
 
 WAYS = dict(needs=('geometry',))
-C7 = (Part('C7.train_barrier', 'low-high train barrier, largest over 2A{found}, pp', partial(largest_inside, 'train_barrier'), '<', .5, **WAYS),
-      Part('C7.test_barrier', 'low-high test barrier, largest over 2A, pp', partial(largest_inside, 'test_barrier'), '<', .5, **WAYS),
-      Part('C7.angle', 'low-high angle, largest over 2A, rad', partial(largest_inside, 'angle'), '<', NEAR, **WAYS),
-      Part('C7.growth', 'Spearman correlation of PLR and low-high angle in 2A', partial(growth, '2A', 'angle'), '>', 0., **WAYS),
+C7 = (Part('C7.train_barrier', 'low-high train barrier, largest over 2A{found}, pp',
+           partial(largest_inside, 'train_barrier'), '<', .5, **WAYS),
+      Part('C7.test_barrier', 'low-high test barrier, largest over 2A, pp',
+           partial(largest_inside, 'test_barrier'), '<', .5, **WAYS),
+      Part('C7.angle', 'low-high angle, largest over 2A, rad', partial(largest_inside, 'angle'), '<', NEAR,
+           **WAYS),
+      Part('C7.growth', 'Spearman correlation of PLR and low-high angle in 2A',
+           partial(growth, '2A', 'angle'), '>', 0., **WAYS),
       average_part('low'), average_part('high'))
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #6335aa34
+# %% ../../nbs/analysis/06_image_claims.ipynb #84faac9c
 def smallest_below(curve, e:Evidence, **words) -> Estimate: # curve: (seeds, PLRs)
     "The smallest value over PLRs up to a tenth of the 1|2 line"
     first = e.bounds['lr_12'].lo
@@ -189,15 +207,19 @@ def gain_of_leaving(e:Evidence) -> Estimate: # pp, at the highest FLR
     high = e.flrs[-1]
     return smallest_below(e.curve(stage='finetune', flr=high) - e.curve(stage='pretrain'), e, flr=rate(high))
 
-C8 = (Part('C8.angle', 'low-high angle, smallest {where}, rad', partial(leaving, 'angle'), '>', NEAR, needs=('flr', 'geometry')),
-      Part('C8.barrier', 'low-high train barrier, smallest {where}, pp', partial(leaving, 'train_barrier'), '>=', 40.,
+C8 = (Part('C8.angle', 'low-high angle, smallest {where}, rad', partial(leaving, 'angle'), '>', NEAR,
            needs=('flr', 'geometry')),
-      Part('C8.gain', 'gain of accuracy by fine-tuning at {flr}, smallest {where}, pp', gain_of_leaving, '>', 10., needs=('flr',)))
+      Part('C8.barrier', 'low-high train barrier, smallest {where}, pp', partial(leaving, 'train_barrier'),
+           '>=', 40., needs=('flr', 'geometry')),
+      Part('C8.gain', 'gain of accuracy by fine-tuning at {flr}, smallest {where}, pp', gain_of_leaving, '>',
+           10., needs=('flr',)))
 
-C9 = (Part('C9.angle', 'Spearman correlation of PLR and low-high angle in 2B', partial(growth, '2B', 'angle'), '>', .9, **WAYS),
-      Part('C9.barrier', 'Spearman correlation of PLR and low-high train barrier in 2B', partial(growth, '2B', 'train_barrier'), '>', .9, **WAYS))
+C9 = (Part('C9.angle', 'Spearman correlation of PLR and low-high angle in 2B', partial(growth, '2B', 'angle'),
+           '>', .9, **WAYS),
+      Part('C9.barrier', 'Spearman correlation of PLR and low-high train barrier in 2B',
+           partial(growth, '2B', 'train_barrier'), '>', .9, **WAYS))
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #db2fb0d3
+# %% ../../nbs/analysis/06_image_claims.ipynb #7a9e9d79
 EVEN = 1.5 # a ratio of two spreads within 1/EVEN and EVEN is 'about the same' (C10) [choice]
 
 def far_rate(e:Evidence) -> float|None: # the highest rate of regime 3
@@ -210,7 +232,12 @@ def far_words(e:Evidence) -> str:
 
 def in_grid(e:Evidence, plr) -> bool: return bool(np.isclose(e.plrs, plr).any())
 
-def against_scratch(end, budget, of, e:Evidence) -> Estimate|None: # pp; end: index of the FLR; budget: of both stages?
+def against_scratch(
+    end:int,     # index of the FLR
+    budget:bool, # does training from scratch get the budget of both stages?
+    of,          # `difference` or `distance`
+    e:Evidence,
+) -> Estimate|None: # pp; None where such runs cannot be in the grid
     "Fine-tuned from regime 3, and trained from scratch at the same rate"
     flr = e.flrs[end]
     if budget and not in_grid(e, flr): return None
@@ -219,21 +246,28 @@ def against_scratch(end, budget, of, e:Evidence) -> Estimate|None: # pp; end: in
     words = dict(start=far_words(e), flr=rate(flr), lost='' if in_grid(e, flr) else ', not in this grid')
     return e.estimate(of, tuned, e.here(scratch, flr), own=True, words=words)
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #431e5509
+# %% ../../nbs/analysis/06_image_claims.ipynb #b4afb787
 def difference(a, b): return a - b
 def distance(a, b): return abs(a - b)
 
-def scratch_part(name, end, budget): # end 0: the low FLR, where regime 3 helps; -1: the high one, where it makes no difference
-    of, more, comparison, threshold = (difference, '', '>=', 8.) if end == 0 else (distance, ', absolute', '<=', 1.)
+def scratch_part(
+    name:str,
+    end:int,     # 0: the low FLR, where regime 3 helps; -1: the high one, where it makes no difference
+    budget:bool, # as above
+) -> Part:
+    "A part of C10"
+    of, more, comparison, threshold = difference, '', '>=', 8.
+    if end: of, more, comparison, threshold = distance, ', absolute', '<=', 1.
     same = ' of the same budget' if budget else ''
     label = f'{{start}} -> FLR {{flr}} minus scratch at {{flr}}{same}{{lost}}{more}, pp'
     return Part(f'C10.{name}', label, partial(against_scratch, end, budget, of), comparison, threshold,
                 needs=('two flrs',), decides=not budget)
 
 def far_angle(e:Evidence) -> Estimate: # rad
-    return e.estimate(lambda a: a, e.here(e.between('angle'), far_rate(e)), own=True, words=dict(start=far_words(e)))
+    angle = e.here(e.between('angle'), far_rate(e))
+    return e.estimate(lambda a: a, angle, own=True, words=dict(start=far_words(e)))
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #67497998
+# %% ../../nbs/analysis/06_image_claims.ipynb #c96dbc9c
 def norm_spread(e:Evidence, plr, **where): # (seeds,) std of log10 filter norms
     rows = select(plain(e.tables['filters']), metric='filter_log10_std', **where)
     return e.here(e.at(rows), plr)
@@ -245,14 +279,18 @@ def uneven(e:Evidence) -> Estimate: # ratio
 
 def even_again(e:Evidence) -> Estimate: # ratio, at least 1
     high = e.flrs[-1]
-    tuned, scratch = norm_spread(e, far_rate(e), stage='finetune', flr=high), norm_spread(e, high, stage='pretrain')
+    tuned = norm_spread(e, far_rate(e), stage='finetune', flr=high)
+    scratch = norm_spread(e, high, stage='pretrain')
     return e.estimate(lambda a, b: max(a/b, b/a), tuned, scratch, own=True, words=dict(flr=rate(high)))
 
 C10 = (scratch_part('low', 0, False), scratch_part('high', -1, False),
-       Part('C10.angle', 'low-high angle at {start}, rad', far_angle, '>', 1.45, needs=('two flrs', 'angles')),
-       Part('C10.uneven', 'std of log10 filter norms after {start} over that at the start', uneven, '>=', 3., needs=('two flrs', 'filters')),
-       Part('C10.even', 'the same std after FLR {flr} over that of scratch at {flr}, this ratio or its inverse', even_again, '<=', EVEN,
+       Part('C10.angle', 'low-high angle at {start}, rad', far_angle, '>', 1.45,
+            needs=('two flrs', 'angles')),
+       Part('C10.uneven', 'std of log10 filter norms after {start} over that at the start', uneven, '>=', 3.,
             needs=('two flrs', 'filters')),
+       Part('C10.even',
+            'the same std after FLR {flr} over that of scratch at {flr}, this ratio or its inverse',
+            even_again, '<=', EVEN, needs=('two flrs', 'filters')),
        scratch_part('low_budget', 0, True), scratch_part('high_budget', -1, True))
 
 # %% ../../nbs/analysis/06_image_claims.ipynb #3ba2bb8d
@@ -274,12 +312,13 @@ def main_of(
         same = there is not None and {*there['metrics'].data} == {*tables['metrics'].data}
         return dict(id=id, plrs=p.plrs, epochs=theirs['epochs'], tables=there if same else None)
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #1a0a07c9
-def epochs_to_converge(e:Evidence): # -> (epochs, ran): (seeds, PLRs) each; epochs are NaN where a network never converged
+# %% ../../nbs/analysis/06_image_claims.ipynb #6e520cec
+def epochs_to_converge(e:Evidence) -> tuple:
+    "Epochs, NaN where a network never converged; and whether it was run: (seeds, PLRs) each"
     rows = select(e.rows, stage='pretrain', metric='convergence_epoch')
     return e.at(rows), ~np.isnan(e.at(rows.assign(value=1.)))
 
-def two_rates(e:Evidence): # -> LR1 and the rate above it; None where the grid has no such two
+def two_rates(e:Evidence) -> tuple|None: # LR1 and the rate above it; None where the grid has no such two
     "The rates that C11 compares"
     took, ran = epochs_to_converge(e)
     common = np.array([np.isclose(p, e.main['plrs'], rtol=1e-3).any() for p in e.plrs])
@@ -310,7 +349,7 @@ def slowing_down(e:Evidence) -> Estimate|Lacking: # ratio of epochs
     found = e.estimate(lambda a, b: np.exp(a - b), *logs, own=True, words=words)
     return replace(found, hi=np.inf) if never and found.seeds > 1 else found
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #5339fef3
+# %% ../../nbs/analysis/06_image_claims.ipynb #a04df2a9
 def below_2a(e:Evidence) -> Estimate|Lacking|None: # pp
     "Best fine-tuned accuracy of 2A in the main study minus the best accuracy at convergence here"
     if e.main is None: return None
@@ -321,16 +360,19 @@ def below_2a(e:Evidence) -> Estimate|Lacking|None: # pp
     if not there.flrs: return Lacking(what)
     best = there.estimate(lambda m: there.best(m, '2A').max(), there.tuned())
     here = e.estimate(np.nanmax, e.at(done), own=True)
-    return Estimate(best.value - here.value, best.lo - here.hi, best.hi - here.lo, here.n, min(best.seeds, here.seeds), dict(what=what))
+    value, lo, hi = best.value - here.value, best.lo - here.hi, best.hi - here.lo
+    return Estimate(value, lo, hi, here.n, min(best.seeds, here.seeds), dict(what=what))
 
 C11 = (Part('C11.time', '{what}', slowing_down, '>=', 10.),
        Part('C11.accuracy', '{what}', below_2a, '>', 0.))
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #e42c1abc
-def second_rates(e:Evidence) -> np.ndarray: # of every row: the second rate of pre-training, 0 where there was none
+# %% ../../nbs/analysis/06_image_claims.ipynb #bdad5042
+def second_rates(e:Evidence) -> np.ndarray: # (rows,)
+    "The second rate of pre-training of every row, 0 where there was none"
     return e.rows.run.map(lambda r: e.settings[r].get('then_plr', 0.)).to_numpy(float)
 
-def stages(e:Evidence): # -> (rate of 2B, rate of 2A) of the runs that go from one to the other; None without such runs
+def stages(e:Evidence) -> tuple|None:
+    "Rate of 2B and rate of 2A of the runs that go from one to the other; None without such runs"
     first, second = e.rows.plr.to_numpy(float), second_rates(e)
     two = (second > 0) & ~np.isclose(second, first)
     if not two.any() or not e.flrs: return None
@@ -342,14 +384,15 @@ def end_of(e:Evidence, first, second, flr) -> np.ndarray: # (seeds,) %
     mine = np.isclose(e.rows.plr, first) & np.isclose(second_rates(e), second)
     return e.here(e.at(select(e.rows[mine], stage='finetune', metric='test_acc', flr=flr)), first)
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #2c1803c1
+# %% ../../nbs/analysis/06_image_claims.ipynb #298d8f7a
 def against_one_stage(end, other, e:Evidence) -> Estimate|Lacking|None: # pp; other: '2A', '2B' or 'budget'
     "Two stages, fine-tuned, beside a single one"
     found = stages(e)
     if found is None: return Lacking('a run that goes from 2B through 2A')
     if end == -1 and len(e.flrs) == 1: return None # the low FLR is the high one
     (high, inner), flr = found, e.flrs[end]
-    first, second, of = {'2A': (inner, 0., distance), '2B': (high, 0., difference), 'budget': (inner, inner, distance)}[other]
+    ways = {'2A': (inner, 0., distance), '2B': (high, 0., difference), 'budget': (inner, inner, distance)}
+    first, second, of = ways[other]
     name = f'{rate(first)} -> {rate(second)} (same budget)' if second else rate(first)
     what = f'{rate(high)} -> {rate(inner)} -> FLR {rate(flr)} minus {name} -> FLR {rate(flr)}'
     beside = end_of(e, first, second, flr)
@@ -357,8 +400,10 @@ def against_one_stage(end, other, e:Evidence) -> Estimate|Lacking|None: # pp; ot
     return e.estimate(of, end_of(e, high, inner, flr), beside, own=True, words=dict(what=what))
 
 def stage_part(name, end, other): # e.g. 'low', 0, '2A'
-    label, comparison, threshold = ('{what}, pp', '>=', 4.) if other == '2B' else ('{what}, absolute, pp', '<=', .5)
-    return Part(f'C12.{name}_{other}', label, partial(against_one_stage, end, other), comparison, threshold, decides=other != 'budget')
+    label, comparison, threshold = '{what}, absolute, pp', '<=', .5
+    if other == '2B': label, comparison, threshold = '{what}, pp', '>=', 4.
+    return Part(f'C12.{name}_{other}', label, partial(against_one_stage, end, other), comparison, threshold,
+                decides=other != 'budget')
 
 ENDS = dict(low=0, high=-1)
 C12 = (*(stage_part(name, end, other) for name,end in ENDS.items() for other in ('2A', '2B')),
@@ -403,7 +448,7 @@ def excess_inside(e:Evidence, m): # pp: the best of the window minus the best of
 
 def off_chance(e:Evidence, m): return np.nanmax(abs(m - e.study.chance)) # pp
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #e6a0eb9d
+# %% ../../nbs/analysis/06_image_claims.ipynb #5df7ade6
 def elsewhere(where, e:Evidence) -> Estimate|None: # where: function of Evidence -> (words, how, stage)
     "The excess at another stage, or on other images; None where it was not measured"
     if unseen(e): return None
@@ -413,22 +458,25 @@ def elsewhere(where, e:Evidence) -> Estimate|None: # where: function of Evidence
     return e.estimate(lambda m: excess_inside(e, m), curve, words=dict(name=name))
 
 def after_pretraining(e:Evidence): return 'after pre-training', 'band', dict(stage='pretrain')
-def after_high(e:Evidence): return f'after FLR {rate(e.flrs[-1])}', 'band', dict(stage='finetune', flr=e.flrs[-1])
-def when_averaged(e:Evidence): return f'averaged ({short_k(e)})', 'band', dict(stage='average', swa_k=short_k(e))
+def after_high(e:Evidence):
+    return f'after FLR {rate(e.flrs[-1])}', 'band', dict(stage='finetune', flr=e.flrs[-1])
+def when_averaged(e:Evidence):
+    return f'averaged ({short_k(e)})', 'band', dict(stage='average', swa_k=short_k(e))
 def on_raw(e:Evidence): return f'after FLR {rate(e.flrs[0])}, raw pictures', 'raw', low_end(e)
 
 def if_two_flrs(where): # nothing is asked where the high FLR is the low one
     return lambda e: None if len(e.flrs) == 1 else elsewhere(where, e)
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #5ded0bf3
+# %% ../../nbs/analysis/06_image_claims.ipynb #db849200
 SEEN = dict(needs=('bands', 'flr'))
 
 def elsewhere_part(name, statistic): # a part that is reported
     label = 'middle frequencies {name}: best in that window minus best of regime 1, pp'
     return Part(f'C15.{name}', label, statistic, '>=', 2., decides=False, **SEEN)
 
-C15 = (Part('C15.window', 'the best PLR for middle frequencies after FLR {flr} lies between the 1|2 line and 3 times the 2A|2B line (1 = yes)',
-            partial(on_low, best_inside, 'mid'), '>=', 1., **SEEN),
+C15 = (Part('C15.window',
+            'the best PLR for middle frequencies after FLR {flr} lies between the 1|2 line and 3 times the '
+            '2A|2B line (1 = yes)', partial(on_low, best_inside, 'mid'), '>=', 1., **SEEN),
        Part('C15.excess', 'best accuracy on middle frequencies after FLR {flr} minus best of regime 1, pp',
             partial(on_low, excess, 'mid'), '>=', 2., **SEEN),
        Part('C15.high', 'accuracy on high frequencies after FLR {flr}, largest distance from chance, pp',
@@ -438,12 +486,16 @@ C15 = (Part('C15.window', 'the best PLR for middle frequencies after FLR {flr} l
        elsewhere_part('averaged', partial(elsewhere, when_averaged)),
        elsewhere_part('raw', partial(elsewhere, on_raw)))
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #64c648a1
+# %% ../../nbs/analysis/06_image_claims.ipynb #a207595b
 def loss_levels(e:Evidence) -> list: # bands 'level=0.1' at which sharpness was measured
     sharp = e.tables.get('sharpness', ())
-    return sorted({b for b in sharp.band.dropna().astype(str) if b.startswith('level=')}) if len(sharp) else []
+    if not len(sharp): return []
+    return sorted({b for b in sharp.band.dropna().astype(str) if b.startswith('level=')})
 
-def at_level(e:Evidence, level): # -> sharpness, test error (%): (seeds, PLRs) each; networks counted at each stage
+def at_level(
+    e:Evidence,
+    level:str, # a band, as `loss_levels` gives them
+) -> tuple:    # sharpness, test error (%): (seeds, PLRs) each; number of networks of each stage
     "Every network where it first reached the level"
     x, y = (np.full((len(e.seeds), len(e.plrs)), np.nan) for _ in range(2))
     counts = []
@@ -455,17 +507,20 @@ def at_level(e:Evidence, level): # -> sharpness, test error (%): (seeds, PLRs) e
         counts.append(int(new.sum()))
     return x, y, counts
 
-# %% ../../nbs/analysis/06_image_claims.ipynb #6265cf39
+# %% ../../nbs/analysis/06_image_claims.ipynb #9ccf929e
 def sharpness_rank(regimes, of, e:Evidence) -> Estimate|Lacking:
     "Rank correlation of sharpness and test error over the rates of some regimes"
     levels = loss_levels(e)
     if not levels: return Lacking('sharpness at an equal training loss')
     x, y, counts = at_level(e, levels[0])
-    at = f"at training loss {levels[0].removeprefix('level=')} ({counts[0]} networks in pre-training, {sum(counts[1:])} in fine-tuning)"
+    first, later = counts[0], sum(counts[1:])
+    level = levels[0].removeprefix('level=')
+    at = f'at training loss {level} ({first} networks in pre-training, {later} in fine-tuning)'
     return e.estimate(over(e, regimes, of), x, y, words=dict(at=at))
 
 def rank_distance(a, b): return abs(spearman(a, b))
 
 RANKS = 'Spearman correlation of sharpness and test error {at}'
-C18 = (Part('C18.regime_2', f'{RANKS}, regime 2, absolute', partial(sharpness_rank, ('2', '2A', '2B'), rank_distance), '<', .5),
+C18 = (Part('C18.regime_2', f'{RANKS}, regime 2, absolute',
+            partial(sharpness_rank, ('2', '2A', '2B'), rank_distance), '<', .5),
        Part('C18.regime_1', f'{RANKS}, regime 1', partial(sharpness_rank, ('1',), spearman), '>', .7))

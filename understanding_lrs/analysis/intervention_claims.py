@@ -10,12 +10,12 @@ __all__ = ['C21', 'C22', 'C23', 'C24', 'C25', 'INTERVENTIONS', 'INTERVENED', 'SH
            'comes_together', 'implant_arm', 'implanted', 'against_long', 'kept_share', 'enough', 'swapped',
            'found_effects', 'lot_effects', 'intervention_effects', 'effects']
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #97b17db8
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #3238a82f
 import numpy as np
 import pandas as pd
 
-from .basin import (EDGE, LOW_RATES, NEAR, advantage, between, estimate, look_table, mean_over_rates,
-                                              network_table, paired, slope, two_stage_interval)
+from .basin import EDGE, LOW_RATES, NEAR, advantage, between, estimate, look_table
+from .basin import mean_over_rates, network_table, paired, slope, two_stage_interval
 from .evidence import Evidence
 from .verdicts import Estimate, Part, answer, answers
 from ..probes.features import DOMINANT
@@ -27,8 +27,10 @@ def within(*columns): # outcome, cause, groups
     "The change of the outcome with the cause, within groups"
     return lambda c: slope(*(c[name] for name in columns))
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #6ace62da
-def by_utility(e:Evidence) -> pd.DataFrame: # with u, the utility of the other features, and cells of one u and rate
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #cbb55fa3
+def by_utility(
+    e:Evidence,
+) -> pd.DataFrame: # with u, the utility of the other features, and cells of one u and rate
     net = e.networks('utility')
     net = net.assign(u=[utility[-1] for utility in net.utility])
     return net.assign(cell=net.groupby(['u', 'plr']).ngroup())
@@ -45,7 +47,7 @@ def good_rates(c, u): # how many rates fine-tune 3 pp better than the lowest
     acc = np.array([c['low'][mine & (c['plr'] == p)].mean() for p in plrs])
     return (acc >= acc[0] + 3).sum()
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #a4d84073
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #b24e1c0e
 def more_sparse(e:Evidence) -> Estimate:
     net = by_utility(e)
     return estimate(between(net[net.u.isin((.5, 1.))], NEAR), easier_minus_equal(share_sparse))
@@ -54,16 +56,22 @@ def wider_window(e:Evidence) -> Estimate:
     net = by_utility(e)
     return estimate(net[net.u.isin((.5, 1.))], easier_minus_equal(good_rates))
 
-def better_when_sparse(e:Evidence) -> Estimate: return estimate(by_utility(e), within('low', 'dominant', 'cell'))
-def lower_when_sparse(e:Evidence) -> Estimate: return estimate(between(by_utility(e), NEAR), within('train_barrier', 'dominant', 'cell'))
+def better_when_sparse(e:Evidence) -> Estimate:
+    return estimate(by_utility(e), within('low', 'dominant', 'cell'))
+def lower_when_sparse(e:Evidence) -> Estimate:
+    return estimate(between(by_utility(e), NEAR), within('train_barrier', 'dominant', 'cell'))
 
 C21 = (
-    Part('C21.share', 'share of sparse networks near the threshold, other features of utility 0.5 minus 1', more_sparse, '>=', .15),
-    Part('C21.quality', 'sparse minus not sparse, fine-tuned low, within rate and utility, pp', better_when_sparse, '>=', 3.),
-    Part('C21.barrier', 'the same of the low-high train barrier, near the threshold, pp', lower_when_sparse, '<=', -1.),
-    Part('C21.window', 'rates that fine-tune 3 pp better than 3.2e-3, utility 0.5 minus 1', wider_window, '>=', 1.))
+    Part('C21.share', 'share of sparse networks near the threshold, other features of utility 0.5 minus 1',
+         more_sparse, '>=', .15),
+    Part('C21.quality', 'sparse minus not sparse, fine-tuned low, within rate and utility, pp',
+         better_when_sparse, '>=', 3.),
+    Part('C21.barrier', 'the same of the low-high train barrier, near the threshold, pp', lower_when_sparse,
+         '<=', -1.),
+    Part('C21.window', 'rates that fine-tune 3 pp better than 3.2e-3, utility 0.5 minus 1', wider_window,
+         '>=', 1.))
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #dc643c78
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #c58e4217
 def hidden_arms(e:Evidence) -> dict: # (what is hidden, which share) -> networks
     return {key: rows for key,rows in e.networks('hide', 'hide_share').groupby(['hide', 'hide_share'])}
 
@@ -71,7 +79,8 @@ def on_and_off(e:Evidence) -> pd.DataFrame: # a quarter of the features hidden (
     arms = hidden_arms(e)
     return pd.concat([arms['features', 0.].assign(on=False), arms['features', .25].assign(on=True)])
 
-def hides_share(e:Evidence) -> Estimate: return estimate(between(on_and_off(e), NEAR), within('dominant', 'on', 'plr'))
+def hides_share(e:Evidence) -> Estimate:
+    return estimate(between(on_and_off(e), NEAR), within('dominant', 'on', 'plr'))
 
 def near_minus_low(what): # pp; what: 'features', 'fixed' or 'samples', a quarter of which is hidden
     "The statistic that compares rates near the threshold with low ones, fine-tuned low"
@@ -89,24 +98,33 @@ def best_not_sparse(c, on): # of rates with at least three such networks
 def not_needed(e:Evidence) -> Estimate:
     return estimate(on_and_off(e), lambda c: best_not_sparse(c, True) - best_not_sparse(c, False))
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #1174c6cd
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #2c2e9a5b
 C22 = (
-    Part('C22.share', 'share of sparse networks near the threshold, a quarter of the features hidden minus none', hides_share, '<=', -.15),
-    Part('C22.window', 'near minus low rates, fine-tuned low, a quarter of the features hidden, pp', near_minus_low('features'), '<=', .5),
+    Part('C22.share',
+         'share of sparse networks near the threshold, a quarter of the features hidden minus none',
+         hides_share, '<=', -.15),
+    Part('C22.window', 'near minus low rates, fine-tuned low, a quarter of the features hidden, pp',
+         near_minus_low('features'), '<=', .5),
     Part('C22.control', 'the same, a quarter of the samples hidden, pp', near_minus_low('samples'), '>=', 1.),
-    Part('C22.needed', 'networks that are not sparse, best rate, a quarter of the features hidden minus none, fine-tuned low, pp',
-         not_needed, '<=', 1.),
-    Part('C22.fixed', 'C22.window with always the same quarter hidden, pp', near_minus_low('fixed'), '>=', 1., decides=False))
+    Part('C22.needed',
+         'networks that are not sparse, best rate, a quarter of the features hidden minus none, fine-tuned '
+         'low, pp', not_needed, '<=', 1.),
+    Part('C22.fixed', 'C22.window with always the same quarter hidden, pp', near_minus_low('fixed'), '>=', 1.,
+         decides=False))
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #d46b1b00
-def had_one(e:Evidence) -> pd.DataFrame: # rows of `look_table`: networks near the threshold with a dominant feature at the removal
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #4416f9aa
+def had_one(
+    e:Evidence,
+) -> pd.DataFrame: # rows of `look_table`: networks near the threshold with a dominant feature at the removal
     looks = look_table(e.tables)
     return between(looks[looks['first'] >= DOMINANT], NEAR)
 
 def best_minus_last(rows) -> Estimate: # pp
     return estimate(paired(rows, 'remove', 'best', 'last', 'finetuned_acc'), mean_gain)
 
-def lost_best(e:Evidence) -> pd.DataFrame: # at the end, those that lost their best feature; again: sparse once more?
+def lost_best(
+    e:Evidence,
+) -> pd.DataFrame: # at the end, those that lost their best feature; again: sparse once more?
     had = had_one(e)
     lost = had[(had.step == had.step.max()) & (had.remove == 'best')]
     return lost.assign(again=lost.end >= DOMINANT)
@@ -120,15 +138,18 @@ def lost_at_end(e:Evidence) -> Estimate:
     return best_minus_last(had[had.step == had.step.max()])
 
 def share_again(e:Evidence) -> Estimate: return estimate(lost_best(e), lambda c: c['again'].mean())
-def comes_together(e:Evidence) -> Estimate: return estimate(lost_best(e), within('finetuned_acc', 'again', 'plr'))
+def comes_together(e:Evidence) -> Estimate:
+    return estimate(lost_best(e), within('finetuned_acc', 'again', 'plr'))
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #2b1983c0
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #68abe2be
 C23 = (
-    Part('C23.lost', 'sparse networks near the threshold that lose their best feature minus the same that lose their last, '
-         'fine-tuned at once, pp', lost_at_once, '<=', -5.),
+    Part('C23.lost',
+         'sparse networks near the threshold that lose their best feature minus the same that lose their '
+         'last, ' 'fine-tuned at once, pp', lost_at_once, '<=', -5.),
     Part('C23.taken', 'share of them that end with a dominant feature again', share_again, '>=', .5),
     Part('C23.back', 'C23.lost at the end of pre-training, pp', lost_at_end, '>=', -3.),
-    Part('C23.together', 'sparse again minus not again, of those that lose the best, fine-tuned at the end, within rates, pp',
+    Part('C23.together',
+         'sparse again minus not again, of those that lose the best, fine-tuned at the end, within rates, pp',
          comes_together, '>=', 3.))
 
 # %% ../../nbs/analysis/08_intervention_claims.ipynb #0bb6c417
@@ -158,16 +179,21 @@ def enough(e:Evidence) -> Estimate: # pp
     both = pd.concat([low[low.dominant].assign(on=True), plain.assign(on=False)])
     return estimate(both, lambda c: c['low'][c['on'] == 1].mean() - c['low'][c['on'] == 0].mean())
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #58324f57
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #80547f6d
 C24 = (
-    Part('C24.kept', 'share of implanted networks that are sparse after pre-training at low rates', kept_share, '>=', .5),
+    Part('C24.kept', 'share of implanted networks that are sparse after pre-training at low rates',
+         kept_share, '>=', .5),
     Part('C24.better', 'implanted minus trained as long with all features, low rates, fine-tuned low, pp',
          against_long('weak', LOW_RATES), '>=', 2.),
-    Part('C24.enough', 'implanted and still sparse, low rates, minus plain and sparse at 1e-2, fine-tuned low, pp', enough, '>=', -2.),
-    Part('C24.strong', 'C24.better with the strong implant, pp', against_long('strong', LOW_RATES), '>=', 2., decides=False),
-    Part('C24.beyond', 'C24.better at 1.8e-2 and 3.2e-2, pp', against_long('weak', (.017, 1.)), '>=', 2., decides=False))
+    Part('C24.enough',
+         'implanted and still sparse, low rates, minus plain and sparse at 1e-2, fine-tuned low, pp', enough,
+         '>=', -2.),
+    Part('C24.strong', 'C24.better with the strong implant, pp', against_long('strong', LOW_RATES), '>=', 2.,
+         decides=False),
+    Part('C24.beyond', 'C24.better at 1.8e-2 and 3.2e-2, pp', against_long('weak', (.017, 1.)), '>=', 2.,
+         decides=False))
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #198cc60c
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #dfe05200
 def swapped(which, sparse): # the feature that goes: 'best' or 'last'; of sparse networks, or of the others?
     "The statistic that compares fine-tuning without a feature with fine-tuning on all (pp)"
     def statistic(e:Evidence) -> Estimate:
@@ -176,26 +202,30 @@ def swapped(which, sparse): # the feature that goes: 'best' or 'last'; of sparse
     return statistic
 
 C25 = (
-    Part('C25.sparse', 'sparse networks near the threshold, fine-tuned on data without their best feature minus on all, pp',
+    Part('C25.sparse',
+         'sparse networks near the threshold, fine-tuned on data without their best feature minus on all, pp',
          swapped('best', True), '<=', -8.),
     Part('C25.others', 'the same of networks that are not sparse, pp', swapped('best', False), '>=', -4.),
-    Part('C25.control', 'the same of sparse networks without their last feature, pp', swapped('last', True), '>=', -2.))
+    Part('C25.control', 'the same of sparse networks without their last feature, pp', swapped('last', True),
+         '>=', -2.))
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #b5f632ce
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #51e22fbf
 INTERVENTIONS = dict(C21=C21, C22=C22, C23=C23, C24=C24, C25=C25) # claim -> its parts
-INTERVENED = dict(C21='synthetic_easier', C22='synthetic_hidden', C23='synthetic_removed', C24='synthetic_implanted',
-                  C25='synthetic_swapped') # claim -> the study whose tables judge it
+INTERVENED = dict( # claim -> the study whose tables judge it
+    C21='synthetic_easier', C22='synthetic_hidden', C23='synthetic_removed', C24='synthetic_implanted',
+    C25='synthetic_swapped')
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #571ec2d7
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #8855e626
 def found_effects(
     tables:dict, # of the plain study, `wide`
 ) -> dict:       # words -> Estimate
     "What goes together where nothing was changed"
     net = network_table(tables)
     inner, edge = (sorted(between(net, ends).plr.unique()) for ends in (NEAR, EDGE))
-    return {'sparse minus not sparse, at the same rate': estimate(between(net, NEAR), within('low', 'dominant', 'plr')),
-            '2A minus end of regime 1, networks that are not sparse':
-                estimate(net[~net.dominant], lambda c: advantage(c, inner, edge))}
+    sparse = estimate(between(net, NEAR), within('low', 'dominant', 'plr'))
+    rest = estimate(net[~net.dominant], lambda c: advantage(c, inner, edge))
+    return {'sparse minus not sparse, at the same rate': sparse,
+            '2A minus end of regime 1, networks that are not sparse': rest}
 
 def lot_effects(
     tables:dict, # of the crossed design, `factorial`
@@ -204,13 +234,14 @@ def lot_effects(
     "What the readout, drawn by lot, says"
     net = between(network_table(tables), NEAR)
     found, _, (lo, hi) = two_stage_interval(net, 'low', 'dominant', n)
-    seeds = net.readout_seed.nunique()
-    return {'sparse or not, decided by the random readout (two-stage least squares)': Estimate(found.effect, lo, hi, found.n, seeds)}
+    drawn = Estimate(found.effect, lo, hi, found.n, net.readout_seed.nunique())
+    return {'sparse or not, decided by the random readout (two-stage least squares)': drawn}
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #7ae3c3b4
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #701f9280
 SHOWN = {'C24.better': 'weak implant, regime 1', 'C24.strong': 'strong implant, regime 1',
          'C23.lost': 'dominant feature removed, at once', 'C23.back': 'the same, 20,000 steps later',
-         'C25.sparse': 'data without it, in fine-tuning only', 'C25.control': 'data without an unused feature',
+         'C25.sparse': 'data without it, in fine-tuning only',
+         'C25.control': 'data without an unused feature',
          'C22.needed': 'features hidden at random, networks that are not sparse'}
 
 def intervention_effects(
@@ -221,12 +252,12 @@ def intervention_effects(
     evidence = Evidence(tables, None)
     return {SHOWN[p.id]: answer(p, evidence).found for p in INTERVENTIONS[claim] if p.id in SHOWN}
 
-# %% ../../nbs/analysis/08_intervention_claims.ipynb #db4bb29c
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #ef93ae1c
 def effects(
     published:dict, # (study, preset) -> tables
     n:int=300,      # resamples of the lot
 ) -> pd.DataFrame:  # one row per effect: kind, what, value, lo, hi (pp), n, seeds
-    "What a dominant feature does to the accuracy after fine-tuning, by every way of asking; what was not run is left out"
+    "What a dominant feature does to the fine-tuned accuracy; what was not run is left out"
     wide, crossed = published.get(('synthetic', 'wide')), published.get(('synthetic', 'factorial'))
     found = []
     if wide: found.append(('observed', found_effects(wide)))

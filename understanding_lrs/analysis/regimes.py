@@ -27,14 +27,16 @@ CONNECTED = 1.   # pp: low-high training barrier of one basin [choice]
 AGREE = .6       # pp: low-high difference of fine-tuned test accuracy that counts as none (claim C4) [choice]
 SLOW, UNKNOWN = 'not converged yet', 'unknown' # labels beside '1', '2' and '3'
 
-# %% ../../nbs/analysis/01_regimes.ipynb #0aaa2191
+# %% ../../nbs/analysis/01_regimes.ipynb #a689fc85
 def labels_of(
-    loss, acc, std, # arrays of one shape: end or draw of training loss, tail mean and tail std of test accuracy (%)
+    # arrays of one shape: end or draw of training loss, tail mean and tail std of test accuracy (%)
+    loss, acc, std,
     chance:float,   # chance accuracy (%)
 ) -> np.ndarray:    # of the same shape: '1', '2', '3', `SLOW` or `UNKNOWN`
     "The rule for one network"
     diverged, at_chance = np.isnan(acc), abs(acc - chance) <= AT_CHANCE
-    cases = [('1', loss < CONVERGED), ('3', diverged), (UNKNOWN, np.isnan(std)), ('3', at_chance), (SLOW, std < QUIET)]
+    cases = [('1', loss < CONVERGED), ('3', diverged), (UNKNOWN, np.isnan(std)),
+             ('3', at_chance), (SLOW, std < QUIET)]
     labels, holds = zip(*cases)
     return np.select(holds, labels, '2') # the first that holds
 
@@ -48,7 +50,9 @@ def wide_of(
     seeds = {s: np.nan_to_num(seed_numbers(table[s]), nan=-1) for s in NETWORK}
     return table.assign(**seeds).set_index([*index, columns]).value.unstack(columns)
 
-def with_seeds(wide:pd.DataFrame) -> pd.DataFrame: # rows by network -> the same with seeds as columns, NaN where absent
+def with_seeds(
+    wide:pd.DataFrame,
+) -> pd.DataFrame: # rows by network -> the same with seeds as columns, NaN where absent
     return wide.reset_index().replace({s: {-1: np.nan} for s in NETWORK})
 
 def slow_on_the_left(wide:pd.DataFrame) -> pd.DataFrame: # one row per network, with its label in `regime`
@@ -85,7 +89,8 @@ class Boundary:
     how:str          # what it was read from
 
     @property
-    def line(self): return self.hi if self.name == 'lr_23' else self.lo # where the authors' convention draws it
+    def line(self):
+        return self.hi if self.name == 'lr_23' else self.lo # where the authors' convention draws it
 
     @property
     def known(self): return not (self.lo is None and self.hi is None)
@@ -119,7 +124,10 @@ def cube_of(
     return np.stack([np.pad(g, ((0, most - len(g)), (0, 0)), constant_values=np.nan) for g in groups])
 
 # %% ../../nbs/analysis/01_regimes.ipynb #0f056f22
-def shares(cube, draws): # (clusters, networks, PLRs), (n, clusters) -> (n, PLRs) mean over the networks of each draw
+def shares(
+    cube,
+    draws,
+): # (clusters, networks, PLRs), (n, clusters) -> (n, PLRs) mean over the networks of each draw
     times = np.stack([np.bincount(d, minlength=len(cube)) for d in draws])
     with np.errstate(invalid='ignore'): # a draw may hold no network of a PLR
         return (times @ np.nansum(cube, 1))/(times @ (~np.isnan(cube)).sum(1))
@@ -128,7 +136,7 @@ def medians(cube, draws): # the same for the median; a PLR whose barriers are al
     flat = np.where(np.isnan(cube).all((0, 1)), np.inf, cube)[draws].reshape(len(draws), -1, cube.shape[-1])
     return np.nanmedian(flat, axis=1) if np.isnan(flat).any() else np.median(flat, axis=1)
 
-# %% ../../nbs/analysis/01_regimes.ipynb #23ecbab5
+# %% ../../nbs/analysis/01_regimes.ipynb #1ba5d875
 def leading(ok): # (..., PLRs) bool -> (...,) number of leading trues
     return np.where(ok.all(-1), ok.shape[-1], ok.argmin(-1))
 
@@ -142,10 +150,14 @@ def boundary_of(
     def at(i): return float(plrs[i]) if 0 <= i < len(plrs) else np.nan
     side, k, ci = 0 if name == 'lr_23' else -1, int(left[0]), (np.nan, np.nan)
     if len(left) > 1: ci = tuple(at(int(round(float(end))) + side) for end in interval(left[1:]))
-    return Boundary(name, plrs[k - 1] if k > 0 else None, plrs[k] if k < len(plrs) else None, ci, how)
+    lo = plrs[k - 1] if k > 0 else None
+    hi = plrs[k] if k < len(plrs) else None
+    return Boundary(name, lo, hi, ci, how)
 
 # %% ../../nbs/analysis/01_regimes.ipynb #42de4d2e
-def low_high_gap(metrics:pd.DataFrame) -> pd.DataFrame|None: # one row per network: plr, seeds, value; None with fewer than two FLRs
+def low_high_gap(
+    metrics:pd.DataFrame,
+) -> pd.DataFrame|None: # one row per network: plr, seeds, value; None with fewer than two FLRs
     "Test accuracy after fine-tuning at the highest FLR minus that at the lowest (pp)"
     rows = plain(metrics[(metrics.stage == 'finetune') & (metrics.metric == 'test_acc')])
     if not len(rows) or rows.flr.nunique() < 2: return None
@@ -173,7 +185,7 @@ def drawn_regimes(
     chance:float,
     plrs:list,
     n:int,  # draws
-) -> np.ndarray|None: # (n, PLRs) labels; None where a rate has several networks, or a tail of which nothing is known
+) -> np.ndarray|None: # (n, PLRs) labels; None where a rate has several networks, or an unknown tail
     "Labels of one network at each rate after drawing its end from its own tail"
     names = [*TAIL, 'train_loss_tail', 'train_loss_tail_std']
     wide = wide_of(plain(metrics[(metrics.stage == 'pretrain') & metrics.metric.isin(names)]), 'metric')
@@ -184,7 +196,7 @@ def drawn_regimes(
     z = stream('bootstrap', 1).standard_normal((2, n, len(plrs)))
     return labels_of(np.maximum(loss_mean + loss_std*z[0], 0), acc + std*z[1], std, chance)
 
-# %% ../../nbs/analysis/01_regimes.ipynb #b6930ee3
+# %% ../../nbs/analysis/01_regimes.ipynb #9ce6eeb8
 @dataclass(frozen=True)
 class Sides:
     "The networks of a grid, and the resamples of their seeds"
@@ -196,14 +208,16 @@ class Sides:
     @cached_property
     def left(self): return leading(shares(self.one, self.draws) >= .5) # (1 + n,) rates left of the first line
     @cached_property
-    def right(self): return len(self.plrs) - leading(shares(self.three, self.draws)[:, ::-1] >= .5) # left of the last line
+    # left of the last line
+    def right(self): return len(self.plrs) - leading(shares(self.three, self.draws)[:, ::-1] >= .5)
 
 def sides_of(
     regimes:pd.DataFrame, # as `network_regimes` gives them
     n:int,                # resamples; none where some rate has a single seed
 ) -> Sides|None:          # None where all networks of some rate are unknown
     "Which networks are on which side, by seed"
-    known = regimes.assign(one=regimes.regime.isin(['1', SLOW]).astype(float), three=(regimes.regime == '3').astype(float))
+    one, three = regimes.regime.isin(['1', SLOW]), regimes.regime == '3'
+    known = regimes.assign(one=one.astype(float), three=three.astype(float))
     known.loc[regimes.regime == UNKNOWN, ['one', 'three']] = np.nan
     if known.groupby('plr').one.count().min() == 0: return None
     plrs = sorted(float(p) for p in regimes.plr.unique())
@@ -212,7 +226,7 @@ def sides_of(
     drawn = resamples(len(one), n if fewest > 1 else 0)
     return Sides(plrs, one, three, np.concatenate([np.arange(len(one))[None], drawn]))
 
-# %% ../../nbs/analysis/01_regimes.ipynb #4f773608
+# %% ../../nbs/analysis/01_regimes.ipynb #053afd24
 def outer_lines(
     metrics:pd.DataFrame,
     chance:float,
@@ -229,7 +243,11 @@ def outer_lines(
     return dict(lr_12=boundary_of('lr_12', sides.plrs, f'train loss, noise{note}', left),
                 lr_23=boundary_of('lr_23', sides.plrs, f'chance accuracy{note}', right))
 
-def inner_line(metrics:pd.DataFrame, sides:Sides) -> Boundary|None: # None where there is nothing to read it from
+# %% ../../nbs/analysis/01_regimes.ipynb #ab415b23
+def inner_line(
+    metrics:pd.DataFrame,
+    sides:Sides,
+) -> Boundary|None: # None where there is nothing to read it from
     "The line between 2A and 2B"
     at, plrs, draws = np.arange(len(sides.plrs)), sides.plrs, sides.draws
     in_one = at < sides.left[:, None]
@@ -254,17 +272,18 @@ def boundaries(
     chance:float,         # chance accuracy (%)
     n:int=1000,           # resamples
 ) -> dict:                # name -> Boundary; 'lr_2ab' is missing where there is nothing to read it from
-    "The three lines of a study by the rule above; not known where no network of some rate has a tail to judge"
+    "The lines of a study by the rule above; not known where no network of some rate has a tail to judge"
     metrics = plain(metrics)
     sides = sides_of(network_regimes(metrics, chance), n)
-    if sides is None: return {name: Boundary(name, None, None, (np.nan, np.nan), TOO_SHORT) for name in ('lr_12', 'lr_23')}
+    if sides is None:
+        return {name: Boundary(name, None, None, (np.nan, np.nan), TOO_SHORT) for name in ('lr_12', 'lr_23')}
     found, inner = outer_lines(metrics, chance, sides, n), inner_line(metrics, sides)
     return found if inner is None else found | dict(lr_2ab=inner)
 
 def regime_of(
     plr:float,   # a learning rate
     bounds:dict, # as `boundaries` gives them
-) -> str:        # '1', '2', '2A', '2B' or '3'; '2' where the inner line is unknown; `UNKNOWN` where all lines are
+) -> str:        # '1', '2A', '2B' or '3'; '2' where the inner line is unknown, `UNKNOWN` where all are
     "The regime of a learning rate, given the lines"
     if not bounds['lr_12'].known: return UNKNOWN
     one, three, inner = bounds['lr_12'].lo, bounds['lr_23'].hi, bounds.get('lr_2ab')
@@ -277,7 +296,7 @@ def regime_of(
 def unconverged(
     metrics:pd.DataFrame, # tidy table of one study
     bounds:dict,          # as `boundaries` gives them
-) -> list:                # PLRs in regime 1 at which fewer than half of the networks have converged, ascending
+) -> list:                # PLRs in regime 1 where fewer than half of the networks have converged, ascending
     "Small rates that would need longer training"
     loss = plain(metrics[(metrics.stage == 'pretrain') & (metrics.metric == 'train_loss')])
     share = (loss.value < CONVERGED).groupby(loss.plr).mean()

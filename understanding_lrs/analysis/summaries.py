@@ -10,7 +10,8 @@ __all__ = ['TOO_SHORT_TO_TELL', 'NO_LINE', 'REDUCED', 'AGREES', 'DIFFERS', 'FREE
 # %% ../../nbs/analysis/10_summaries.ipynb #d6971743
 import pandas as pd
 
-from .regimes import SLOW, UNKNOWN, boundaries, network_regimes, regime_words, unconverged
+from .regimes import SLOW, UNKNOWN, boundaries, network_regimes, regime_words
+from .regimes import unconverged
 from .tables import by_plr, by_setting, on_its_data, select, with_interval
 from .verdicts import Verdict
 from ..core.stats import plain
@@ -32,11 +33,14 @@ def synthetic_columns(tables:dict) -> dict: # name -> as `by_plr` gives it
 # %% ../../nbs/analysis/10_summaries.ipynb #762716bf
 def image_columns(tables:dict) -> dict: # name -> as `by_plr` gives it
     "What a summary of a study on images shows"
-    m = plain(tables['metrics']) # what carries a band is of other networks: at an equal loss, of another batch order
-    acc, flrs, ks = select(m, metric='test_acc'), sorted(m.flr.dropna().unique()), sorted(m.swa_k.dropna().unique())
+    # what carries a band is of other networks: at an equal loss, of another batch order
+    m = plain(tables['metrics'])
+    flrs, ks = (sorted(m[column].dropna().unique()) for column in ('flr', 'swa_k'))
+    acc = select(m, metric='test_acc')
     columns = {'pre-trained, %': by_plr(select(m, metric='test_acc_tail', stage='pretrain'))}
     for k in ks[-1:]: columns[f'SWA({k:.0f}), %'] = by_plr(select(acc, stage='average', swa_k=k))
-    for flr in dict.fromkeys((*flrs[:1], *flrs[-1:])): columns[f'FT {flr:g}, %'] = by_plr(select(acc, flr=flr))
+    ends = dict.fromkeys((*flrs[:1], *flrs[-1:]))
+    for flr in ends: columns[f'FT {flr:g}, %'] = by_plr(select(acc, flr=flr))
     if 'geometry' not in tables: return columns
     low_high = select(tables['geometry'], metric='train_barrier', pair='low_high')
     return columns | ({'barrier, pp': by_plr(low_high)} if len(low_high) else {})
@@ -92,13 +96,14 @@ def agreement(
     side = '1' if mine == SLOW else mine # a small rate that is slow is on the convergent side, theirs too
     return AGREES if side == theirs else DIFFERS
 
-# %% ../../nbs/analysis/10_summaries.ipynb #54720a28
+# %% ../../nbs/analysis/10_summaries.ipynb #6745ae86
 def seen_regime(
     labels:pd.Series, # of the networks of one rate, as `network_regimes` gives them
 ) -> str:
     "The most frequent label in a sentence: 'regime 1 in 9 of 10 networks'"
     mine = labels.mode()[0]
-    words = {SLOW: f'{SLOW} (train longer)', UNKNOWN: 'regime unknown (too short to tell)'}.get(mine, f'regime {mine}')
+    special = {SLOW: f'{SLOW} (train longer)', UNKNOWN: 'regime unknown (too short to tell)'}
+    words = special.get(mine, f'regime {mine}')
     return f'{words} in {(labels == mine).sum()} of {len(labels)} networks'
 
 def run_verdict(
@@ -110,7 +115,8 @@ def run_verdict(
     "The regime of one rate beside the authors' lines"
     plr, theirs = trial.protocol.plr, paper_regime(trial.protocol.plr, trial.study.lines)
     holds = agreement(labels.mode()[0], theirs, reduced)
-    return Verdict(f'regime at PLR {plr:g}', seen_regime(labels) + more, f'regime {theirs}' if theirs else 'not in the paper', holds)
+    paper = f'regime {theirs}' if theirs else 'not in the paper'
+    return Verdict(f'regime at PLR {plr:g}', seen_regime(labels) + more, paper, holds)
 
 # %% ../../nbs/analysis/10_summaries.ipynb #100c3175
 def synthetic_verdict(trial:Trial) -> Verdict:
@@ -128,12 +134,12 @@ def image_verdict(trial:Trial) -> Verdict:
     metrics = plain(trial.tables['metrics'])
     labels = network_regimes(metrics, on_its_data(trial.study, trial.tables).chance).regime
     lost = int(select(metrics, stage='pretrain', metric='train_loss').value.isna().sum())
-    gone = f"; {lost} of {len(labels)} networks were lost (their weights are no numbers any more)" if lost else ''
+    gone = f'; {lost} of {len(labels)} networks were lost (their weights are no numbers any more)'
     tuned = select(metrics, stage='finetune', metric='test_acc').groupby('flr').value.mean()
     ends = ', '.join(f'{v:.1f} % at {flr:g}' for flr,v in tuned.items())
     mine = trial.protocol.settings
     reduced = any(mine[k] != v for k,v in trial.study.settings.items() if k not in FREE)
-    return run_verdict(trial, labels, f"{gone}; fine-tuned {ends or 'not at all'}", reduced)
+    return run_verdict(trial, labels, f"{gone if lost else ''}; fine-tuned {ends or 'not at all'}", reduced)
 
 # %% ../../nbs/analysis/10_summaries.ipynb #f86435d1
 def verdict(trial:Trial) -> Verdict:

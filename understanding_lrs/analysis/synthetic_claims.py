@@ -107,16 +107,20 @@ def median_of(values, plrs): return np.median(values)
 def highest_median(values, plrs): # over rates
     return max(np.median(values[plrs == p]) for p in np.unique(plrs))
 
-# %% ../../nbs/analysis/05_synthetic_claims.ipynb #1ff82fbe
+# %% ../../nbs/analysis/05_synthetic_claims.ipynb #558b5154
 def loss_rise(e:Evidence) -> Estimate: # of the worst pair, % of the loss after pre-training
     loss = select(plain(e.tables['metrics']), stage='pretrain', metric='train_loss')[[*NETWORK_KEYS, 'value']]
     rise = worst_pairs(e, 'train_loss_rise', '2A').merge(loss, on=NETWORK_KEYS)
     return resampled(rise.assign(value=100*rise.value_x/rise.value_y), median_of)
 
 def barrier_inside(e:Evidence) -> Estimate: return resampled(worst_pairs(e, 'train_barrier', '2A'), median_of)
-def barrier_beyond(e:Evidence) -> Estimate: return resampled(worst_pairs(e, 'train_barrier', '2B'), highest_median)
+def barrier_beyond(e:Evidence) -> Estimate:
+    return resampled(worst_pairs(e, 'train_barrier', '2B'), highest_median)
 
 PAIRS = dict(needs=('edges',))
-C20 = (Part('C20.barrier_2A', 'worst pair train barrier in 2A, median over networks, pp', barrier_inside, '<=', 1., **PAIRS),
-       Part('C20.barrier_2B', 'the same in 2B, at the PLR with the highest median, pp', barrier_beyond, '>=', 3., **PAIRS),
-       Part('C20.loss_2A', 'worst pair rise of train loss in 2A, median, % of pre-training loss', loss_rise, '<=', 1., **PAIRS))
+C20 = (Part('C20.barrier_2A', 'worst pair train barrier in 2A, median over networks, pp', barrier_inside,
+            '<=', 1., **PAIRS),
+       Part('C20.barrier_2B', 'the same in 2B, at the PLR with the highest median, pp', barrier_beyond, '>=',
+            3., **PAIRS),
+       Part('C20.loss_2A', 'worst pair rise of train loss in 2A, median, % of pre-training loss', loss_rise,
+            '<=', 1., **PAIRS))

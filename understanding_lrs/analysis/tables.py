@@ -27,12 +27,13 @@ def select(table:pd.DataFrame, **columns) -> pd.DataFrame: # column = value; Non
         keep &= same.to_numpy(dtype=bool)
     return table[keep]
 
-# %% ../../nbs/analysis/00_tables.ipynb #3b50e349
+# %% ../../nbs/analysis/00_tables.ipynb #fcbceb11
 def published_tables(
     root, # `figures/data`
 ) -> dict: # (study, preset) -> tables
     "All committed tables, each checked against its checksum"
-    return {(f.parent.parent.name, f.parent.name): read_published(f.parent) for f in sorted(Path(root).glob('*/*/tables.json'))}
+    folders = [f.parent for f in sorted(Path(root).glob('*/*/tables.json'))]
+    return {(f.parent.name, f.name): read_published(f) for f in folders}
 
 # %% ../../nbs/analysis/00_tables.ipynb #48890c0a
 NETWORK = ['data_seed', 'train_seed', 'readout_seed'] # columns that tell the networks of one PLR apart
@@ -67,9 +68,11 @@ def by_plr(
     for plr,rows in table.groupby('plr'):
         cube = seed_cube(rows, change)
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', RuntimeWarning) # of a rate, or of a resample, all networks may be lost
+            # of a rate, or of a resample, all networks may be lost
+            warnings.simplefilter('ignore', RuntimeWarning)
             value, lo, hi = bootstrap(cube, lambda many: of(many.reshape(len(many), -1), axis=1), n=500)
-        out[plr] = dict(value=float(value), lo=float(lo), hi=float(hi), n=int(rows.value.notna().sum()), seeds=len(cube))
+        numbers = dict(value=float(value), lo=float(lo), hi=float(hi))
+        out[plr] = numbers | dict(n=int(rows.value.notna().sum()), seeds=len(cube))
     return pd.DataFrame.from_dict(out, orient='index').rename_axis('plr')
 
 # %% ../../nbs/analysis/00_tables.ipynb #d4d29cc7
@@ -78,7 +81,9 @@ def with_interval(r) -> str: # a row of `by_plr`
     return f"{r.value:.1f}" if np.isnan(r.lo) else f"{r.value:.1f} [{r.lo:.1f}, {r.hi:.1f}]"
 
 # %% ../../nbs/analysis/00_tables.ipynb #acdd6bb8
-def by_setting(tables:dict) -> dict: # the settings that differ, in words -> tables of the runs that share them
+def by_setting(
+    tables:dict,
+) -> dict: # the settings that differ, in words -> tables of the runs that share them
     "Tables of runs with different settings, taken apart"
     records = tables['runs'].set_index('run').settings.map(json.loads)
     differ = [k for k in records.iloc[0] if len({str(r[k]) for r in records}) > 1]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# %% ../../nbs/analysis/02_verdicts.ipynb #c535bc4b
+# %% ../../nbs/analysis/02_verdicts.ipynb #442b2731
 REPRODUCED, NOT, OPEN = 'reproduced', 'not reproduced', 'inconclusive'
 SINGLE, MISSING, REPORTED = 'single run, no verdict', 'not yet run', 'reported only'
 PARTIAL, LACKING = 'partial grid, no verdict', 'some parts not yet run, no verdict'
@@ -26,7 +26,8 @@ def seen(
     preset:str, # that made them
 ) -> str:
     "The word for a small preset and for the page of a figure: 'seen' or 'not seen', and at which size"
-    return f"{'seen' if holds else 'not seen'}{' at laptop size' if preset in SMALL else ''}"
+    size = ' at laptop size' if preset in SMALL else ''
+    return ('seen' if holds else 'not seen') + size
 
 # %% ../../nbs/analysis/02_verdicts.ipynb #4353037f
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def compared(
     if part.floor is not None and value >= bar and min(ends) > sign*part.floor: return REPRODUCED
     return NOT if max(ends) < bar else OPEN
 
-# %% ../../nbs/analysis/02_verdicts.ipynb #35599239
+# %% ../../nbs/analysis/02_verdicts.ipynb #6e0fea82
 @dataclass(frozen=True)
 class Answer:
     "What the tables say to a part"
@@ -99,7 +100,8 @@ class Answer:
         if self.found.seeds < 1 or np.isnan(self.found.value): return OPEN
         return compared(self.part, self.found)
 
-    def __str__(self): return f'{self.label}: {self.found.value:.2f} [{self.found.lo:.2f}, {self.found.hi:.2f}]'
+    def __str__(self):
+        return f'{self.label}: {self.found.value:.2f} [{self.found.lo:.2f}, {self.found.hi:.2f}]'
 
 def lacking(
     part:Part,

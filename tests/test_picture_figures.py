@@ -12,7 +12,7 @@ from understanding_lrs.figures.axis import tints
 from understanding_lrs.figures.registry import draw, draw_study, figures_of
 from understanding_lrs.figures.view import View, on_images, read_paper, view_of
 from understanding_lrs.analysis.claims import verdicts
-from understanding_lrs.analysis.summaries import select
+from understanding_lrs.analysis.tables import select
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.published import publish, read_published

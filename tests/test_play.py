@@ -236,10 +236,11 @@ SMALL = dict(steps=500, n_train=64, width=8, n_features=4, utility=1.)
 
 class Visit:
     "A page of the browser with the explorer in it"
-    def __init__(self, browser, url, settings=None, **look):
+    def __init__(self, browser, url, settings=None, before='', **look):
         from urllib.parse import quote
         self.context = browser.new_context(**dict(viewport=dict(width=1280, height=900), reduced_motion='reduce') | look)
         self.page, self.wrong, self.hosts = self.context.new_page(), [], set()
+        if before: self.page.add_init_script(before)
         self.page.set_default_timeout(1000*patience(30))
         self.page.on('pageerror', lambda e: self.wrong.append(str(e)))
         self.page.on('console', lambda m: self.wrong.append(m.text) if m.type == 'error' else None)
@@ -386,6 +387,14 @@ def test_axe_finds_nothing_serious(browser, server, scheme):
         v.ask(AXE.read_text())
         found = v.ask('axe.run(document)')['violations']
         assert [(f['id'], f['impact'], f['nodes'][0]['html'][:200]) for f in found if f['impact'] in ('serious', 'critical')] == []
+
+def test_it_trains_where_workers_are_forbidden(browser, server):
+    "As in the frames of some notebooks: then the page trains itself"
+    forbid = "window.Worker = class { constructor() { throw new DOMException('forbidden', 'SecurityError') } }"
+    with Visit(browser, server[0], SMALL, before=forbid) as v:
+        assert v.trained()['mark'] == 500
+        v.page.get_by_role('slider', name='margin').fill('0.2')
+        v.wait(lambda: v.settings.margin == .2 and v.root['done'] == 'true')
 
 def test_it_opens_from_a_disk(browser):
     with Visit(browser, (PLAY/'index.html').as_uri(), SMALL) as v: assert v.trained()['mark'] == 500

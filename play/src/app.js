@@ -25,7 +25,6 @@ const KEYS = {
   losses: [1, 2, 3].map(r => `<span>${charts.stroke(`curve h${r}`)}regime ${r}</span>`).join('') + `<span>${charts.stroke('curve mine')}chosen</span>`,
   accuracies: NETWORKS.map(name => `<span>${charts.sample(name)}${name}</span>`).join(''),
   features: `<span>${charts.stroke('curve best')}best feature</span><span>${charts.stroke('curve rest')}others, sorted</span>`,
-  ranked: '<span class="bar-key"></span>',
   plane: '<span class="class zero">● class 0</span><span class="class one">▲ class 1</span>',
 }
 
@@ -48,7 +47,7 @@ const layout = id => `
       <div class="panels">${figure('losses', 'Training loss', KEYS.losses)}${figure('accuracies', 'Test accuracy', KEYS.accuracies)}${
         figure('features', 'Features in use', KEYS.features)}</div>
       <h2 class="at"></h2>
-      <div class="panels">${figure('ranked', 'Which features it uses', KEYS.ranked)}${figure('plane', 'What the network answers', KEYS.plane)}${
+      <div class="panels">${figure('ranked', 'Which features it uses')}${figure('plane', 'What the network answers', KEYS.plane)}${
         figure('border', 'Where it is uninformative', KEYS.plane)}</div>
       <p class="words" role="status" aria-live="polite"></p>
       <p class="origin"></p>
@@ -302,7 +301,8 @@ class Explorer {
     sub('losses', `of pre-training, one line per rate`)
     sub('ranked', mark)
     const others = NETWORKS.filter(name => name !== f.settings.network)
-    this.find('.bar-key').innerHTML = `${charts.barSample}${f.settings.network}${others.map(name => charts.sample(name, false) + name).join('')}`
+    const keys = [charts.barSample + f.settings.network, ...others.map(name => charts.sample(name, false) + name)]
+    this.find('[data-panel=ranked] .key').innerHTML = keys.map(key => `<span>${key}</span>`).join('')
     sub('plane', f.feature ? `feature ${f.feature}; the others tell nothing` : '')
     sub('border', f.feature ? `feature ${f.feature}: on the border, classes alike` : '')
   }
@@ -320,7 +320,7 @@ class Explorer {
     }
     const canvas = chart.querySelector('canvas'), {left, top, side} = charts.planeBox(chart.clientWidth, HEIGHT)
     Object.assign(canvas.style, {left: `${left}px`, top: `${top}px`, width: `${side}px`, height: `${side}px`})
-    const {readings} = f, known = readings.nets[f.settings.network].reads === this.trainer.workers.length
+    const {readings} = f, known = this.trainer.hasRead(readings, f.settings.network)
     canvas.hidden = !known
     const key = [readings.mark, this.sceneOf, readings.flr, f.settings.lr, f.settings.network, f.feature, known, this.dark].join()
     if (!known || key === this.painted) return

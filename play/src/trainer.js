@@ -1,6 +1,7 @@
 // Web workers that share the learning rates among them, and what they have found so far.
 
 import { GRID, NETWORKS, trainingKey } from './settings.js'
+import { Follower } from './follower.js'
 import { weightCount } from './kernel.js'
 import { sizesOf } from './lesson.js'
 import { boundaries, regimeOf, unconverged } from './regimes.js'
@@ -13,9 +14,20 @@ class Readings {
     const unknown = () => new Float64Array(GRID.length).fill(NaN)
     const each = () => Array.from({length: settings.n_features}, unknown)
     const net = () => ({acc: unknown(), single: each(), weights: new Float32Array(GRID.length*p),
-                        coming: unknown(), parts: each(), reads: 0, singles: 0}) // what some workers have told so far
+                        coming: unknown(), parts: each(), reads: new Set(), singles: new Set()}) // what some workers have told so far
     this.nets = Object.fromEntries(NETWORKS.map(name => [name, net()]))
   }
+}
+
+/** Stands in for a worker where the host of a notebook forbids them: the page trains itself, between two events. */
+class Stand {
+  constructor() { this.follower = new Follower(data => this.onmessage({data})) }
+  postMessage(data) { this.follower.hear(data) }
+  terminate() { this.follower.job = -1 }
+}
+
+function makeWorker(url) {
+  try { return new Worker(url) } catch { return new Stand() }
 }
 
 export class Trainer {
@@ -24,15 +36,28 @@ export class Trainer {
     this.url = URL.createObjectURL(new Blob([source], {type: 'text/javascript'}))
     this.onChange = onChange
     this.job = 0
-    this.workers = Array.from({length: workers}, (_, j) => {
-      const worker = new Worker(this.url)
-      worker.mine = [...GRID.keys()].filter(i => i % workers === j)
-      worker.onmessage = ({data}) => this.hear(worker, data)
-      worker.onerror = e => this.onChange({type: 'failed', message: e.message})
-      worker.postMessage({type: 'kernel', bytes})
-      return worker
-    })
+    this.bytes = bytes
+    this.workers = []
+    for (let j = 0; j < workers; j++) this.employ(makeWorker(this.url), j, [...GRID.keys()].filter(i => i % workers === j))
   }
+
+  /** Put a worker into place j, for some of the rates. */
+  employ(worker, j, mine) {
+    this.workers[j] = Object.assign(worker, {mine, heard: false})
+    worker.onmessage = ({data}) => this.hear(worker, data)
+    worker.onerror = e => {
+      if (worker.heard) return this.onChange({type: 'failed', message: e.message})
+      this.employ(new Stand(), j, mine) // it could be made, but must not run
+      if (this.settings) this.send(this.workers[j])
+    }
+    worker.postMessage({type: 'kernel', bytes: this.bytes})
+  }
+  send(worker) {
+    Object.assign(worker, {step: 0, done: false})
+    const {settings} = this
+    worker.postMessage({id: this.job, settings, training: this.training, rates: worker.mine.map(i => GRID[i]), flr: settings.flr})
+  }
+
   static suitable() { return Math.min(4, Math.max(2, navigator.hardwareConcurrency || 2)) }
 
   close() {
@@ -46,11 +71,8 @@ export class Trainer {
     this.job += 1
     if (training === this.training) this.forgetFineTuning(settings)
     else Object.assign(this, {training, curves: new Map(), marks: [], from: performance.now(), firstAfter: null})
-    Object.assign(this, {settings, done: 0, tuned: 0})
-    for (const worker of this.workers) {
-      Object.assign(worker, {step: 0, done: false})
-      worker.postMessage({id: this.job, settings, training, rates: worker.mine.map(i => GRID[i]), flr: settings.flr})
-    }
+    this.settings = settings
+    for (const worker of this.workers) this.send(worker)
   }
   forgetFineTuning(settings) {
     this.marks = this.marks.slice(-1)
@@ -61,12 +83,12 @@ export class Trainer {
   }
 
   hear(worker, data) {
+    worker.heard = true
     if (data.id !== undefined && data.id !== this.job) return
     if (data.step !== undefined) worker.step = data.step
     if (data.type === 'curve') this.addCurve(worker, data)
     if (data.type === 'read' || data.type === 'single') this.addReading(worker, data)
     if (data.type === 'done') worker.done = true
-    this.tuned = data.type === 'tick' ? data.tuned ?? 0 : this.tuned
     this.onChange(data)
   }
 
@@ -90,12 +112,12 @@ export class Trainer {
         net.coming[i] = acc[k]
         net.weights.set(weights.subarray(k*p, (k + 1)*p), i*p)
       })
-      net.reads += 1
-      if (net.reads === this.workers.length) net.acc.set(net.coming) // all rates at once
-      if (network === NETWORKS[0] && net.reads === this.workers.length) this.judge(readings)
+      net.reads.add(worker)
+      if (this.hasRead(readings, network)) net.acc.set(net.coming) // all rates at once
+      if (network === NETWORKS[0] && this.hasRead(readings, network)) this.judge(readings)
     } else {
       single.forEach((values, f) => worker.mine.forEach((i, k) => { net.parts[f][i] = values[k] }))
-      net.singles += 1
+      net.singles.add(worker)
       if (this.has(readings, network)) net.single = net.parts
     }
   }
@@ -118,14 +140,15 @@ export class Trainer {
   get step() { return Math.min(...this.workers.map(w => w.step)) }
   get finished() { return this.workers.every(w => w.done) }
 
-  /** Is a network read completely at a mark? */
-  has(readings, network) { return readings.nets[network].singles === this.workers.length }
+  /** Are the weights and accuracies of a network known at a mark, and is it read completely? */
+  hasRead(readings, network) { return readings.nets[network].reads.size === this.workers.length }
+  has(readings, network) { return readings.nets[network].singles.size === this.workers.length }
   complete(readings) { return NETWORKS.every(name => this.has(readings, name)) }
 
   /** The last complete mark; before there is one, the first as far as it goes. */
   get shown() {
     const whole = this.marks.filter(r => this.complete(r))
-    const first = this.marks.find(r => r.bounds && r.nets[NETWORKS[0]].reads === this.workers.length)
+    const first = this.marks.find(r => r.bounds)
     return whole[whole.length - 1] ?? first ?? null
   }
 }

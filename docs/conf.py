@@ -1,5 +1,5 @@
 """The documentation site: our notebooks as they are, built by `make docs`, which reads the code and imports none of it."""
-import json, re, sys
+import json, re, shutil, sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -21,6 +21,7 @@ html_theme_options = dict(show_toc_level=2, home_page_in_toc=True, use_download_
 html_show_sourcelink = False
 
 nb_execution_mode = 'off' # outputs are committed
+nb_render_markdown_format = 'myst'
 nb_mime_priority_overrides = [('html', 'application/vnd.jupyter.widget-view+json', None)]
 myst_enable_extensions = ['dollarmath', 'colon_fence']
 myst_heading_anchors = 3
@@ -48,7 +49,13 @@ def read_notebook(app, name, content):
         cell['source'] = without_directives(source)
     content[0] = json.dumps(notebook)
 
+def add_page_to_play(app, error):
+    "The page that trains in the browser is a site of its own; it lies beside ours"
+    if not error and app.builder.format == 'html': shutil.copytree(HERE.parent/'play', Path(app.outdir)/'play', dirs_exist_ok=True,
+                                                                   ignore=shutil.ignore_patterns('*.py', 'src', 'wasm', 'node_modules'))
+
 def setup(app):
     pages.write(HERE/'made')
     app.connect('source-read', read_notebook)
+    app.connect('build-finished', add_page_to_play)
     return dict(parallel_read_safe=True)

@@ -68,10 +68,51 @@ def api_page(room:str) -> str: # Markdown
         parts.append(f'## {room}.{module.stem}\n\n{about} [The notebook](/nbs/{room}/{page.name}).\n\n{api(module)}')
     return '\n'.join(parts)
 
+def drawn_names(module:Path) -> list[str]: # names of the figures that a module registers
+    "Read from its decorators, as in figures.registry"
+    names = []
+    for node in ast.parse(module.read_text()).body:
+        for decorator in getattr(node, 'decorator_list', ()):
+            if getattr(getattr(decorator, 'func', None), 'id', '') != 'figure': continue
+            given = [k.value.value for k in decorator.keywords if k.arg == 'name']
+            names.append(given[0] if given else node.name)
+    return names
+
+def figure_notebooks() -> dict: # name of a figure -> the notebook that draws it
+    found = {}
+    for page in sorted((ROOT/'nbs/figures').glob('*.ipynb')):
+        module = PACKAGE/'figures'/f"{re.sub(r'^[0-9]+_', '', page.stem)}.py"
+        if module.exists(): found |= dict.fromkeys(drawn_names(module), page)
+    return found
+
+def title_of(page:Path) -> str: # the first heading of a notebook
+    text = ''.join(json.loads(page.read_text())['cells'][0]['source'])
+    return text.split('\n')[0].removeprefix('# ')
+
+def card(picture:Path, study:str, page:Path) -> str: # Markdown
+    presets = sorted(f.parent.name for f in (ROOT/'figures/data'/study).glob('*/tables.json'))
+    tables = ' and '.join(presets)
+    return (f':::{{grid-item-card}} {title_of(page)}\n:link: /nbs/figures/{page.stem}\n:link-type: doc\n'
+            f':img-bottom: /figures/{picture.name}\n:img-alt: {title_of(page)}, study {study}\n`{study}`: {tables}\n:::\n')
+
+def gallery() -> str: # Markdown
+    "Every committed figure, with the notebook that draws it and the tables behind it"
+    notebooks = figure_notebooks()
+    studies = sorted((f.name for f in (ROOT/'figures/data').iterdir() if f.is_dir()), key=len, reverse=True)
+    cards = []
+    for picture in sorted((ROOT/'figures').glob('*.svg')):
+        study = next((s for s in studies if picture.stem.startswith(f'{s}_')), '')
+        page = notebooks.get(picture.stem.removeprefix(f'{study}_')) if study else None
+        if page: cards.append(card(picture, study, page))
+    pages = '\n'.join(f'/nbs/figures/{p.stem}' for p in sorted((ROOT/'nbs/figures').glob('[a-z]*.ipynb')))
+    body = '\n'.join(cards)
+    return ('# Gallery\n\nEvery figure is drawn from committed tables, without training. A click opens the notebook that draws it.\n\n'
+            f'::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{body}\n::::\n\n```{{toctree}}\n:hidden:\n{pages}\n```\n')
+
 def write(folder:Path):
     "All pages that are made; those that are as before are not touched, so that the next build is quick"
     folder.mkdir(exist_ok=True)
-    made = {}
+    made = {'gallery.md': gallery()}
     for room, holds in rooms().items():
         made[f'room_{room}.md'] = room_page(room, holds)
         made[f'api_{room}.md'] = api_page(room)

@@ -16,7 +16,9 @@ def rooms() -> dict: # name -> what it holds, as the architecture page says
 
 def notebooks(room:str) -> list[Path]: return sorted((ROOT/'nbs'/room).glob('[0-9]*.ipynb'))
 
-def module_of(notebook:Path) -> Path: return PACKAGE/notebook.parent.name/f"{notebook.stem.split('_', 1)[1]}.py"
+def module_of(notebook:Path) -> Path:
+    "The module that a notebook exports; its name has no number"
+    return PACKAGE/notebook.parent.name/f"{re.sub(r'^[0-9]+_', '', notebook.stem)}.py"
 
 def exported(tree:ast.Module) -> set[str]: # names in `__all__`
     for node in tree.body:
@@ -61,7 +63,7 @@ def room_page(room:str, holds:str) -> str: # Markdown
 
 def api_page(room:str) -> str: # Markdown
     parts = [f'# Reference: {room}\n\nEvery public name, with its parameters as they are written.\n']
-    for page in notebooks(room):
+    for page in sorted((ROOT/'nbs'/room).glob('*.ipynb')):
         module = module_of(page)
         if not module.exists(): continue
         about = ast.get_docstring(ast.parse(module.read_text())) or ''
@@ -81,7 +83,7 @@ def drawn_names(module:Path) -> list[str]: # names of the figures that a module 
 def figure_notebooks() -> dict: # name of a figure -> the notebook that draws it
     found = {}
     for page in sorted((ROOT/'nbs/figures').glob('*.ipynb')):
-        module = PACKAGE/'figures'/f"{re.sub(r'^[0-9]+_', '', page.stem)}.py"
+        module = module_of(page)
         if module.exists(): found |= dict.fromkeys(drawn_names(module), page)
     return found
 

@@ -70,6 +70,7 @@ def our_steps(
             epoch_torch_(nets, data, orders, lr, rho, case.batch, how.streams, how.compile)
     return run
 
+# %% ../../nbs/app/33_bench_gpu.ipynb #07705f0a
 def as_asked(measure) -> float: # function -> seconds
     "Time lanes that are what they were asked to be; one that could not be compiled or recorded is an error"
     _LANES.clear()

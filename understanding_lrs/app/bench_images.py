@@ -87,6 +87,7 @@ def our_epoch(
     nets, lr = make_nets(spec, list(range(k)), rho), torch.full((k,), 1e-3)
     return lambda: epoch_(nets, data, 0, lr, rho, batch, engine=engine)
 
+# %% ../../nbs/app/32_bench_images.ipynb #8f9b7a9e
 def image_ways(
     spec:Spec, data, batch:int,
     formats:tuple, # further plain ways, of `KINDS`

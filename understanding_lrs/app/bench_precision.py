@@ -73,6 +73,7 @@ def losses_by_precision(
         took[precision] = round(time.perf_counter() - start, 1)
     return loss, took, skipped
 
+# %% ../../nbs/app/34_bench_precision.ipynb #b53de31d
 def precision_effect(
     pictures='cifar10', # a name, a folder or `Images`
     device:str='',      # 'cuda' or 'cpu'; default: a GPU where there is one

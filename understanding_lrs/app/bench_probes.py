@@ -50,6 +50,7 @@ def barriers_of(
             out[pair, half] = barrier(100 - acc)
     return out, time.perf_counter() - start
 
+# %% ../../nbs/app/35_bench_probes.ipynb #63f21cea
 def variant_rows(
     run:Run,        # with kept networks
     variants:tuple, # (points, images) of each; the first is what the others are compared with

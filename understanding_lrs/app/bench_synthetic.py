@@ -36,6 +36,7 @@ def logged(model, data) -> list: # (loss, accuracy, weights) of both sets
         kept.append((loss, acc, model.flat()))
     return kept
 
+# %% ../../nbs/app/31_bench_synthetic.ipynb #72be00b6
 def eager_loop(
     steps:int=400,    # to time
     log_every:int=0,  # 5: the paper's schedule; 0: never

@@ -30,6 +30,7 @@ def best_seconds(work, repeats:int=3) -> float: # function of no arguments
     "The shortest of some calls: other work on the machine only adds"
     return min(seconds_of(work) for _ in range(repeats))
 
+# %% ../../nbs/app/30_bench_timing.ipynb #84f49b38
 @contextlib.contextmanager
 def one_thread():
     "PyTorch with one thread for a while"

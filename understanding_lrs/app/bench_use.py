@@ -39,6 +39,7 @@ def training_seconds(lesson:Lesson, flr:float) -> float:
               threads=lesson.threads).run()
     return seconds_of(train)
 
+# %% ../../nbs/app/36_bench_use.ipynb #5cf59623
 def explorer(
     moves:dict=EXPLORER_MOVES, # control -> value it is moved to
     steps:int=40_000,          # how far the last lesson is followed

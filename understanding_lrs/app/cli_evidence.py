@@ -39,6 +39,7 @@ BENCHMARKS = dict( # name -> module, function
 BENCH_OPTIONS = dict(preset=('paths', 'readings'), data=('precision',), precision=('gpu', 'walk'))
 PRECISIONS = 'tf32', 'bf16', 'fp32'
 
+# %% ../../nbs/app/16_cli_evidence.ipynb #cfccab1e
 def bench_arguments(
     what:str, # name of a benchmark
     preset:str|None, data:str|None, precision, # as they were given

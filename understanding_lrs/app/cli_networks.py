@@ -156,6 +156,7 @@ NormOption = Annotated[str, typer.Option(help=NORM_HELP)]
 BatchOption = Annotated[int, typer.Option(help="pictures a batch")]
 OUT = typer.Option(help="picture to write: .svg, .png or .pdf", callback=expanded)
 
+# %% ../../nbs/app/15_cli_networks.ipynb #d06ff744
 @contextlib.contextmanager
 def one_line_errors(out:Path, replace=False): # picture to write; whether it may be there already
     "What another page refuses, as one line for the user; first whether a picture can be written"
@@ -190,6 +191,7 @@ class Pair:
         "What the angle is between: of a network of this project as in its runs"
         return None if self.own else self.spec.direction_names()
 
+# %% ../../nbs/app/15_cli_networks.ipynb #82a7d8a7
 def read_pair(
     a:str, b:str,  # files, as of `read_network`
     net:str|None,  # module:callable

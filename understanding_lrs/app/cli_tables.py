@@ -73,6 +73,7 @@ def draw(
                                                     replace=replace):
         print(path)
 
+# %% ../../nbs/app/14_cli_tables.ipynb #ce841757
 def draw_sets(
     studies:list, runs, # ids, folder of all runs
     out:Path|None,      # folder for the pictures; None: beside the runs

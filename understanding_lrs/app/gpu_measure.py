@@ -247,6 +247,7 @@ def timed_steps(
     per_epoch = seconds/steps*len(w.data.y_train)/w.batch/len(stage.lanes)
     return per_epoch, '; '.join([stage.lanes[0].how, *troubles])
 
+# %% ../../nbs/app/22_gpu_measure.ipynb #07a7dccc
 def efficiency(
     p:Protocol, precision:str,
     per_epoch:float, # seconds a model-epoch
@@ -269,6 +270,7 @@ def free_lanes():
     shared_noise.cache_clear()
     if torch.cuda.is_available(): torch.cuda.empty_cache()
 
+# %% ../../nbs/app/22_gpu_measure.ipynb #5a13f37b
 @dataclass
 class Measurement:
     "Times ways one by one and keeps the best"

@@ -23,6 +23,7 @@ class PlanStep:
     fallback:str  # what is done when it fails
     brings:str    # what can be carried home after it
 
+# %% ../../nbs/app/20_gpu_plan.ipynb #82dfd6dd
 PLAN = (
     PlanStep('look', 5, 'device, memory, cores, C compiler, packages',
              'no GPU: one line, and the session ends', 'the log'),
@@ -84,6 +85,7 @@ def planned_waves(
         left, rates = left - size*trial, rates - size
     return sizes
 
+# %% ../../nbs/app/20_gpu_plan.ipynb #e7f58b74
 def plan_rows(
     seconds:float=580,   # of the session, once the machine is there
     per_epoch:float=.5,  # seconds a model-epoch

@@ -44,6 +44,12 @@ class Folders:
     data:tuple = ('cifar10', 'cifar10-jpeg') # images, best first: names of parts or folders
     parts:Path|None = None # folder with the parts of images
 
+# %% ../../nbs/app/24_gpu_session.ipynb #cca8f6bc
+REHEARSAL = dict( # settings of a trial that takes a second
+    data='digits', arch='convnet', width=4, size=8, norm='own', batch=32, epochs=3, ft_epochs=1, n_train=170,
+    n_test=60, rho=0., path_points=2, flrs=[1e-4, 1e-3], swa_k=[2])
+
+# %% ../../nbs/app/24_gpu_session.ipynb #65011e35
 class GpuSession:
     "One session from its first second to its last"
     def __init__(self, config:SessionConfig, folders:Folders, clock:Clock):
@@ -91,11 +97,6 @@ def ledger_column(files, name:str) -> list: # ledgers of published tables; a col
     "One column of some ledgers, without reading the tables beside them"
     return [v for f in files for v in pd.read_csv(f, dtype=str, usecols=[name])[name]]
 
-# %% ../../nbs/app/24_gpu_session.ipynb #cca8f6bc
-REHEARSAL = dict( # settings of a trial that takes a second
-    data='digits', arch='convnet', width=4, size=8, norm='own', batch=32, epochs=3, ft_epochs=1, n_train=170,
-    n_test=60, rho=0., path_points=2, flrs=[1e-4, 1e-3], swa_k=[2])
-
 # %% ../../nbs/app/24_gpu_session.ipynb #00e63ba5
 def look(session:GpuSession):
     "What this machine has, logged with all that differs from the plan"
@@ -105,6 +106,7 @@ def look(session:GpuSession):
     if not (ahead/LOG).exists(): return
     for event in read_log(ahead): session.log('ahead', was=event)
 
+# %% ../../nbs/app/24_gpu_session.ipynb #563cff3d
 def decode(session:GpuSession, name:str): # -> (source, SideProcess), None where the parts are not whole
     "Decode images in another process; they are joined from their parts if need be"
     def source_of():
@@ -148,6 +150,7 @@ def start_compiler(session:GpuSession) -> SideProcess|None:
     values = [spec.sizes(), p.settings['batch'], list(session.config.precisions)]
     return SideProcess('gpu_measure.compile_ahead', values, cache)
 
+# %% ../../nbs/app/24_gpu_session.ipynb #8eb258ea
 def measure(session:GpuSession, given:str) -> Choice|None: # number format that is fixed
     "Measure what is asked for; None where nothing could be measured"
     small = {} if session.device == 'cuda' else dict(steps=2, size=128)

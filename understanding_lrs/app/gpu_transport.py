@@ -76,6 +76,7 @@ def read_parts(
         if digest(chunks[-1]) != expected: raise InputError(f"{file} has changed on its way; carry it again")
     return table, b''.join(chunks)
 
+# %% ../../nbs/app/21_gpu_transport.ipynb #a71b63bd
 def join_parts(
     parts, name:str, # as of `read_parts`
     out,             # where the folder is put together

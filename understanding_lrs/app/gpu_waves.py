@@ -69,6 +69,7 @@ def advance(
         except Exception as e: failed.append((trial, e))
     return waiting, failed
 
+# %% ../../nbs/app/23_gpu_waves.ipynb #e88761fd
 def train_stages(
     stages:list,
     lanes:int,   # networks at a time

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['main_role', 'seeds_by_role', 'work', 'without_data', 'networks_by_family', 'label', 'label_of_runs', 'finished',
            'unfinished', 'runs_option', 'same_but_data', 'on_their_data', 'runs_of_preset', 'shared_by_figure',
-           'preset_on', 'sets_of', 'record_of', 'set_names']
+           'preset_on', 'record_of', 'set_names', 'sets_of']
 
 # %% ../../nbs/app/11_run_sets.ipynb #b4489a3f
 import re, shlex, sys
@@ -63,6 +63,7 @@ def networks_by_family(protocols) -> dict: # family -> set of networks
     for p in protocols: families.setdefault(without_data(p).family, set()).update(networks(p))
     return families
 
+# %% ../../nbs/app/11_run_sets.ipynb #5bb5bbf0
 def label(
     study:str, # id
     protocols, # runs that are shown or published
@@ -109,6 +110,7 @@ def same_but_data(p, q) -> bool: # protocols
     "Whether two protocols have the same rate and differ in data and seeds at most"
     return p.plr == q.plr and without_data(p).settings == without_data(q).settings
 
+# %% ../../nbs/app/11_run_sets.ipynb #89b39490
 def on_their_data(
     runs, study:str, preset:str,
     overrides:dict,
@@ -124,6 +126,7 @@ def on_their_data(
         raise InputError(f"runs of {study} on {', '.join(sorted(known))}: choose one with --set data=...")
     return [replace(p, settings=p.settings | dict(data=data)) for data in known for p in wanted] or wanted
 
+# %% ../../nbs/app/11_run_sets.ipynb #1b958280
 def runs_of_preset(
     runs, study:str, preset:str|None,
     overrides:dict|None=None,
@@ -149,20 +152,6 @@ def preset_on(study:str, preset:str, data:str|None) -> list|None: # protocols; N
     wanted = registry().protocols(study, preset)
     return [replace(p, settings=p.settings | dict(data=data)) for p in wanted] if data else wanted
 
-def sets_of(
-    root,      # folder of all runs
-    study:str, # id
-) -> dict:     # name -> (finished runs, protocols that belong to them; None: not known)
-    "The finished runs of a study by what they are: presets, and others by the settings that tell them apart"
-    groups, named = {}, {}
-    for run in finished(root, study): groups.setdefault(shared_by_figure(run.protocol), []).append(run)
-    for shared, runs in groups.items():
-        what = label(study, [run.protocol for run in runs], part=True)
-        key = what, shared.settings.get('data'), shared if what == 'custom' else None
-        named.setdefault(key, []).extend(runs)
-    names = set_names(list(named))
-    return {names[key]: (runs, preset_on(study, *key[:2])) for key, runs in named.items()}
-
 # %% ../../nbs/app/11_run_sets.ipynb #2b5a3516
 def record_of(shared) -> dict: # protocol -> fields and settings by name
     return shared.to_dict() | shared.settings
@@ -182,3 +171,18 @@ def set_names(
         name = what if alone else re.sub(r'[^\w.=+@-]+', '-', '_'.join([what, *words]))
         names[what, data, shared] = name
     return names
+
+# %% ../../nbs/app/11_run_sets.ipynb #410eb945
+def sets_of(
+    root,      # folder of all runs
+    study:str, # id
+) -> dict:     # name -> (finished runs, protocols that belong to them; None: not known)
+    "The finished runs of a study by what they are: presets, and others by the settings that tell them apart"
+    groups, named = {}, {}
+    for run in finished(root, study): groups.setdefault(shared_by_figure(run.protocol), []).append(run)
+    for shared, runs in groups.items():
+        what = label(study, [run.protocol for run in runs], part=True)
+        key = what, shared.settings.get('data'), shared if what == 'custom' else None
+        named.setdefault(key, []).extend(runs)
+    names = set_names(list(named))
+    return {names[key]: (runs, preset_on(study, *key[:2])) for key, runs in named.items()}

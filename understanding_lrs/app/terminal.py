@@ -122,6 +122,7 @@ def cut(
     text = ' '.join(text.split())
     return text if len(text) <= width else text[:max(width - 1, 0)] + '…'
 
+# %% ../../nbs/app/10_terminal.ipynb #3b3196fe
 def column_widths(
     rows:list, # dicts with the same keys, all text, `statement` among them
     names:list, # columns that are shown

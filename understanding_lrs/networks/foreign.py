@@ -73,6 +73,7 @@ def transformer_of(state:dict, size:int, heads:int|None, text:str) -> VitSpec: #
         raise InputError(f"{text}: made for pictures of another size than {size} ({e}); say with --size "
                          "which") from None
 
+# %% ../../nbs/networks/07_foreign.ipynb #b6d0cae3
 def spec_of_tensors(
     state:dict, # tensors by name
     size:int,   # side of the images
@@ -153,6 +154,7 @@ def fitted(
             return {own_name.get(name.removeprefix(prefix), name): v for name, v in state.items()}
     return state
 
+# %% ../../nbs/networks/07_foreign.ipynb #755e4536
 def check_tensor(
     what:str,      # start of the error
     v, own,        # tensor of the file and of the module

@@ -217,7 +217,7 @@ class Wave:
         waiting, failed = advance(self.trials, name)
         for trial,e in failed:
             self.session.log('failed', step=f'{trial.protocol.name} {name}', why=why(e))
-            trial._locked.close()
+            trial.locked.close()
             self.trials.remove(trial)
         return waiting
 
@@ -257,7 +257,7 @@ class Wave:
             pace.slower = max((pace.training - trained)/expected, .1)
             for trial in self.trials: self.finish(trial)
         finally:
-            for trial in self.all: trial._locked.close()
+            for trial in self.all: trial.locked.close()
         session.log('wave', plrs=[p.plr for p in self.wanted], seconds=round(session.clock.now() - begun, 1),
                     probes_of_training=round(pace.probe_share(), 3))
 
@@ -278,7 +278,7 @@ def control(session:GpuSession):
     try:
         if stages: states = session.attempt('control', lambda: train(session, stages), [])
     finally:
-        for trial in trials: trial._locked.close()
+        for trial in trials: trial.locked.close()
     for (trial,_),state in zip(waiting, states):
         loss = state['curves'][:, 0].mean(-1)
         losses = [float(f'{v:.4g}') for v in loss[1:].tolist()]

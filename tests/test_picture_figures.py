@@ -2,7 +2,7 @@
 import hashlib, json, os, subprocess, sys
 from dataclasses import replace
 import matplotlib, numpy as np, pandas as pd, pytest, torch
-from test_figures import lines, run_page
+from test_figures import FOLDER, lines, run_page
 from test_figures import words as as_broken
 from test_picture_claims import FLRS, PLRS, STUDY, made
 from understanding_lrs.figures import (drawing, fig06_frequency_bands, fig16_geometry, images_bands, images_basin, images_boundary,
@@ -453,16 +453,18 @@ NEW_PAGES = dict(images_overview=('picture_overview',), images_geometry=('geomet
                  images_boundary=('boundary',), images_two_stage=('two_stage',), images_filters=('filters', 'scratch'), images_basin=('edges',),
                  images_practical=('picture_overview', 'finetune_and_swa', 'geometry', 'bands', 'band_inputs'))
 
-def test_every_page_of_pictures_is_tested(root):
-    assert {p.stem for p in (root/'nbs/figures').glob('images_*.ipynb')} == {*PAGES, *NEW_PAGES}
+OTHERS = sorted({p.stem for p in FOLDER.glob('images_*.ipynb')} - {*PAGES}) # a page that is not named above has to draw something
 
-@pytest.mark.parametrize('page', NEW_PAGES)
+@pytest.mark.parametrize('page', OTHERS)
 def test_pages_of_readings_draw_what_is_there(root, tmp_path, page, whole, appendix):
     study, made_up = appendix.get({'filters': 'scratch'}.get(page[7:], page[7:]), (STUDY, whole))
-    space = run_page(root/'nbs/figures'/f'{page}.ipynb', study=study.id, preset='laptop' if study is STUDY else 'paper', data=str(published(tmp_path/'tables', made_up)), out=str(tmp_path))
-    assert {p.name for p in tmp_path.glob('*.svg')} == {f'{study.id}_{f}.svg' for f in NEW_PAGES[page]} and space['view'].study.id == study.id
+    preset = 'laptop' if study is STUDY else 'paper'
+    space = run_page(FOLDER/f'{page}.ipynb', study=study.id, preset=preset, data=str(published(tmp_path/'tables', made_up)), out=str(tmp_path))
+    drawn = {p.name for p in tmp_path.glob('*.svg')}
+    assert drawn and space['view'].study.id == study.id
+    if page in NEW_PAGES: assert drawn == {f'{study.id}_{f}.svg' for f in NEW_PAGES[page]}
 
-@pytest.mark.parametrize('page', NEW_PAGES)
+@pytest.mark.parametrize('page', OTHERS)
 def test_pages_of_readings_say_that_tables_are_missing(root, tmp_path, page, capsys):
     space = run_page(root/'nbs/figures'/f'{page}.ipynb', data=str(tmp_path), out=str(tmp_path))
     assert f"No tables of {space['study']}, preset laptop, yet. First: ulrs sweep" in capsys.readouterr().out

@@ -101,8 +101,8 @@ def shares_on(ax, view, names=tuple(STAGE_LOOKS)): # names: short ones of stages
         if short not in names: continue
         rows = view('features', metric='dominance', **columns)
         color, m = STAGE_LOOKS[short]
-        has = (rows.value >= DOMINANT).where(rows.value.notna()).astype(float)
-        curve(ax, view, rows.assign(value=has), color, title, scale=100., marker=m, **in_front(short))
+        has = 100*(rows.value >= DOMINANT).where(rows.value.notna()).astype(float)
+        curve(ax, view, rows.assign(value=has), color, title, marker=m, **in_front(short))
     ax.set(ylabel='networks with a\ndominant feature, %', ylim=(-4, 104), yticks=[0, 25, 50, 75, 100])
 
 # %% ../../nbs/figures/dominance.ipynb #b8b16ad4

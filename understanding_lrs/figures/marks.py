@@ -33,13 +33,12 @@ def curve(
     label='',
     *,
     of=np.nanmean,     # statistic over networks
-    scale=1.,          # factor of the values
     **line,            # further keywords of the line
 ):
     "One quantity over the grid, with its 95 % band"
     if not len(rows): return
     look = dict(marker='o', ms=2.6) | line
-    filled_line(ax, over_plr(rows, view.plrs, of)*scale, color, label=label, **look)
+    filled_line(ax, over_plr(rows, view.plrs, of), color, label=label, **look)
 
 # %% ../../nbs/figures/03_marks.ipynb #6fb3606d
 def spread(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SEED_ROLES', 'DATA', 'as_words', 'asks_for', 'seeds_within', 'seeds_beyond', 'preset_of', 'read_paper', 'on_images',
-           'View', 'view_of', 'own_setup', 'data_names', 'stages', 'by_network', 'by_seed', 'over_plr']
+           'settings_of', 'View', 'view_of', 'own_setup', 'data_names', 'stages', 'by_network', 'by_seed', 'over_plr']
 
 # %% ../../nbs/figures/01_view.ipynb #d9b528f2
 import json
@@ -87,6 +87,19 @@ def on_images(study:Study) -> bool:
     "Whether a study trains on images"
     return not isinstance(study.defaults, SyntheticSettings)
 
+# %% ../../nbs/figures/01_view.ipynb #3f1be0a7
+def settings_of(
+    metrics:pd.DataFrame,
+    ledger:pd.DataFrame|None, # the `runs` table of the same runs, else `InputError`; None: there is none
+) -> tuple:                   # (in all, {PLR: there})
+    "How many settings the runs have"
+    if ledger is None: return 1, {}
+    odd = sorted(set(metrics.run) ^ set(ledger.run))
+    if odd:
+        some = ', '.join(odd[:3])
+        raise InputError(f"metrics and the ledger disagree on {len(odd)} runs ({some}); publish again")
+    return ledger.settings.nunique(), ledger.groupby('plr').settings.nunique().to_dict()
+
 # %% ../../nbs/figures/01_view.ipynb #5642d8cb
 class View:
     "The tables of a study, and what every figure asks of them"
@@ -107,23 +120,10 @@ class View:
         self.study, self.left_out = on_its_data(study, tables), left_out
         self.paper = pd.concat(paper.values()).query('setup == @study.id') if paper else None
         self.flrs = sorted(self.metrics.flr.dropna().unique())
-        self._read_ledger(tables.get('runs'))
-        self.preset = preset or self._fitting_preset()
+        ledger = tables.get('runs')
+        self.n_settings, self.settings_at = settings_of(self.metrics, ledger)
+        self.preset = preset if preset or ledger is None else preset_of(ledger, self.study)
         self._expect(wanted)
-
-    def _read_ledger(self, ledger):
-        "How many settings the runs have, in all and by PLR; refuses a ledger of other runs"
-        self.n_settings, self.settings_at = 1, {}
-        if ledger is None: return
-        odd = sorted(set(self.metrics.run) ^ set(ledger.run))
-        if odd:
-            some = ', '.join(odd[:3])
-            raise InputError(f"metrics and the ledger disagree on {len(odd)} runs ({some}); publish again")
-        self.n_settings = ledger.settings.nunique()
-        self.settings_at = ledger.groupby('plr').settings.nunique().to_dict()
-
-    def _fitting_preset(self):
-        return preset_of(self.tables['runs'], self.study) if 'runs' in self.tables else ''
 
     def _expect(self, wanted):
         "Networks that are wanted and found at each PLR, and the PLRs that lack some"

@@ -74,7 +74,7 @@ paper-synthetic: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/nbdev-test --skip-folder-re '$(SKIP)'
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 faults: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --kills 500

@@ -49,13 +49,16 @@ def read_notebook(app, name, content):
         cell['source'] = without_directives(source)
     content[0] = json.dumps(notebook)
 
-def add_page_to_play(app, error):
-    "The page that trains in the browser is a site of its own; it lies beside ours"
-    if not error and app.builder.format == 'html': shutil.copytree(HERE.parent/'play', Path(app.outdir)/'play', dirs_exist_ok=True,
-                                                                   ignore=shutil.ignore_patterns('*.py', 'src', 'wasm', 'node_modules'))
+def add_pages(app, error):
+    "Beside ours: the page that trains in the browser, and a first page that leads to ours"
+    if error or app.builder.format != 'html': return
+    out = Path(app.outdir)
+    left_out = shutil.ignore_patterns('*.py', '*.json', '*.md', 'src', 'wasm', 'node_modules')
+    shutil.copytree(HERE.parent/'play', out/'play', dirs_exist_ok=True, ignore=left_out)
+    shutil.copy(HERE/'start.html', out/'index.html')
 
 def setup(app):
     pages.write(HERE/'made')
     app.connect('source-read', read_notebook)
-    app.connect('build-finished', add_page_to_play)
+    app.connect('build-finished', add_pages)
     return dict(parallel_read_safe=True)

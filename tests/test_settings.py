@@ -84,9 +84,11 @@ def third_party(path):
     return {o.split('.')[0] for o in names} - set(sys.stdlib_module_names) - {'understanding_lrs'}
 
 def test_what_is_imported_is_declared(root, toml):
-    declared = {canonicalize_name(Requirement(r).name) for r in toml['project']['dependencies']}
+    project = toml['project']
+    wanted = [*project['dependencies'], *project['optional-dependencies']['app']] # the widget is an extra
+    declared = {canonicalize_name(Requirement(r).name) for r in wanted}
     used = {m: f.name for f in (root/'understanding_lrs').rglob('*.py') for m in third_party(f)}
-    package = {'PIL': 'pillow', 'sklearn': 'scikit-learn'} # where the module has another name
+    package = {'PIL': 'pillow', 'sklearn': 'scikit-learn', 'traitlets': 'ipywidgets'} # where the module has another name
     missing = {m: f for m,f in used.items() if canonicalize_name(package.get(m, m)) not in declared}
     assert not missing, f"imported but not in pyproject.toml: {missing}"
 

@@ -1,15 +1,17 @@
-"""How quick the page is, in headless Chromium on this machine: `python play/bench.py [--times 7]` prints one line of JSON.
+"""How quick the page is, in headless Chromium on this machine: `python play/bench.py [--times 7]`.
 
-Milliseconds, each the least and the median of all times. By the clock: from navigation to the first picture; from a move of a
-control to the readings of 2,000 steps of all 23 rates; one redraw of all panels. By the processor: the time of the busiest thread
-of the browser from a move to the same readings, which is what a machine with idle cores needs; other programs do not count in it
-(Linux). `load` is the load average per core before it began. Needs playwright and Chromium (the extra `app`).
+Prints JSON: milliseconds, each the least and the median of all times. By the clock: from navigation to the first
+picture; from a move of a control to the readings of 2,000 steps of all 23 rates; one redraw of all panels. By the
+processor: the time of the busiest thread of the browser from a move to the same readings, which is what a machine
+with idle cores needs; other programs do not count in it (Linux). `load` is the load average per core before it
+began. Needs playwright and Chromium (the extra `app`).
 """
 import argparse, contextlib, json, os, shutil, statistics, time
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent/'index.html'
-FLAGS = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update']
+FLAGS = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking']
+DONE = "document.querySelector('.ulrs-play').dataset.done === 'true'"
 READY = "document.querySelector('.ulrs-play')?.dataset.mark >= 2000"
 
 def wait(page, ready, seconds=60):
@@ -33,13 +35,15 @@ def thread_times() -> dict: # thread -> milliseconds of processor time so far
     out = {}
     for pid in processes(os.getpid()):
         with contextlib.suppress(OSError):
-            for task in Path(f'/proc/{pid}/task').iterdir(): out[task] = int((task/'schedstat').read_text().split()[0])/1e6
+            for task in Path(f'/proc/{pid}/task').iterdir():
+                out[task] = int((task/'schedstat').read_text().split()[0])/1e6
     return out
 
 def busiest(before:dict, after:dict) -> float:
     "Milliseconds of the thread that worked most, this program's own left out"
     own = Path(f'/proc/{os.getpid()}/task')
-    return max((ms - before.get(task, 0) for task,ms in after.items() if task.parent != own), default=float('nan'))
+    worked = [ms - before.get(task, 0) for task,ms in after.items() if task.parent != own]
+    return max(worked, default=float('nan'))
 
 def visit(browser) -> dict: # measure -> list of milliseconds
     "One visit with three moves and some redraws"
@@ -48,15 +52,16 @@ def visit(browser) -> dict: # measure -> list of milliseconds
     wait(page, READY)
     out = dict(picture=[number(page, 'shown')], move=[], frame=[], busiest=[])
     page.get_by_role('slider', name='steps').fill('2') # 2,000 steps and no more
-    wait(page, "document.querySelector('.ulrs-play').dataset.done === 'true'")
+    wait(page, DONE)
     for margin in ('0.05', '0.15', '0.12'):
         page.wait_for_timeout(300)
         before = thread_times()
         page.get_by_role('slider', name='margin').fill(margin)
-        wait(page, f"document.querySelector('.origin').textContent.includes('margin {float(margin):g}') && {READY}")
+        shown = f"document.querySelector('.origin').textContent.includes('margin {float(margin):g}')"
+        wait(page, f'{shown} && {READY}')
         out['busiest'].append(busiest(before, thread_times()))
         out['move'].append(number(page, 'first'))
-        wait(page, "document.querySelector('.ulrs-play').dataset.done === 'true'")
+        wait(page, DONE)
     for key in ('ArrowLeft', 'ArrowRight')*3:
         page.get_by_role('slider', name='PLR').press(key)
         page.wait_for_timeout(80)
@@ -76,7 +81,8 @@ def main():
         version = browser.version
         browser.close()
     measured = {name: [ms for v in visits for ms in v[name]] for name in visits[0]}
-    result = {name: dict(least=round(min(ms)), median=round(statistics.median(ms))) for name,ms in measured.items()}
+    def summed(ms): return dict(least=round(min(ms)), median=round(statistics.median(ms)))
+    result = {name: summed(ms) for name,ms in measured.items()}
     print(json.dumps(dict(result, load=round(load, 2), cores=os.cpu_count(), chromium=version)))
 
 if __name__ == '__main__': main()

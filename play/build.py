@@ -1,7 +1,7 @@
 """Build the page and the widget of play/: C to WebAssembly with zig, JavaScript to one file with esbuild.
 
-    pip install ziglang; npm install esbuild       # development tools, in any environment
-    python play/build.py                           # writes play/wasm, play/index.html, understanding_lrs/app/play.js
+    pip install ziglang; npm install esbuild  # development tools, in any environment
+    python play/build.py                      # writes wasm/, index.html, built.json and the widget's play.js
 
 `--only wasm` or `--only bundle` builds a part; `--out FOLDER` writes elsewhere (the test compares).
 The C source comes from understanding_lrs.training.native, so run it with the project's Python.
@@ -10,10 +10,12 @@ import argparse, hashlib, importlib.util, json, os, shutil, subprocess, sys, tem
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TARGET = ['-target', 'wasm32-wasi', '-mexec-model=reactor', '-O3', '-std=gnu11', '-fno-math-errno', '-fno-trapping-math']
-EXPORTS = ('malloc', 'free', 'ulrs_train', 'ulrs_evaluate', 'play_stream', 'play_uniform', 'play_normal', 'play_integers',
-           'play_permutation', 'play_logits')
-KERNELS = {'mlp.wasm': ['-msimd128'], 'mlp-relaxed.wasm': ['-msimd128', '-mrelaxed-simd']} # file -> its instructions
+TARGET = ['-target', 'wasm32-wasi', '-mexec-model=reactor', '-O3', '-std=gnu11']
+TARGET += ['-fno-math-errno', '-fno-trapping-math']
+EXPORTS = ('malloc', 'free', 'ulrs_train', 'ulrs_evaluate', 'play_stream', 'play_uniform', 'play_normal',
+           'play_integers', 'play_permutation', 'play_logits')
+KERNELS = {'mlp.wasm': ['-msimd128'], # file -> its instructions
+           'mlp-relaxed.wasm': ['-msimd128', '-mrelaxed-simd']}
 
 def find_zig() -> list|None: # words of a command
     "The C compiler of zig: the one on the path, that of $ZIG, or of the package ziglang"
@@ -23,7 +25,8 @@ def find_zig() -> list|None: # words of a command
 
 def find_esbuild() -> str|None: # path of the program
     "esbuild: $ESBUILD, on the path, or below node_modules"
-    return os.environ.get('ESBUILD') or shutil.which('esbuild', path=f"{os.environ['PATH']}:{HERE/'node_modules/.bin'}")
+    places = os.pathsep.join([os.environ['PATH'], str(HERE/'node_modules/.bin')])
+    return os.environ.get('ESBUILD') or shutil.which('esbuild', path=places)
 
 def c_source() -> str:
     "The training step and what the page adds to it"
@@ -37,16 +40,18 @@ def build_wasm(out:Path): # folder
         source = Path(tmp)/'kernel.c' # a fixed name: it must not leave a trace in the result
         source.write_text(c_source())
         for name,instructions in KERNELS.items():
-            command = [*find_zig(), *TARGET, *instructions, '-Wl,--strip-all', *exports, source.name, '-o', str(out/name)]
-            subprocess.run(command, check=True, cwd=tmp)
+            options = [*TARGET, *instructions, '-Wl,--strip-all', *exports]
+            subprocess.run([*find_zig(), *options, source.name, '-o', str(out/name)], check=True, cwd=tmp)
             (out/name).chmod(0o644)
 
-ESBUILD = ['--bundle', '--minify', '--target=es2022', '--charset=utf8', '--legal-comments=none', '--log-level=warning']
+ESBUILD = ['--bundle', '--minify', '--target=es2022', '--charset=utf8']
+ESBUILD += ['--legal-comments=none', '--log-level=warning']
+ASSETS = ['--format=esm', '--loader:.wasm=binary', '--loader:.txt=text', '--loader:.css=text']
 
 def bundled(esbuild:str, source:str, *options) -> str: # source: a file of src
     "One file with everything that it imports"
-    done = subprocess.run([esbuild, source, *ESBUILD, *options], cwd=HERE/'src', check=True, capture_output=True, text=True)
-    return done.stdout
+    command = [esbuild, source, *ESBUILD, *options]
+    return subprocess.run(command, cwd=HERE/'src', check=True, capture_output=True, text=True).stdout
 
 def build_bundle(page:Path, widget:Path): # files
     "The page with everything inside it, and the module of the widget"
@@ -54,7 +59,7 @@ def build_bundle(page:Path, widget:Path): # files
     with tempfile.TemporaryDirectory() as tmp:
         worker = Path(tmp)/'worker.txt'
         worker.write_text(bundled(esbuild, 'worker.js', '--format=iife'))
-        assets = ['--format=esm', '--loader:.wasm=binary', '--loader:.txt=text', '--loader:.css=text', f'--alias:worker-source={worker}']
+        assets = [*ASSETS, f'--alias:worker-source={worker}']
         script = bundled(esbuild, 'page.js', *assets).replace('</script', '<\\/script')
         page.write_text((HERE/'src/page.html').read_text().replace('/*BUNDLE*/', script))
         widget.write_text(bundled(esbuild, 'app.js', *assets))
@@ -68,7 +73,8 @@ def fingerprint() -> dict: # part -> SHA-256 of the sources it is built from
 
 def version(command:list) -> str: # words of a command
     "What a compiler says of itself, one line"
-    return subprocess.run([*command, '--version'], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    done = subprocess.run([*command, '--version'], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[0]
 
 def record():
     "Write down which sources and which tools the results are of"

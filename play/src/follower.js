@@ -1,7 +1,7 @@
 // Follows one lesson at a time, and leaves it when another one is asked for.
 
-import { loadKernel } from './kernel.js'
-import { Lesson } from './lesson.js'
+import {loadKernel} from './kernel.js'
+import {Lesson} from './lesson.js'
 
 const PROGRESS = 40 // milliseconds between two messages about progress
 
@@ -9,14 +9,17 @@ const PROGRESS = 40 // milliseconds between two messages about progress
 const {port1, port2} = new MessageChannel()
 const waiting = []
 port1.onmessage = () => waiting.shift()()
-const turn = () => new Promise(resolve => {
-  waiting.push(resolve)
-  port2.postMessage(0)
-})
+const turn = () =>
+  new Promise(resolve => {
+    waiting.push(resolve)
+    port2.postMessage(0)
+  })
 
 /** Takes messages and answers by `post(message, buffers)`; lives in a worker, or on the page where there are none. */
 export class Follower {
-  constructor(post) { Object.assign(this, {post, kernel: null, lesson: null, key: '', job: 0}) }
+  constructor(post) {
+    Object.assign(this, {post, kernel: null, lesson: null, key: '', job: 0})
+  }
 
   async hear(data) {
     try {
@@ -30,7 +33,7 @@ export class Follower {
 
   async follow({id, settings, training, rates, flr}) {
     this.job = id
-    await turn()             // the lesson before notices that it is left
+    await turn() // the lesson before notices that it is left
     const kernel = await this.kernel
     if (this.job !== id) return
     if (training !== this.key || !this.lesson) {
@@ -42,7 +45,10 @@ export class Follower {
     for (const event of this.lesson.follow(flr)) {
       const due = event.type !== 'tick' || performance.now() - told > PROGRESS
       if (due) {
-        this.post({...event, id, step: event.step ?? this.lesson.step}, event.weights ? [event.weights.buffer] : [])
+        this.post(
+          {...event, id, step: event.step ?? this.lesson.step},
+          event.weights ? [event.weights.buffer] : [],
+        )
         told = performance.now()
       }
       await turn()

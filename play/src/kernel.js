@@ -1,18 +1,26 @@
 // The C training step in WebAssembly, behind typed arrays.
 
-const BLOCK = 16   // samples and inputs come in rows of 16
-const EPS = 1e-7   // of the LayerNorms
-const STREAMS = {  // as in understanding_lrs.core.seeds
-  train_data: 1, test_data: 2, single_feature: 3, readout: 4, init: 5, pretrain_order: 6, finetune_order: 7, probe: 9,
+const BLOCK = 16 // samples and inputs come in rows of 16
+const EPS = 1e-7 // of the LayerNorms
+const STREAMS = {
+  // as in understanding_lrs.core.seeds
+  train_data: 1,
+  test_data: 2,
+  single_feature: 3,
+  readout: 4,
+  init: 5,
+  pretrain_order: 6,
+  finetune_order: 7,
+  probe: 9,
 }
 
-export const padded = n => Math.ceil(n/BLOCK)*BLOCK
+export const padded = n => Math.ceil(n / BLOCK) * BLOCK
 
 /** Number of trainable weights of `{inDim, width, depth}`. */
-export const weightCount = ({inDim, width, depth}) => width*inDim + (depth - 1)*width*width
+export const weightCount = ({inDim, width, depth}) => width * inDim + (depth - 1) * width * width
 
 /** The faster kernel where the browser can run it. */
-export const chooseKernel = ({relaxed, plain}) => WebAssembly.validate(relaxed) ? relaxed : plain
+export const chooseKernel = ({relaxed, plain}) => (WebAssembly.validate(relaxed) ? relaxed : plain)
 
 export async function loadKernel(bytes) {
   const {instance} = await WebAssembly.instantiate(bytes, {})
@@ -23,8 +31,8 @@ export async function loadKernel(bytes) {
 export class Kernel {
   constructor(exports) {
     this.c = exports
-    this.scratch = this.bytes(64)          // keys of a stream
-    this.specAt = this.bytes(64)           // the structure `spec`
+    this.scratch = this.bytes(64) // keys of a stream
+    this.specAt = this.bytes(64) // the structure `spec`
   }
 
   bytes(n) {
@@ -34,14 +42,20 @@ export class Kernel {
   }
 
   // A view dies when the memory grows, so a block remembers its place and makes a new view each time.
-  block(Type, n) { return {at: this.bytes(n*Type.BYTES_PER_ELEMENT), n, Type} }
-  view({Type, at, n}) { return new Type(this.c.memory.buffer, at, n) }
+  block(Type, n) {
+    return {at: this.bytes(n * Type.BYTES_PER_ELEMENT), n, Type}
+  }
+  view({Type, at, n}) {
+    return new Type(this.c.memory.buffer, at, n)
+  }
   put(Type, values) {
     const block = this.block(Type, values.length)
     this.view(block).set(values)
     return block
   }
-  free(...blocks) { for (const block of blocks) if (block) this.c.free(block.at) }
+  free(...blocks) {
+    for (const block of blocks) if (block) this.c.free(block.at)
+  }
 
   // Random numbers
 
@@ -59,10 +73,18 @@ export class Kernel {
     this.free(block)
     return values
   }
-  uniform(n) { return this.drawn(Float64Array, n, at => this.c.play_uniform(at, n)) }      // in [0, 1)
-  normal(n) { return this.drawn(Float64Array, n, at => this.c.play_normal(at, n)) }
-  labels(n) { return this.drawn(Int32Array, n, at => this.c.play_integers(at, n, 1)) }     // 0 or 1
-  permutation(n) { return this.drawn(Int32Array, n, at => this.c.play_permutation(at, n)) }
+  uniform(n) {
+    return this.drawn(Float64Array, n, at => this.c.play_uniform(at, n))
+  } // in [0, 1)
+  normal(n) {
+    return this.drawn(Float64Array, n, at => this.c.play_normal(at, n))
+  }
+  labels(n) {
+    return this.drawn(Int32Array, n, at => this.c.play_integers(at, n, 1))
+  } // 0 or 1
+  permutation(n) {
+    return this.drawn(Int32Array, n, at => this.c.play_permutation(at, n))
+  }
 
   // Networks
 
@@ -79,8 +101,20 @@ export class Kernel {
   train(nets, set, order, lr, steps, batch) {
     const spec = this.spec(nets.sizes, batch, set.n)
     const {w, readout, first, count} = nets
-    const failed = this.c.ulrs_train(spec, 0n, BigInt(count), w.at, readout.at, set.x.at, set.y.at, first.at, order.at, first.at,
-                                     lr.at, BigInt(steps))
+    const failed = this.c.ulrs_train(
+      spec,
+      0n,
+      BigInt(count),
+      w.at,
+      readout.at,
+      set.x.at,
+      set.y.at,
+      first.at,
+      order.at,
+      first.at,
+      lr.at,
+      BigInt(steps),
+    )
     if (failed) throw new Error('out of memory')
   }
 
@@ -88,12 +122,22 @@ export class Kernel {
   evaluate(nets, set, which = 0) {
     const spec = this.spec(nets.sizes, 1, set.n)
     const {w, readout, first, count, results} = nets
-    const shift = which*set.n
-    const failed = this.c.ulrs_evaluate(spec, 0n, BigInt(count), w.at, readout.at, set.x.at + 4*shift*padded(nets.sizes.inDim),
-                                        set.y.at + 4*shift, first.at, results.at, results.at + 8*count)
+    const shift = which * set.n
+    const failed = this.c.ulrs_evaluate(
+      spec,
+      0n,
+      BigInt(count),
+      w.at,
+      readout.at,
+      set.x.at + 4 * shift * padded(nets.sizes.inDim),
+      set.y.at + 4 * shift,
+      first.at,
+      results.at,
+      results.at + 8 * count,
+    )
     if (failed) throw new Error('out of memory')
     const both = this.view(results)
-    return {loss: both.slice(0, count), acc: both.slice(count).map(share => 100*share)}
+    return {loss: both.slice(0, count), acc: both.slice(count).map(share => 100 * share)}
   }
 
   /** Logits of one network, given as arrays, for n samples of padded inputs. */
@@ -110,18 +154,25 @@ export class Kernel {
 
 /** K networks in the memory of a kernel; all have the same readout and the same data. */
 export class Networks {
-  constructor(kernel, sizes, weights, readout) { // weights: (K*P); readout: (width)
+  constructor(kernel, sizes, weights, readout) {
+    // weights: (K*P); readout: (width)
     this.kernel = kernel
     this.sizes = sizes
-    this.count = weights.length/weightCount(sizes)
+    this.count = weights.length / weightCount(sizes)
     this.w = kernel.put(Float32Array, weights)
-    const repeated = new Float32Array(this.count*sizes.width)
-    for (let k = 0; k < this.count; k++) repeated.set(readout, k*sizes.width)
+    const repeated = new Float32Array(this.count * sizes.width)
+    for (let k = 0; k < this.count; k++) repeated.set(readout, k * sizes.width)
     this.readout = kernel.put(Float32Array, repeated)
-    this.first = kernel.put(BigInt64Array, new BigInt64Array(this.count))  // everybody's data set and order: the first
-    this.results = kernel.block(Float64Array, 2*this.count)
+    this.first = kernel.put(BigInt64Array, new BigInt64Array(this.count)) // everybody's data set and order: the first
+    this.results = kernel.block(Float64Array, 2 * this.count)
   }
-  get weights() { return this.kernel.view(this.w).slice() }
-  set weights(values) { this.kernel.view(this.w).set(values) }
-  free() { this.kernel.free(this.w, this.readout, this.first, this.results) }
+  get weights() {
+    return this.kernel.view(this.w).slice()
+  }
+  set weights(values) {
+    this.kernel.view(this.w).set(values)
+  }
+  free() {
+    this.kernel.free(this.w, this.readout, this.first, this.results)
+  }
 }

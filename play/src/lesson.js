@@ -1,8 +1,17 @@
 // The training of one setting at some learning rates: pre-training with its evaluations, averages, fine-tuning.
 
-import { Networks } from './kernel.js'
-import { BATCH, IN_DIM, batchOrder, dataOf, initReadout, initWeights, makeData, singleFeatureSets } from './data.js'
-import { AVERAGED, EVERY, evalSteps, inTail, marksOf } from './settings.js'
+import {Networks} from './kernel.js'
+import {
+  BATCH,
+  IN_DIM,
+  batchOrder,
+  dataOf,
+  initReadout,
+  initWeights,
+  makeData,
+  singleFeatureSets,
+} from './data.js'
+import {AVERAGED, EVERY, evalSteps, inTail, marksOf} from './settings.js'
 
 const WINDOW = 12 // milliseconds between two chances to leave
 
@@ -23,7 +32,8 @@ export const sizesOf = s => ({inDim: IN_DIM, width: s.width, depth: s.depth})
 
 /** `follow(flr)` yields events: what happened, `{type: ...}`; leave whenever you like, and follow again. */
 export class Lesson {
-  constructor(kernel, settings, rates) { // rates: learning rates of this lesson's networks
+  constructor(kernel, settings, rates) {
+    // rates: learning rates of this lesson's networks
     Object.assign(this, {kernel, settings, rates, step: -1, base: null, pace: 60})
     this.sizes = sizesOf(settings)
     this.data = dataOf(settings)
@@ -32,10 +42,10 @@ export class Lesson {
     this.test = stored(kernel, test)
     this.marks = marksOf(settings.steps)
     this.evals = evalSteps(settings.steps)
-    this.takes = this.marks.flatMap(m => Array.from({length: AVERAGED}, (_, i) => m - EVERY*i))
+    this.takes = this.marks.flatMap(m => Array.from({length: AVERAGED}, (_, i) => m - EVERY * i))
     const initial = initWeights(kernel, this.sizes, settings.seed)
-    const weights = new Float32Array(rates.length*initial.length)
-    rates.forEach((_, k) => weights.set(initial, k*initial.length))
+    const weights = new Float32Array(rates.length * initial.length)
+    rates.forEach((_, k) => weights.set(initial, k * initial.length))
     this.readout = initReadout(kernel, this.sizes, settings.seed)
     this.nets = new Networks(kernel, this.sizes, weights, this.readout)
     this.other = new Networks(kernel, this.sizes, weights, this.readout) // averaged or fine-tuned
@@ -54,11 +64,14 @@ export class Lesson {
   *steps(nets, lr, purpose, from, to) {
     for (let at = from; at < to;) {
       const next = Math.min(to, at + Math.max(1, Math.round(this.pace)))
-      const order = this.kernel.put(Int32Array, batchOrder(this.kernel, purpose, this.settings.seed, this.train.n, at, next))
+      const order = this.kernel.put(
+        Int32Array,
+        batchOrder(this.kernel, purpose, this.settings.seed, this.train.n, at, next),
+      )
       const start = performance.now()
       this.kernel.train(nets, this.train, order, lr, next - at, BATCH)
       const took = performance.now() - start
-      if (next - at >= 8) this.pace = Math.min(4*this.pace, WINDOW/Math.max(took, .1)*(next - at))
+      if (next - at >= 8) this.pace = Math.min(4 * this.pace, (WINDOW / Math.max(took, 0.1)) * (next - at))
       this.kernel.free(order)
       at = next
       yield at
@@ -70,7 +83,8 @@ export class Lesson {
     this.step = step
     if (this.takes.includes(step)) {
       const w = this.kernel.view(this.nets.w)
-      if (!this.marks.includes(step + EVERY*(AVERAGED - 1))) for (let i = 0; i < w.length; i++) this.sums[i] += w[i]
+      if (!this.marks.includes(step + EVERY * (AVERAGED - 1)))
+        for (let i = 0; i < w.length; i++) this.sums[i] += w[i]
       else for (let i = 0; i < w.length; i++) this.sums[i] = w[i]
     }
     if (!this.evals.includes(step)) return null
@@ -80,7 +94,8 @@ export class Lesson {
   }
 
   *single(nets, mark, network) {
-    const set = exam(this.kernel, this.data), out = []
+    const set = exam(this.kernel, this.data),
+      out = []
     for (let f = 0; f < this.data.features; f++) {
       out.push(this.kernel.evaluate(nets, set, f).acc)
       yield {type: 'tick'}
@@ -95,17 +110,24 @@ export class Lesson {
   }
 
   *averaged() {
-    this.other.weights = Float32Array.from(this.base.sums, sum => sum/AVERAGED)
+    this.other.weights = Float32Array.from(this.base.sums, sum => sum / AVERAGED)
     yield* this.read(this.other, this.base.mark, 'averaged')
   }
 
   *fineTuned(flr) {
-    const {mark, weights} = this.base, half = Math.floor(mark/2)
+    const {mark, weights} = this.base,
+      half = Math.floor(mark / 2)
     this.other.weights = weights
-    const lr = this.kernel.put(Float32Array, this.rates.map(() => flr))
+    const lr = this.kernel.put(
+      Float32Array,
+      this.rates.map(() => flr),
+    )
     try {
-      for (const tuned of this.steps(this.other, lr, 'finetune_order', 0, half)) yield {type: 'tick', mark, tuned}
-    } finally { this.kernel.free(lr) }
+      for (const tuned of this.steps(this.other, lr, 'finetune_order', 0, half))
+        yield {type: 'tick', mark, tuned}
+    } finally {
+      this.kernel.free(lr)
+    }
     yield* this.read(this.other, mark, 'fine-tuned')
   }
 
@@ -124,7 +146,8 @@ export class Lesson {
         if (at < stop) yield {type: 'tick', step: at}
       }
       const seen = this.arrive(stop)
-      if (this.marks.includes(stop)) this.base = {mark: stop, weights: this.nets.weights, sums: this.sums.slice(), read: false}
+      if (this.marks.includes(stop))
+        this.base = {mark: stop, weights: this.nets.weights, sums: this.sums.slice(), read: false}
       if (seen) yield seen
       if (!this.marks.includes(stop)) continue
       yield* this.basics()

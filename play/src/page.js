@@ -1,19 +1,30 @@
 // The static page: a model that lives in the address, and the switch between light and dark.
 
-import { render } from './app.js'
-import { START, toText } from './settings.js'
-import { isDark, onTheme } from './theme.js'
+import {render} from './app.js'
+import {START, toText} from './settings.js'
+import {isDark, onTheme} from './theme.js'
 
 /** What anywidget calls a model, without Python. */
 class Model {
   values = {settings: decodeURIComponent(location.hash.slice(1)) || '', results: {}}
   listeners = []
-  get(name) { return this.values[name] }
-  set(name, value) { this.values[name] = value }
-  on(event, listener) { if (event === 'change:settings') this.listeners.push(listener) }
+  get(name) {
+    return this.values[name]
+  }
+  set(name, value) {
+    this.values[name] = value
+  }
+  on(event, listener) {
+    if (event === 'change:settings') this.listeners.push(listener)
+  }
   save_changes() {
-    const {settings} = this.values, plain = settings === toText(START)
-    history.replaceState(null, '', plain ? location.pathname + location.search : `#${encodeURIComponent(settings)}`)
+    const {settings} = this.values,
+      plain = settings === toText(START)
+    history.replaceState(
+      null,
+      '',
+      plain ? location.pathname + location.search : `#${encodeURIComponent(settings)}`,
+    )
   }
   addressed() {
     this.values.settings = decodeURIComponent(location.hash.slice(1)) || toText(START)
@@ -21,14 +32,17 @@ class Model {
   }
 }
 
-const model = new Model(), button = document.querySelector('.looks')
+const model = new Model(),
+  button = document.querySelector('.looks')
 addEventListener('hashchange', () => model.addressed())
 
 function look() {
   document.documentElement.classList.toggle('dark', isDark())
   button.textContent = isDark() ? 'Light' : 'Dark'
 }
-button.addEventListener('click', () => { document.documentElement.dataset.theme = isDark() ? 'light' : 'dark' })
+button.addEventListener('click', () => {
+  document.documentElement.dataset.theme = isDark() ? 'light' : 'dark'
+})
 onTheme(look)
 look()
 render({model, el: document.getElementById('play')})

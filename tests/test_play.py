@@ -314,7 +314,7 @@ def test_the_tour(browser, server):
     with Visit(browser, server[0]) as v:
         for i,stop in enumerate(explore.TOUR):
             v.page.get_by_role('button', name=f'{i + 1}{stop.title}').click()
-            assert stop.title in v.page.locator('.stop').inner_text()
+            v.wait(lambda stop=stop: stop.title in v.page.locator('.stop').inner_text())
         v.page.get_by_role('slider', name='PLR').press('Home')
         v.wait(lambda: 'You have moved on' in v.page.locator('.stop').inner_text())
         v.page.get_by_role('button', name='Reset').click()

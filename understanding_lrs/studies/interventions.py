@@ -31,7 +31,8 @@ def intervention_presets(
     some = plrs[0], plrs[2], plrs[3]
     smoke, laptop, wide = (given | dict(minutes=minutes, mib=mib) for minutes,mib in needs)
     return dict(
-        smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), settings=TINY, variants=tuple(tiny or arms), **smoke),
+        smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), settings=TINY,
+                     variants=tuple(tiny or arms), **smoke),
         laptop=Preset(LAPTOP, plrs=some, data_seeds=SEEDS[:8], variants=tuple(arms), **laptop),
         wide=Preset(WIDE, plrs=plrs, data_seeds=SEEDS, variants=tuple(arms), **wide))
 
@@ -41,7 +42,8 @@ def intervention_study(
     presets:dict,
 ) -> Study:
     "Register a study of `InterventionTrial`"
-    return register(Study(name, title, TEMPLATE, InterventionSettings(), presets, InterventionTrial, chance=50., data='synthetic'))
+    return register(Study(name, title, TEMPLATE, InterventionSettings(), presets, InterventionTrial,
+                          chance=50., data='synthetic'))
 
 # %% ../../nbs/studies/06_interventions.ipynb #334ffdd7
 def one_easier(u): return dict(utility=[1.] + [u]*15) # u: utility of the fifteen others
@@ -57,7 +59,8 @@ intervention_study('synthetic_hidden', 'A dominant feature does not pay', interv
 
 # %% ../../nbs/studies/06_interventions.ipynb #91f6a858
 def removal(which, at): return dict(remove=which, remove_at=at)
-intervention_study('synthetic_removed', 'The dominant feature is removed during pre-training', intervention_presets(
+intervention_study('synthetic_removed', 'The dominant feature is removed during pre-training',
+                   intervention_presets(
     [removal(which, 20_000) for which in ('best', 'last')], [(.2, 700), (1, 700), (9, 1270)],
     tiny=[removal(which, 100) for which in REMOVE]))
 
@@ -66,17 +69,21 @@ def implanted(features, versions, steps=3000):
     "Settings of an arm"
     return dict(implant_features=features, implant_versions=versions, implant_steps=steps)
 
-def implants(steps): return [{}, implanted(1, 1, steps), implanted(1, VERSIONS, steps), implanted(16, 1, steps)]
-intervention_study('synthetic_implanted', 'A dominant feature is there before pre-training', intervention_presets(
+def implants(steps):
+    return [{}, implanted(1, 1, steps), implanted(1, VERSIONS, steps), implanted(16, 1, steps)]
+intervention_study('synthetic_implanted', 'A dominant feature is there before pre-training',
+                   intervention_presets(
     implants(3000), [(.2, 700), (1, 900), (9, 1270)], rates(6, 8, 9, 11, 13, 15), implants(100)))
 
 # %% ../../nbs/studies/06_interventions.ipynb #c78b0367
-intervention_study('synthetic_swapped', 'The data of fine-tuning lack the dominant feature', intervention_presets(
+intervention_study('synthetic_swapped', 'The data of fine-tuning lack the dominant feature',
+                   intervention_presets(
     [removal(which, 40_000) for which in ('none', 'best', 'last')], [(.2, 700), (1, 700), (6.5, 1270)],
     tiny=[removal(which, 200) for which in REMOVE]))
 
 # %% ../../nbs/studies/06_interventions.ipynb #258fdc10
-WAYS = dict(features='other features each step', fixed='always the same features', samples='all of some samples')
+WAYS = dict(features='other features each step', fixed='always the same features',
+            samples='all of some samples')
 
 def arm_name(
     s:dict, # settings of a run

@@ -19,17 +19,21 @@ def off_the_sphere(settings:dict) -> dict: # of a preset
 
 TINY = replace(SMOKE, plrs=(1e-3, 1e-1), flrs=(1e-4, 1e-3), settings=off_the_sphere(DIGITS) | dict(pad=1))
 
-laptop = Preset("an ordinary ConvNet of width 8 on 2,000 pictures of 16x16, the authors' rates", plrs=DECADES[3:], swa_k=(2, 5, 10),
-                minutes=40, settings=off_the_sphere(LAPTOP) | dict(level=0., pad=2), **SMALL | dict(flrs=(1e-4, 2e-3)))
+laptop = Preset("an ordinary ConvNet of width 8 on 2,000 pictures of 16x16, the authors' rates",
+                plrs=DECADES[3:], swa_k=(2, 5, 10),
+                minutes=40, settings=off_the_sphere(LAPTOP) | dict(level=0.,
+                                                                   pad=2), **SMALL | dict(flrs=(1e-4, 2e-3)))
 
 # %% ../../nbs/studies/08_practical.ipynb #fd1d76d2
 shared = dict(flrs=(1e-4, 1e-3, 1e-2), swa_k=(2, 5, 10), minutes=400, mib=12_000) | GPU
 
 image_study('resnet18_practical_cifar10', 'Ordinary ResNet-18: momentum, weight decay, augmentation', dict(
     smoke=TINY, laptop=laptop,
-    paper=Preset("the authors' rates; momentum, weight decay, augmentation and higher FLRs ours", plrs=DECADES[3:], **shared)),
+    paper=Preset("the authors' rates; momentum, weight decay, augmentation and higher FLRs ours",
+                 plrs=DECADES[3:], **shared)),
     PracticalSettings(width=64))
 image_study('resnet18_practical_cifar100', 'Ordinary ResNet-18', dict(
     smoke=TINY,
-    paper=Preset("the authors' rates; momentum, weight decay, augmentation and FLRs ours", plrs=DECADES[3:-1], **shared)),
+    paper=Preset("the authors' rates; momentum, weight decay, augmentation and FLRs ours",
+                 plrs=DECADES[3:-1], **shared)),
     PracticalSettings(width=64, data='cifar100'), chance=1.)

@@ -8,9 +8,11 @@ __all__ = ['STUDIES', 'Preset', 'Study', 'Trial', 'live', 'parameter_cell', 'par
 
 # %% ../../nbs/studies/10_registry.ipynb #9e0dab7a
 from . import synthetic, interventions, images, practical, vit
-from .study import (STUDIES, Preset, Study, parameter_cell, parameter_names, protocol_of, protocols,
+from .study import (STUDIES, Preset, Study, parameter_cell, parameter_names,
+                                             protocol_of, protocols,
                                              register, resolved, study_of)
 from .trial import Trial, live
 
-_all_ = ['STUDIES', 'Preset', 'Study', 'Trial', 'live', 'parameter_cell', 'parameter_names', 'protocol_of', 'protocols', 'register',
+_all_ = ['STUDIES', 'Preset', 'Study', 'Trial', 'live', 'parameter_cell', 'parameter_names', 'protocol_of',
+         'protocols', 'register',
          'resolved', 'study_of']

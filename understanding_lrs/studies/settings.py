@@ -166,7 +166,8 @@ def check_intervention(
     "Refuse an intervention that cannot be made, in one line"
     n_features, left = len(s.feature_ids), s.steps - s.remove_at
     if not 0 <= s.hide_share < 1: raise InputError(f"hide_share must be in [0, 1), got {s.hide_share}")
-    if not 0 <= s.remove_at <= s.steps: raise InputError(f"remove_at must be in 0..{s.steps} (steps), got {s.remove_at}")
+    if not 0 <= s.remove_at <= s.steps:
+        raise InputError(f"remove_at must be in 0..{s.steps} (steps), got {s.remove_at}")
     if not s.implant_lr > 0: raise InputError(f"implant_lr must be positive, got {s.implant_lr}")
     if not 1 <= s.implant_features <= n_features:
         raise InputError(f"implant_features must be in 1..{n_features}, got {s.implant_features}")
@@ -209,7 +210,8 @@ def as_many(
     few = counts.index(min(counts))
     if counts[few]*images.classes >= -n: return -n
     scarce = class_words(few, images.class_names)
-    print(f"{images.name}: all {len(y):,} {part} pictures are used, not {-n:,}: {scarce} has {counts[few]}", file=sys.stderr)
+    print(f"{images.name}: all {len(y):,} {part} pictures are used, not {-n:,}: {scarce} has {counts[few]}",
+          file=sys.stderr)
     return 0
 
 # %% ../../nbs/studies/00_settings.ipynb #8cb8be97
@@ -225,23 +227,28 @@ def loaded(
 @dataclass(frozen=True)
 class ImageSettings(Settings):
     "Settings that all networks on images have"
-    data:str = setting('cifar10', 'cifar10, cifar100, digits, a folder of pictures, or name@hash of decoded ones')
+    data:str = setting('cifar10',
+                       'cifar10, cifar100, digits, a folder of pictures, or name@hash of decoded ones')
     width:int = setting(32, 'channels of the first layer')
     size:int = setting(32, 'height and width that pictures are shrunk to')
     n_train:int = setting(0, 'training pictures, 0 means all')
     n_test:int = setting(0, 'test pictures, 0 means all')
-    norm:str = setting('cifar', 'normalisation, cifar for the constants of the paper or own for those of the training set',
+    norm:str = setting('cifar',
+                       'normalisation, cifar for the constants of the paper or own for those of the training set',
                        choices=('cifar', 'own'))
     batch:int = setting(128, 'pictures a step', least=2)
     epochs:int = setting(200, 'length of pre-training', least=1)
     ft_epochs:int = setting(200, 'length of fine-tuning', least=1)
     order:str = setting('own', 'batch order of fine-tuning, own or replay', choices=ORDERS)
-    ft_orders:int = setting(1, 'batch orders of fine-tuning, more than one for the pairwise barriers', least=1)
+    ft_orders:int = setting(1, 'batch orders of fine-tuning, more than one for the pairwise barriers',
+                            least=1)
     then_plr:float = setting(0., 'rate of a second stage of pre-training, 0 means none', least=0)
     then_epochs:int = setting(0, 'its length', least=0)
     level:float = setting(.1, 'training loss at which networks are compared, 0 means not at all', least=0)
-    stop_loss:float = setting(0., 'pre-training ends once all running losses were below it, 0 means never', least=0)
-    look_every:int = setting(1, 'epochs between looks at the test set, 0 means about ten and all of the last tenth', least=0)
+    stop_loss:float = setting(0., 'pre-training ends once all running losses were below it, 0 means never',
+                              least=0)
+    look_every:int = setting(1,
+                             'epochs between looks at the test set, 0 means about ten and all of the last tenth', least=0)
     path_points:int = setting(21, 'points on the path between two solutions, ends included', least=2)
     path_pictures:int = setting(0, 'training pictures of such a path, 0 means all', least=0)
     great_circle:bool = setting(False, 'walk it at constant angular speed; needs a sphere')
@@ -259,7 +266,8 @@ class ImageSettings(Settings):
             raise InputError("picture studies have no data seeds: the pictures are given; leave data_seeds empty")
         if not protocol.train_seeds: raise InputError("train_seeds: expected at least one seed")
         super().check(protocol)
-        if self.then_plr and not self.then_epochs: raise InputError(f"then_epochs must be at least 1, got {self.then_epochs}")
+        if self.then_plr and not self.then_epochs:
+            raise InputError(f"then_epochs must be at least 1, got {self.then_epochs}")
         self.spec(10)
 
     def able(self, precision, device):
@@ -273,7 +281,8 @@ class ImageSettings(Settings):
 
     def resolve(self):
         images = loaded(self.data, keep=True)
-        found = replace(self, data=images.id, n_train=as_many(self.n_train, images.y_train, images, 'training'),
+        found = replace(self, data=images.id, n_train=as_many(self.n_train, images.y_train, images,
+                                                              'training'),
                         n_test=as_many(self.n_test, images.y_test, images, 'test'))
         found.images()
         return found
@@ -294,7 +303,8 @@ class SphereSettings(ImageSettings):
 
     def check(self, protocol):
         super().check(protocol)
-        if self.rho < 0: raise InputError(f"rho must be positive, or 0 for the norm at the initial point, got {self.rho}")
+        if self.rho < 0:
+            raise InputError(f"rho must be positive, or 0 for the norm at the initial point, got {self.rho}")
 
 # %% ../../nbs/studies/00_settings.ipynb #068097a4
 @dataclass(frozen=True)
@@ -303,7 +313,8 @@ class PracticalSettings(ImageSettings):
     arch:str = setting('resnet18', 'convnet or resnet18')
     momentum:float = setting(.9, 'of SGD')
     weight_decay:float = setting(5e-4, 'of every parameter', least=0)
-    pad:int = setting(4, 'pixels that pictures are shifted by at most, 0 means no shift and no mirror', least=0)
+    pad:int = setting(4, 'pixels that pictures are shifted by at most, 0 means no shift and no mirror',
+                      least=0)
 
     on_sphere = False
 
@@ -316,7 +327,8 @@ class PracticalSettings(ImageSettings):
 
     def check(self, protocol):
         super().check(protocol)
-        if not 0 <= self.momentum < 1: raise InputError(f"momentum must be at least 0 and below 1, got {self.momentum}")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum must be at least 0 and below 1, got {self.momentum}")
         check_no_sphere(self)
 
 def check_no_sphere(s:ImageSettings):
@@ -333,7 +345,8 @@ class VitSettings(ImageSettings):
     patch:int = setting(4, 'height and width of a patch')
     dropout:float = setting(.1, 'share that is dropped')
     weight_decay:float = setting(1e-4, 'of every parameter, as part of the gradient', least=0)
-    pad:int = setting(4, 'pixels that pictures are shifted by at most, 0 means no shift and no mirror', least=0)
+    pad:int = setting(4, 'pixels that pictures are shifted by at most, 0 means no shift and no mirror',
+                      least=0)
     ops:int = setting(2, 'operations of RandAugment a picture, 0 means none', least=0)
     strength:int = setting(14, 'their strength, 0 to 30', least=0, most=30)
     swa_every:int = setting(2, 'epochs between the checkpoints of an average', least=1)
@@ -342,7 +355,9 @@ class VitSettings(ImageSettings):
 
     def spec(self, classes:int) -> VitSpec:
         "The network"
-        try: return VitSpec(self.width, classes, self.size, depth=self.depth, heads=self.heads, patch=self.patch,
+        try:
+            return VitSpec(self.width, classes, self.size, depth=self.depth, heads=self.heads,
+                           patch=self.patch,
                             dropout=self.dropout)
         except (ValueError, TypeError) as e: raise InputError(str(e)) from None
 

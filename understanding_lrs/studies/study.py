@@ -30,7 +30,8 @@ class Preset:
     settings:dict = field(default_factory=dict) # what differs from the study's settings
     variants:tuple = ({},) # further settings: every PLR is run once with each, or only those in its `plrs`
     precision:str = 'fp32' # see `Protocol`
-    seed_of:dict = field(default_factory=dict) # PLR -> its own train seed, where a preset asks for the authors' scheme
+    # PLR -> its own train seed, where a preset asks for the authors' scheme
+    seed_of:dict = field(default_factory=dict)
     precision_of:dict = field(default_factory=dict) # PLR -> its own precision
 
     def variants_of(self, plr:float) -> list[dict]: # of a learning rate: settings of each of its runs
@@ -55,12 +56,14 @@ class Study:
     chance:float        # accuracy of guessing (%)
     data:str            # name of the data, a column of the tables
     needs:str = ''      # what it needs beside the project
-    lines:tuple = (None, None, None) # the authors' regime lines (1|2, 2A|2B, 2|3), `None` where they draw none
+    # the authors' regime lines (1|2, 2A|2B, 2|3), `None` where they draw none
+    lines:tuple = (None, None, None)
     numerics_version:int = 1 # raised by hand when a change moves numbers
     per_gpu:int = 0     # runs that share a GPU; 0: it does not use one
 
     @property
-    def settings(self) -> dict: return self.defaults.to_dict() # name -> default; their types are the types of the settings
+    # name -> default; their types are the types of the settings
+    def settings(self) -> dict: return self.defaults.to_dict()
 
     def settings_of(self, protocol:Protocol) -> Settings: # of this study
         "The typed settings of a protocol"
@@ -90,7 +93,8 @@ def preset_fields(
     "The fields of a protocol that a user may set beside settings"
     fields = dict(flrs=list(preset.flrs), swa_k=list(preset.swa_k), readout_seeds=list(preset.readout_seeds),
                   precision=preset.precision)
-    if 'readout_seeds' in given and not preset.readout_seeds: fields['readout_seeds'] = [0] # the type of its entries
+    # the type of its entries
+    if 'readout_seeds' in given and not preset.readout_seeds: fields['readout_seeds'] = [0]
     return fields
 
 # %% ../../nbs/studies/01_study.ipynb #269645c3
@@ -125,9 +129,11 @@ def protocols(
     rates = [positive('plr', plr) for plr in (chosen.plrs if plrs is None else plrs)]
     seeds = dict(data_seeds=data_seeds, train_seeds=train_seeds)
     seeds = {role: values for role,values in seeds.items() if values is not None}
-    made = [replace(protocol_at(study, chosen, plr, variant, given), **seeds) for plr in rates for variant in chosen.variants_of(plr)]
+    made = [replace(protocol_at(study, chosen, plr, variant, given),
+                    **seeds) for plr in rates for variant in chosen.variants_of(plr)]
     for protocol in made: study.check(protocol)
-    if len({p.key for p in made}) < len(made): raise InputError(f"plr must be distinct, got {[p.plr for p in made]}")
+    if len({p.key for p in made}) < len(made):
+        raise InputError(f"plr must be distinct, got {[p.plr for p in made]}")
     return made
 
 # %% ../../nbs/studies/01_study.ipynb #b3c5f038

@@ -17,14 +17,16 @@ from .trial import SyntheticTrial
 # %% ../../nbs/studies/05_synthetic.ipynb #a4a9e8c3
 POWERS = *np.arange(-4.5, -2.4, .25), *np.arange(-2.25, -1.3, .125), *np.arange(-1.25, .1, .25)
 GRID = tuple(float(f'{10**e:.3e}') for e in POWERS) # [code]
-LOW, CAPTION, HIGH = GRID[0], GRID[2], GRID[10] # released notebooks' low FLR, caption of Figure 5, released high FLR
+# released notebooks' low FLR, caption of Figure 5, released high FLR
+LOW, CAPTION, HIGH = GRID[0], GRID[2], GRID[10]
 SWA_K = 2, 5, 10, 20, 50
 
 # %% ../../nbs/studies/05_synthetic.ipynb #f0928667
 SMOKE = 'a few seconds, for tests: says nothing'
 TINY = dict(n_train=64, n_test=100, steps=200, ft_steps=100, ckpt_every=10)
 
-smoke = Preset(SMOKE, plrs=(1e-3, 1e-2, 1e-1), flrs=(LOW, HIGH), swa_k=(2, 5), data_seeds=(1, 2), train_seeds=(1,),
+smoke = Preset(SMOKE, plrs=(1e-3, 1e-2, 1e-1), flrs=(LOW, HIGH), swa_k=(2, 5), data_seeds=(1, 2),
+               train_seeds=(1,),
                minutes=.3, mib=700, settings=TINY)
 
 # %% ../../nbs/studies/05_synthetic.ipynb #1550bc3d
@@ -33,12 +35,14 @@ laptop = Preset(
     data_seeds=tuple(range(1, 11)), train_seeds=(1,), minutes=2, mib=700)
 paper = Preset(
     "the authors' design: 5 data x 10 train seeds, 11 FLRs, 299 M steps", plrs=GRID, flrs=GRID[:11], swa_k=SWA_K,
-    data_seeds=tuple(range(1, 6)), train_seeds=tuple(range(1, 11)), minutes=18, mib=750, settings=dict(order='replay'))
+    data_seeds=tuple(range(1, 6)), train_seeds=tuple(range(1,
+                                                           11)), minutes=18, mib=750, settings=dict(order='replay'))
 
 # %% ../../nbs/studies/05_synthetic.ipynb #190a53d5
 eight = tuple(range(1, 9))
 wide = Preset(
-    '60 independent data seeds', plrs=GRID, flrs=(LOW, HIGH), swa_k=SWA_K, data_seeds=tuple(range(101, 161)), train_seeds=(1,),
+    '60 independent data seeds', plrs=GRID, flrs=(LOW,
+                                                  HIGH), swa_k=SWA_K, data_seeds=tuple(range(101, 161)), train_seeds=(1,),
     minutes=7, mib=800)
 factorial = Preset(
     '8 data x 8 init x 8 readout seeds around the threshold', plrs=GRID[9:14], flrs=(LOW, HIGH), swa_k=(5,),
@@ -52,7 +56,8 @@ TEMPLATE = 'nbs/experiments/synthetic_plr.ipynb'
 
 register(Study(
     'synthetic', 'Feature learning on synthetic data', TEMPLATE, SyntheticSettings(),
-    dict(smoke=smoke, laptop=laptop, paper=paper, wide=wide, factorial=factorial, edges=edges), SyntheticTrial,
+    dict(smoke=smoke, laptop=laptop, paper=paper, wide=wide, factorial=factorial,
+         edges=edges), SyntheticTrial,
     chance=50., data='synthetic', lines=(HIGH, 1.778e-2, 5.623e-2)))
 
 # %% ../../nbs/studies/05_synthetic.ipynb #59f232ed

@@ -65,7 +65,7 @@ def test_a_late_run_stops_after_every_reading(tmp_path, reads):
     for n in names:
         trial = study_of(p.study).trial(p, run)
         trial.on_progress = lambda stage, *_: setattr(trial, 'deadline', 0. if stage == 'read' else None)
-        with pytest.raises(OutOfTime, match=f'after the reading {n}'): trial.live()
+        with pytest.raises(OutOfTime, match=f'after the probe {n}'): trial.live()
         trial.locked.close()
     assert len(names) > 1 and reads == names
     trial = live(p, run)

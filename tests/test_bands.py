@@ -9,7 +9,8 @@ from understanding_lrs.probes.features import dominance, effective_number
 from understanding_lrs.data.images import channel_stats, load_images, normalise
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.training.image_networks import evaluate_nets, lend, make_nets, resident
+from understanding_lrs.training.image_networks import evaluate_nets, lend, resident
+from understanding_lrs.training.networks import make_networks
 
 CONVNET, RESNET = ConvNetSpec(4, 10, 8), ResNet18Spec(2, 10, 8)
 ENGINES = [pytest.param('native', marks=pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')), 'torch']
@@ -24,7 +25,7 @@ def data():
 @pytest.mark.parametrize('own', [True, False])
 def test_floats_are_evaluated_as_their_bytes(data, spec, engine, own):
     if engine == 'native' and spec == RESNET: pytest.skip('the kernel has ConvNets only')
-    nets = make_nets(spec, [1, 2], spec.default_radius())
+    nets = make_networks(spec, [1, 2], spec.default_radius())
     evaluate_nets(nets, data.x_train, data.y_train, data, 50, own=True, engine=engine)
     bytes_, floats = nets.copy(), nets.copy()
     a = evaluate_nets(bytes_, data.x_test, data.y_test, data, 100, own, engine)
@@ -34,7 +35,7 @@ def test_floats_are_evaluated_as_their_bytes(data, spec, engine, own):
 
 @pytest.mark.parametrize('engine', ENGINES)
 def test_other_pictures_are_refused(data, engine):
-    nets = make_nets(CONVNET, [1], CONVNET.default_radius())
+    nets = make_networks(CONVNET, [1], CONVNET.default_radius())
     x, refused = data.x_test, pytest.raises(ValueError, match="evaluated on \\(500, 3, 8, 8\\) pictures, uint8 or")
     for bad in (x.double(), x.half(), x.int(), x[:, :, :4], x[:, :1], x[:-1]):
         with refused: evaluate_nets(nets, bad, data.y_test, data, engine=engine)
@@ -157,7 +158,7 @@ def test_a_classifier_of_one_band_is_seen_as_one():
 @pytest.mark.parametrize('engine', ENGINES)
 def test_a_classifier_is_a_network(data, engine):
     "one function for networks of one's own, one for stacks: equal numbers, statistics not touched"
-    nets = make_nets(CONVNET, [1, 2], CONVNET.default_radius())
+    nets = make_networks(CONVNET, [1, 2], CONVNET.default_radius())
     evaluate_nets(nets, data.x_train, data.y_train, data, own=True)
     test, sets = (data.x_test, data.y_test), BandSets(data.mean, data.std, data.x_train, varied=True)
     stacked = [(b, m, evaluate_nets(nets, p, data.y_test, data, engine=engine)[1]) for b,m,p in sets.of(data.x_test)]

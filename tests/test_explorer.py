@@ -13,7 +13,9 @@ from understanding_lrs.app.explore import contents, describe, origin, snapshot, 
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.runs.published import read_published
 from understanding_lrs.runs.store import Run
-from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.stacked import SyntheticTask, stack_sets
+from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.studies.registry import live, protocols
 from understanding_lrs.data.synthetic import SHAPES, make_data
 
@@ -35,22 +37,22 @@ def test_its_networks_are_those_of_a_plain_stage():
     lesson = Lesson(TINY)
     *_, shot = lesson.follow(TINY.flr)
     sets = stack_sets([make_data(TINY.config, TINY.seed)])
-    stack = make_stack(MLPSpec(32, 8, 2), [TINY.seed]*23, [TINY.seed]*23, [0]*23)
-    pre = Stage(stack, sets, GRID, 500, evals=(), swa_k=(5,)).run()
-    fine = Stage(pre.stack, sets, TINY.flr, 250, purpose='finetune_order', evals=()).run()
-    for name,w in zip(NETWORKS, (pre.stack.w, pre.averages()[5], fine.stack.w)): assert torch.equal(shot.readings.nets[name].w, w)
+    stack = make_networks(MLPSpec(32, 8, 2), [TINY.seed]*23, readouts=[TINY.seed]*23, data=[0]*23)
+    pre = Trainer(SyntheticTask(sets), stack, GRID, Schedule(500, evals=(), swa_k=(5,), swa_every=100)).run()
+    fine = Trainer(SyntheticTask(sets), pre.networks, TINY.flr, Schedule(250, purpose='finetune_order', evals=())).run()
+    for name,w in zip(NETWORKS, (pre.networks.flat(), pre.averages[5], fine.networks.flat())): assert torch.equal(shot.readings.nets[name].flat(), w)
 
 def test_marks_leave_no_trace():
     s = replace(TINY, steps=5000, n_train=64)
     assert marks(5000) == [2000, 5000]
     *_, shot = Lesson(s).follow(s.flr)
-    stack, sets = make_stack(MLPSpec(32, 8, 2), [15]*23, [15]*23, [0]*23), stack_sets([make_data(s.config, 15)])
-    straight = Stage(stack, sets, GRID, 5000, evals=(), swa_k=(5,)).run()
-    assert torch.equal(shot.readings.nets['averaged'].w, straight.averages()[5])
+    stack, sets = make_networks(MLPSpec(32, 8, 2), [15]*23, readouts=[15]*23, data=[0]*23), stack_sets([make_data(s.config, 15)])
+    straight = Trainer(SyntheticTask(sets), stack, GRID, Schedule(5000, evals=(), swa_k=(5,), swa_every=100)).run()
+    assert torch.equal(shot.readings.nets['averaged'].flat(), straight.averages[5])
 
 def test_a_look_trains_nothing(monkeypatch):
     *_, shot = Lesson(TINY).follow(TINY.flr)
-    monkeypatch.setattr(explore, 'Stage', None)
+    monkeypatch.setattr(explore, 'Trainer', None)
     start = time.perf_counter()
     for lr in GRID[::4]:
         for network in NETWORKS: f = look(shot, replace(TINY, lr=lr, network=network, feature=2))

@@ -3,7 +3,9 @@ import warnings
 import pytest, torch
 from understanding_lrs.training import native
 from understanding_lrs.networks.mlp import MLPSpec
-from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.stacked import SyntheticTask, stack_sets
+from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data
 
 GARBAGE = '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && echo garbage > "$2"; shift; done\n'
@@ -18,7 +20,7 @@ def fresh(monkeypatch, tmp_path):
 
 def trained(**kw):
     sets = stack_sets([make_data(SyntheticConfig(n_train=64, n_test=20), 1)])
-    return Stage(make_stack(MLPSpec(), [1, 2], [1, 1], [0, 0]), sets, 1e-3, steps=20, evals=(), **kw).run().stack.w
+    return Trainer(SyntheticTask(sets, **kw), make_networks(MLPSpec(), [1, 2], readouts=[1, 1], data=[0, 0]), 1e-3, Schedule(20, evals=())).run().networks.flat()
 
 def told(f): # messages of the warnings of a call, and its value
     with warnings.catch_warnings(record=True) as seen:

@@ -4,7 +4,9 @@ from understanding_lrs.probes.features import dominance, effective_number, ranke
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.analysis.variance import variance_components, variance_shares
 from understanding_lrs.core.seeds import stream
-from understanding_lrs.training.stacked import Stage, evaluate, make_stack, stack_sets
+from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.stacked import SyntheticTask, evaluate, stack_sets
+from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data, single_feature_sets
 
 @pytest.mark.parametrize('used', [1, 2, 5, 16])
@@ -25,14 +27,14 @@ def test_dominance_and_ranks():
 def test_the_informative_feature_is_found():
     "only feature 3 tells the label in training: the sets must say so"
     config = SyntheticConfig(utility=tuple(1. if f == 3 else 0. for f in range(16)))
-    stack = Stage(make_stack(MLPSpec(), [1], [1], [0]), stack_sets([make_data(config, 1)]), 1e-2, steps=3000).run().stack
+    stack = Trainer(SyntheticTask(stack_sets([make_data(config, 1)])), make_networks(MLPSpec(), [1], readouts=[1], data=[0]), 1e-2, Schedule(3000)).run().networks
     acc = single_feature_accuracy(stack, *single_feature_sets(config))
     assert acc.argmax() == 3 and dominance(acc) > 10
     assert acc[0, [f for f in range(16) if f != 3]].sub(50).abs().max() < 8
 
 def test_equal_to_evaluating_each_set():
     config = SyntheticConfig(n_train=64, n_test=50)
-    stack, (x, y) = make_stack(MLPSpec(), [1, 2], [1, 2], [0, 0]), single_feature_sets(config, 100)
+    stack, (x, y) = make_networks(MLPSpec(), [1, 2], readouts=[1, 2], data=[0, 0]), single_feature_sets(config, 100)
     acc = single_feature_accuracy(stack, x, y)
     for f in range(16): assert torch.equal(acc[:, f], evaluate(stack, x[f:f + 1], y[f:f + 1])[1])
 

@@ -3,7 +3,9 @@ import numpy as np, pytest, torch
 from understanding_lrs.probes.geometry import angle, barrier, barriers, path
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.core.seeds import stream
-from understanding_lrs.training.stacked import Stage, evaluate, make_stack, stack_sets
+from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.stacked import SyntheticTask, evaluate, stack_sets
+from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data
 
 def test_angle_against_float64_numpy():
@@ -26,11 +28,11 @@ def test_barrier_is_never_negative_and_keeps_nan():
 def test_a_scaled_copy_is_the_same_network():
     "the function does not see the norm, so the way to a scaled copy is flat"
     sets = stack_sets([make_data(SyntheticConfig(n_train=128, n_test=200), 1)])
-    stack = Stage(make_stack(MLPSpec(), [1], [1], [0]), sets, 1e-2, steps=200).run().stack
-    error = lambda w: 100 - evaluate(stack.repeat(len(w)).at(w), sets.x_test, sets.y_test)[1]
-    for scale in (1., .3): assert barriers(stack.w, scale*stack.w, error)[0].item() == 0
-    other = make_stack(MLPSpec(), [2], [1], [0])
-    assert barriers(stack.w, other.w, error)[1].std() > 0
+    stack = Trainer(SyntheticTask(sets), make_networks(MLPSpec(), [1], readouts=[1], data=[0]), 1e-2, Schedule(200)).run().networks
+    error = lambda w: 100 - evaluate(stack.repeat(len(w)).at_flat(w), sets.x_test, sets.y_test)[1]
+    for scale in (1., .3): assert barriers(stack.flat(), scale*stack.flat(), error)[0].item() == 0
+    other = make_networks(MLPSpec(), [2], readouts=[1], data=[0])
+    assert barriers(stack.flat(), other.flat(), error)[1].std() > 0
 
 def test_great_circle_and_chord_meet_in_the_middle():
     a, b = (torch.nn.functional.normalize(torch.from_numpy(v), dim=1) for v in stream('probe', 3).standard_normal((2, 4, 30)))

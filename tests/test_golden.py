@@ -3,7 +3,9 @@ import numpy as np, pytest, torch
 from understanding_lrs.training import reference as training
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.core.seeds import batch_order
-from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.stacked import SyntheticTask, stack_sets
+from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.studies.registry import STUDIES
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data, single_feature_sets
 
@@ -31,5 +33,5 @@ def test_the_trajectory_of_version_1():
 
 def test_the_stack_follows_it():
     sets = stack_sets([make_data(SyntheticConfig(), 1)])
-    st = Stage(make_stack(MLPSpec(), [1], [1], [0]), sets, 3e-3, steps=40, evals=[10, 20, 30, 40]).run()
+    st = Trainer(SyntheticTask(sets), make_networks(MLPSpec(), [1], readouts=[1], data=[0]), 3e-3, Schedule(40, evals=[10, 20, 30, 40])).run()
     assert [c[0, 0].item() for c in st.curves] == pytest.approx(GOLDEN['losses'], rel=1e-4)

@@ -10,7 +10,10 @@ from understanding_lrs.training import image_networks as pictures
 from understanding_lrs.data.images import Images, channel_stats, load_images
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.training.image_networks import ImageStage, epoch_, evaluate_nets, flat, lanes, make_nets, numerics, resident, step_, step_bytes, what_fits
+from understanding_lrs.training.image_networks import ImageTask, epoch_, evaluate_nets, lanes
+from understanding_lrs.training.image_networks import numerics, resident, step_, step_bytes, what_fits
+from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.core.seeds import batches, epoch_order
 from understanding_lrs.core.sphere import elr_to_lr
 
@@ -45,7 +48,7 @@ def rates(spec, *elrs): return torch.tensor([elr_to_lr(e, spec.default_radius())
 
 def trained(spec, data, elr=1e-4, epochs=2, seeds=(1,), **kw):
     "networks after some epochs, and the running losses of each"
-    nets, lr = make_nets(spec, list(seeds), spec.default_radius()).to(data.device), rates(spec, *([elr]*len(seeds)))
+    nets, lr = make_networks(spec, list(seeds), spec.default_radius()).to(data.device), rates(spec, *([elr]*len(seeds)))
     return nets, torch.stack([epoch_(nets, data, e, lr, spec.default_radius(), BATCH, engine='torch', **kw)[0] for e in range(epochs)])
 
 def near(a, b, rel): assert (a - b).norm() <= rel*b.norm(), ((a - b).norm()/b.norm()).item()
@@ -56,10 +59,10 @@ def test_the_step_is_the_epoch(data):
     "the function that is recorded, called by hand"
     nets, (loss,) = trained(SMALL, data, epochs=1, seeds=(3,))
     net, lr, out = pictures.module_of(SMALL), rates(SMALL, 1e-4)[0], torch.zeros(2, dtype=torch.float64)
-    net.load_state_dict({n: v[0] for n,v in make_nets(SMALL, [3], RHO).state.items()}, strict=False)
+    net.load_state_dict({n: v[0] for n,v in make_networks(SMALL, [3], RHO).state.items()}, strict=False)
     params = [dict(net.named_parameters())[n] for n in SMALL.layer_names()]
     for b in batches(torch.from_numpy(epoch_order(3, len(data.x_train), 0)), BATCH): step_(net.train(), params, data, b, lr, RHO, out)
-    assert torch.equal(net.flat(), flat(nets)[0]) and out[0].item()/len(data.x_train) == loss.item()
+    assert torch.equal(net.flat(), nets.flat()[0]) and out[0].item()/len(data.x_train) == loss.item()
 
 @pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=needs_gpu)])
 @pytest.mark.parametrize('precision', ['fp32', 'bf16', pytest.param('tf32', marks=needs_gpu)])
@@ -72,13 +75,13 @@ def test_each_precision_trains(precision, device):
 
 def test_each_network_of_a_stack_has_its_own_weights_in_bf16(data):
     "in one format block, as looks and readings are"
-    nets = make_nets(SMALL, [1, 2], RHO)
+    nets = make_networks(SMALL, [1, 2], RHO)
     both = evaluate_nets(nets, data.x_test, data.y_test, data, engine='torch', precision='bf16')[0]
     alone = [evaluate_nets(nets[k:k + 1], data.x_test, data.y_test, data, engine='torch', precision='bf16')[0].item() for k in (0, 1)]
     assert both.tolist() == alone and alone[0] != alone[1]
 
 def test_streams_change_nothing_on_a_cpu(data):
-    assert all(torch.equal(a, b) for a,b in zip(*([flat(n), l] for n,l in (trained(SMALL, data, seeds=(1, 2, 3), streams=s) for s in (1, 2)))))
+    assert all(torch.equal(a, b) for a,b in zip(*([n.flat(), l] for n,l in (trained(SMALL, data, seeds=(1, 2, 3), streams=s) for s in (1, 2)))))
 
 def test_kept_memory_is_counted_without_memory():
     "of a batch that no machine here could hold; as much as a small one takes, times the pictures"
@@ -96,13 +99,13 @@ def test_too_small_a_gpu_says_what_would_fit(data, monkeypatch, free, words):
     def no_room(*a): raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
     monkeypatch.setattr(pictures, 'step_', no_room); monkeypatch.setattr(pictures, 'free_bytes', lambda device: free)
     with pytest.raises(ValueError, match=words) as e:
-        epoch_(make_nets(spec, seeds, 20.), big, 0, torch.ones(2), 20., 256, engine='torch', streams=2)
+        epoch_(make_networks(spec, seeds, 20.), big, 0, torch.ones(2), 20., 256, engine='torch', streams=2)
     text = str(e.value)
     assert '\n' not in text and '2 networks' in text and 'resnet18, width 32' in text and 'batch 256' in text and f'{free/2**30:.2f} GiB can be had' in text
 
 def test_what_fits_fits(data, monkeypatch):
     "a tight GPU, and the batch that is named for it"
-    nets = make_nets(SMALL, [1, 2], RHO)
+    nets = make_networks(SMALL, [1, 2], RHO)
     for free in (2**25, 2**26, 2**27):
         monkeypatch.setattr(pictures, 'free_bytes', lambda device: free)
         b = int(what_fits(nets, data, 4096).split(' or batch ')[-1].split('fit: batch ')[-1])
@@ -154,7 +157,7 @@ def pretended(data, monkeypatch):
     return SimpleNamespace(data=d, played=played, made=made)
 
 def lent(data, spec=SMALL, **kw): # `trained`, where networks stay on the CPU
-    nets = make_nets(spec, [1, 2, 3], spec.default_radius())
+    nets = make_networks(spec, [1, 2, 3], spec.default_radius())
     return nets, torch.stack([epoch_(nets, data, e, rates(spec, 1e-4, 2e-4, 5e-4), spec.default_radius(), BATCH, engine='torch', **kw)[0] for e in (0, 1)])
 
 @pytest.mark.parametrize('streams', [1, 2, 4])
@@ -200,7 +203,7 @@ def test_a_benchmark_row_is_what_it_says(data, pretended, monkeypatch):
     monkeypatch.setattr(torch, 'compile', no)
     for module in (bench_gpu, bench_timing): monkeypatch.setattr(module, 'noise', lambda *a: pretended.data)
     monkeypatch.setattr(bench_gpu, 'device_seconds', lambda f, device: f() or .5)
-    monkeypatch.setattr(pictures.Nets, 'to', lambda self, device: self)
+    monkeypatch.setattr(pictures.Networks, 'to', lambda self, device: self)
     ways = bench_gpu.gpu_ways(GpuCase(SMALL, 140, BATCH, 2, 'fp32', 'cpu'), (), 0)
     monkeypatch.setattr(bench_gpu, 'numerics', lambda *a: contextlib.nullcontext())
     with warnings.catch_warnings():
@@ -264,20 +267,20 @@ def test_the_recorded_step_is_the_eager_one(spec, there, monkeypatch, determinis
     monkeypatch.setenv('ULRS_GRAPH', '0')
     eager, b = trained(spec, there)
     assert pictures._LANES[0][1].graph is None
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5); near(flat(recorded), flat(eager), 1e-3)
-    if spec.arch == 'resnet18': assert torch.equal(flat(recorded), flat(eager)) # its pooling is deterministic too
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5); near(recorded.flat(), eager.flat(), 1e-3)
+    if spec.arch == 'resnet18': assert torch.equal(recorded.flat(), eager.flat()) # its pooling is deterministic too
     assert all(torch.isfinite(v).all() for v in recorded.state.values())
 
 @needs_gpu
 def test_the_gpu_does_what_the_cpu_does(data, there):
-    near(flat(trained(SMALL, there)[0]).cpu(), flat(trained(SMALL, data)[0]), 1e-3)
+    near(trained(SMALL, there)[0].flat().cpu(), trained(SMALL, data)[0].flat(), 1e-3)
 
 @needs_gpu
 def test_another_rate_needs_no_recording(data, there):
     trained(SMALL, there, 1e-4); lane = pictures._LANES[0][1]
     nets, _ = trained(SMALL, there, 5e-4)
     assert pictures._LANES[0][1] is lane
-    near(flat(nets).cpu(), flat(trained(SMALL, data, 5e-4)[0]), 1e-2)
+    near(nets.flat().cpu(), trained(SMALL, data, 5e-4)[0].flat(), 1e-2)
     trained(SMALL, there, precision='bf16')
     assert pictures._LANES[0][1] is not lane, 'another number format does'
 
@@ -286,20 +289,20 @@ def test_other_pictures_need_one(data, there):
     "a recording reads the tensors that it was made with"
     trained(SMALL, there)
     swapped = replace(there, y_train=there.y_train.flip(0).contiguous())
-    near(flat(trained(SMALL, swapped)[0]).cpu(), flat(trained(SMALL, replace(data, y_train=data.y_train.flip(0)))[0]), 1e-3)
+    near(trained(SMALL, swapped)[0].flat().cpu(), trained(SMALL, replace(data, y_train=data.y_train.flip(0)))[0].flat(), 1e-3)
 
 @needs_gpu
 def test_streams_give_the_same(there, deterministic):
     one, a = trained(SMALL, there, seeds=(1, 2, 3))
     three, b = trained(SMALL, there, seeds=(1, 2, 3), streams=2) # 2 lanes, then 1
     assert len(pictures._LANES) == 2
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5); near(flat(three), flat(one), 1e-3)
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5); near(three.flat(), one.flat(), 1e-3)
 
 @needs_gpu
 def test_a_compiled_network_is_the_network(there):
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='training goes on without')
-        near(flat(trained(SMALL, there, compile='default')[0]), flat(trained(SMALL, there)[0]), 1e-3)
+        near(trained(SMALL, there, compile='default')[0].flat(), trained(SMALL, there)[0].flat(), 1e-3)
 
 @needs_gpu
 def test_an_unknown_mode_warns_and_trains(there):
@@ -309,7 +312,7 @@ def test_an_unknown_mode_warns_and_trains(there):
 @needs_gpu
 def test_a_stage_resumes(there, deterministic):
     lr = rates(SMALL, 1e-4, 1e-3)
-    def stage(): return ImageStage(make_nets(SMALL, [1, 2], RHO).to('cuda'), there, lr, 3, RHO, BATCH, swa_k=(2, 4), level=.5)
+    def stage(): return Trainer(ImageTask(there, RHO, BATCH), make_networks(SMALL, [1, 2], RHO).to('cuda'), lr, Schedule(3, swa_k=(2, 4), level=.5))
     whole, part = stage().run().state(), stage().run(until=1).state()
     again = stage().load(part).run().state()
     for k,v in whole.items(): torch.testing.assert_close(again[k], v, rtol=1e-3, atol=1e-3, equal_nan=True)
@@ -317,7 +320,7 @@ def test_a_stage_resumes(there, deterministic):
 @needs_gpu
 def test_nothing_waits_in_the_loop(there):
     "an epoch is queued without a synchronisation but the last one"
-    nets, lr = make_nets(SMALL, [1], RHO).to('cuda'), rates(SMALL, 1e-4).cuda()
+    nets, lr = make_networks(SMALL, [1], RHO).to('cuda'), rates(SMALL, 1e-4).cuda()
     orders = torch.arange(len(there.x_train), device='cuda')[None]
     pictures.epoch_torch_(nets, there, orders, lr, RHO, BATCH)
     lane = pictures._LANES[0][1]

@@ -139,12 +139,12 @@ def test_capture(one_wave, tmp_path, monkeypatch):
 
 def test_memory(one_wave, tmp_path, monkeypatch):
     "is short: half the lanes, the same runs"
-    real, asked = gpu_waves.stage_like, []
+    real, asked = gpu_waves.trainer_like, []
     def short(stage, nets, *a, **kw):
         asked.append(len(nets))
         if len(nets) > 1: raise torch.OutOfMemoryError('CUDA out of memory')
         return real(stage, nets, *a, **kw)
-    monkeypatch.setattr(gpu_waves, 'stage_like', short)
+    monkeypatch.setattr(gpu_waves, 'trainer_like', short)
     assert one_wave(lanes=(2,)).pace.completed == 2 and asked[:2] == [2, 1]
     assert [e['lanes'] for e in events_of(tmp_path/'home', 'out of memory')] == [1]
 

@@ -94,7 +94,7 @@ def test_hidden_steps_are_those_of_the_reference():
     trial = lived(p, 'pretrain')
     seen = trial.seen(lambda rng: hidden_pattern('features', .25, (16, 64, interventions.VERSIONS), rng)).x_seen
     for k,seed in enumerate(p.data_seeds):
-        model, y = trial.stack.spec.build(1, seed), make_data(trial.config, seed).y_train
+        model, y = trial.networks.spec.build(1, seed), make_data(trial.config, seed).y_train
         for t,v in enumerate(version_order(1, 4, 0, 20, interventions.VERSIONS)):
             training.train(model, seen[k, v*64:(v + 1)*64], y, batch_order(1, 64, 16, t, t + 1), p.plr)
         torch.testing.assert_close(trial.points['pretrain'][k], model.flat(), rtol=1e-4, atol=2e-5)
@@ -109,12 +109,12 @@ def test_fine_tuning_sees_plain_data():
 def test_the_right_feature_goes(at, which):
     trial = lived(arm(remove=which, remove_at=at), 'finetune')
     moment = trial.points['before' if at == 100 else 'pretrain']
-    start = STUDIES[trial.protocol.study].trial(trial.protocol).make().stack
-    acc = single_feature_accuracy(start.at(moment), *single_feature_sets(trial.config))
+    start = STUDIES[trial.protocol.study].trial(trial.protocol).make().networks
+    acc = single_feature_accuracy(start.at_flat(moment), *single_feature_sets(trial.config))
     assert trial.removed.tolist() == (acc.argmax(1) if which == 'best' else acc.argsort(dim=1, descending=True, stable=True)[:, -1]).tolist()
     for k,(seed,f) in enumerate(zip(trial.frame.data_seed, trial.removed)):
         want = without(trial.config, make_data(trial.config, seed), seed, int(f))
-        assert torch.equal(trial.sets.x_train[trial.stack.data[k]], want.x_train) and torch.equal(trial.sets.x_test[trial.stack.data[k]], want.x_test)
+        assert torch.equal(trial.sets.x_train[trial.networks.data[k]], want.x_train) and torch.equal(trial.sets.x_test[trial.networks.data[k]], want.x_test)
 
 def test_a_swap_leaves_pre_training_alone(plain):
     trial = lived(arm(remove_at=200))

@@ -2,7 +2,7 @@
 import numpy as np, pandas as pd, pytest, torch
 from understanding_lrs.studies import image_trial
 from understanding_lrs.probes.context import ImageEvaluator, PathSettings, columns_of, probes_for
-from understanding_lrs.training.image_networks import flat, make_nets
+from understanding_lrs.training.networks import make_networks
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.ledger import collect
@@ -22,18 +22,18 @@ def bare(monkeypatch):
 
 def test_two_stages_at_one_rate_are_one_long_stage(bare):
     one, two = live(smoke(epochs=6)), live(smoke(epochs=4, then_plr=1e-4, then_epochs=2))
-    for name in ('pretrain', 'swa5', 'flr=0.0001'): assert torch.equal(flat(one.points[name]), flat(two.points[name])), name
+    for name in ('pretrain', 'swa5', 'flr=0.0001'): assert torch.equal(one.points[name].flat(), two.points[name].flat()), name
     assert set(two.tables['curves'].stage) == {'first', 'pretrain', 'finetune'}
-    assert not torch.equal(flat(two.points['first']), flat(two.points['pretrain']))
+    assert not torch.equal(two.points['first'].flat(), two.points['pretrain'].flat())
 
 def test_another_rate_is_another_end(bare):
     a, b = (live(smoke(epochs=4, then_plr=plr, then_epochs=2)) for plr in (1e-4, 1e-3))
-    assert torch.equal(flat(a.points['first']), flat(b.points['first'])) and not torch.equal(flat(a.points['pretrain']), flat(b.points['pretrain']))
+    assert torch.equal(a.points['first'].flat(), b.points['first'].flat()) and not torch.equal(a.points['pretrain'].flat(), b.points['pretrain'].flat())
 
 def test_further_orders_leave_the_first_alone(bare):
     one, three = live(smoke()), live(smoke(ft_orders=3))
-    assert torch.equal(flat(one.points['flr=1e-05']), flat(three.points['flr=1e-05']))
-    assert not torch.equal(flat(three.points['flr=1e-05#1']), flat(three.points['flr=1e-05#2']))
+    assert torch.equal(one.points['flr=1e-05'].flat(), three.points['flr=1e-05'].flat())
+    assert not torch.equal(three.points['flr=1e-05#1'].flat(), three.points['flr=1e-05#2'].flat())
     assert set(three.tables['metrics'].band.dropna()) >= {'order=1', 'order=2'}
 
 def test_networks_at_one_loss_are_those_of_their_epoch(bare):
@@ -43,7 +43,7 @@ def test_networks_at_one_loss_are_those_of_their_epoch(bare):
         losses = trial.stage['pretrain'].curves[1:, 0, k]
         assert losses[epoch - 1] < .2 and (losses[:epoch - 1] >= .2).all()
         short = live(smoke(i=1, epochs=epoch, level=0.))
-        assert torch.equal(flat(short.points['pretrain'])[k], flat(trial.points['pretrain@0.2'])[k])
+        assert torch.equal(short.points['pretrain'].flat()[k], trial.points['pretrain@0.2'].flat()[k])
 
 def test_pretraining_can_end_at_a_loss(bare):
     trial = live(smoke(i=1, epochs=200, stop_loss=CONVERGED, look_every=0))
@@ -116,14 +116,14 @@ def test_a_study_without_fine_tuning_has_tables_and_a_summary(tmp_path):
 class Watched(ImageEvaluator):
     "notes the weights that it is asked about"
     def measure(self, nets, *args, **kw):
-        self.seen.append(flat(nets))
+        self.seen.append(nets.flat())
         return torch.zeros(2, len(nets))
 
 def test_a_great_circle_is_another_way_to_the_same_middle():
     "through `along`: inner points differ from those of the chord, ends and middle agree, all lie on the sphere"
     p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
     trial, seen = STUDIES[p.study].trial(p).make(), {}
-    a, b = trial.nets, make_nets(trial.spec, [8, 9], trial.rho)
+    a, b = trial.nets, make_networks(trial.spec, [8, 9], trial.rho)
     for circle in (False, True):
         watched = Watched(trial.data, trial.rho, path=PathSettings(points=5, great_circle=circle))
         watched.__dict__['seen'] = seen[circle] = []
@@ -148,7 +148,7 @@ def test_derivatives_are_read_in_the_precision_of_the_protocol(monkeypatch):
     for precision in ('fp32', 'bf16'): live(smoke(precision=precision))
     assert inside == [['fp32'], ['fp32']] and not asked
 
-@pytest.mark.parametrize('where', ['resident', 'ImageStage', 'probes_for'])
+@pytest.mark.parametrize('where', ['resident', 'Trainer', 'probes_for'])
 def test_too_small_a_gpu_is_one_line(monkeypatch, where):
     def no_room(*a, **k): raise torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate')
     monkeypatch.setattr(image_trial, where, no_room if where != 'probes_for' else lambda offers: dict(norms=no_room))

@@ -7,8 +7,10 @@ from understanding_lrs.training import native_conv
 from understanding_lrs.data.images import Images, channel_stats, load_images, normalise
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.training.image_networks import (ImageStage, epoch_, evaluate_net, evaluate_nets, flat, lend, make_nets, numerics, reestimate_,
-                                        resident, train_epoch, unflat)
+from understanding_lrs.training.image_networks import ImageTask, epoch_, evaluate_net, evaluate_nets
+from understanding_lrs.training.image_networks import lend, numerics, reestimate_, resident, train_epoch
+from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order
@@ -54,7 +56,7 @@ def test_kernel_is_torch(data, size, width, batch):
     noise = lambda x: torch.randint(0, 256, (len(x), 3, 16, 16), generator=rng, dtype=torch.uint8)
     if size == 16: data = replace(data, x_train=noise(data.x_train), x_test=noise(data.x_test))
     spec = ConvNetSpec(width, 10, size)
-    first, *two = [make_nets(spec, [1, 2], spec.default_radius()) for _ in range(3)]
+    first, *two = [make_networks(spec, [1, 2], spec.default_radius()) for _ in range(3)]
     for a,b in zip(*(epoch_(n, data, 0, rates(spec, QUIET, 2*QUIET), spec.default_radius(), batch, engine=e) for n,e in zip(two, ('native', 'torch')))):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
     for name in spec.layer_names(): near(two[0].state[name], two[1].state[name], first.state[name])
@@ -65,34 +67,34 @@ def test_kernel_is_torch(data, size, width, batch):
 
 @pytest.mark.parametrize('spec', [CONVNET, RESNET], ids=lambda s: s.arch)
 def test_stack_is_the_plain_loop(data, spec):
-    nets = make_nets(spec, [3, 4], spec.default_radius())
+    nets = make_networks(spec, [3, 4], spec.default_radius())
     for e in range(2): loss, acc = epoch_(nets, data, e, rates(spec, QUIET, 2*QUIET), spec.default_radius(), BATCH)
     for k,(seed,elr) in enumerate([(3, QUIET), (4, 2*QUIET)]):
         net, out = plainly(spec, data, seed, elr, 2)
         close(torch.tensor([loss[k], acc[k]]).double(), torch.tensor(out).double())
-        close(flat(nets)[k], net.flat())
+        close(nets.flat()[k], net.flat())
         said = evaluate_nets(nets, data.x_test, data.y_test, data)
         close(torch.stack(said)[:, k], torch.tensor(evaluate_net(net, data.floats(data.x_test), data.y_test)).double())
 
 def test_the_comparison_can_fail(data):
-    nets = make_nets(CONVNET, [3], CONVNET.default_radius())
+    nets = make_networks(CONVNET, [3], CONVNET.default_radius())
     epoch_(nets, data, 1, rates(CONVNET, QUIET), CONVNET.default_radius(), BATCH)  # another epoch's order
-    with pytest.raises(AssertionError): close(flat(nets)[0], plainly(CONVNET, data, 3, QUIET)[0].flat())
+    with pytest.raises(AssertionError): close(nets.flat()[0], plainly(CONVNET, data, 3, QUIET)[0].flat())
 
 @pytest.mark.parametrize('engine', [pytest.param('native', marks=needs_kernel), 'torch'])
 def test_the_norm_is_kept(data, engine):
     "over 1,000 steps, also where training bounces; PyTorch trains the ResNet"
     spec = CONVNET if engine == 'native' else RESNET
     rho, few = spec.default_radius(), replace(data, x_train=data.x_train[:8], y_train=data.y_train[:8])
-    nets = make_nets(spec, [1], rho)
+    nets = make_networks(spec, [1], rho)
     for e in range(1000): epoch_(nets, few, e, rates(spec, 3e-2), rho, 8, engine=engine)
-    assert flat(nets).double().norm().item() == pytest.approx(rho, rel=1e-6)
+    assert nets.flat().double().norm().item() == pytest.approx(rho, rel=1e-6)
 
 @needs_kernel
 def test_a_network_is_alone(data):
     "the same bits beside other networks and with other threads; NaN stays where it is"
     rho, lr = CONVNET.default_radius(), rates(CONVNET, 1e-2, 1e-2, 1e-2)
-    one, three, sick = (make_nets(CONVNET, s, rho) for s in ([2], [1, 2, 3], [1, 2, 3]))
+    one, three, sick = (make_networks(CONVNET, s, rho) for s in ([2], [1, 2, 3], [1, 2, 3]))
     sick.state['convs.0.weight'][0] = math.nan
     epoch_(one, data, 0, lr[:1], rho, BATCH)
     loss = [epoch_(n, data, 0, lr, rho, BATCH, threads=t)[0] for n,t in ((three, 2), (sick, 1))][1]
@@ -103,7 +105,7 @@ def test_a_network_is_alone(data):
 def test_stages_resume_bit_for_bit(data, engine):
     "cut after every epoch"
     rho, lr = CONVNET.default_radius(), rates(CONVNET, 1e-2, 1e-3)
-    def stage(): return ImageStage(make_nets(CONVNET, [1, 2], rho), data, lr, 3, rho, BATCH, swa_k=(1, 2, 4), engine=engine)
+    def stage(): return Trainer(ImageTask(data, rho, BATCH, engine=engine), make_networks(CONVNET, [1, 2], rho), lr, Schedule(3, swa_k=(1, 2, 4)))
     whole = stage().run().state()
     for cut in range(4):
         again = stage().load({k: v.clone() for k,v in stage().run(until=cut).state().items()} if cut else stage().state()).run().state()
@@ -117,18 +119,18 @@ def test_statistics_are_torchs(data):
     update_bn(x.split(BATCH), other)
     reestimate_(net, x, BATCH)
     for (n,a),b in zip(net.named_buffers(), other.buffers()): torch.testing.assert_close(a, b, msg=n)
-    nets = make_nets(RESNET, [1], RESNET.default_radius())
-    nets = unflat(nets, net.flat()[None])
+    nets = make_networks(RESNET, [1], RESNET.default_radius())
+    nets = nets.at_flat(net.flat()[None])
     evaluate_nets(nets, data.x_train, data.y_train, data, BATCH, own=True)
     for n,v in nets.state.items(): close(v[0], net.state_dict()[n])
 
 def test_averages_are_torchs(data):
     rho = CONVNET.default_radius()
-    st, swa = ImageStage(make_nets(CONVNET, [5], rho), data, rates(CONVNET, 1e-2), 4, rho, BATCH, swa_k=(3, 5)), None
+    st, swa = Trainer(ImageTask(data, rho, BATCH), make_networks(CONVNET, [5], rho), rates(CONVNET, 1e-2), Schedule(4, swa_k=(3, 5))), None
     for e in range(5):
         st.run(until=e) if e else None
-        swa = AveragedModel(lend(st.nets, 0)) if swa is None else swa
-        swa.update_parameters(lend(st.nets, 0))
+        swa = AveragedModel(lend(st.networks, 0)) if swa is None else swa
+        swa.update_parameters(lend(st.networks, 0))
         if e + 1 in (3, 5): close(st.averages[e + 1][0], swa.module.flat())
 
 def test_resident_pictures_are_the_loaders(data):
@@ -144,7 +146,7 @@ def test_resident_pictures_are_the_loaders(data):
 
 def test_bf16_runs_and_rounds(data):
     spec = replace(RESNET, width=8)
-    rho, nets = spec.default_radius(), [make_nets(spec, [1], spec.default_radius()) for _ in range(2)]
+    rho, nets = spec.default_radius(), [make_networks(spec, [1], spec.default_radius()) for _ in range(2)]
     loss = [epoch_(n, data, 0, rates(spec, 1e-8), rho, BATCH, precision=p)[0].item() for n,p in zip(nets, ('fp32', 'bf16'))]
     assert loss[0] != loss[1] and loss[0] == pytest.approx(loss[1], rel=.05)
     assert all(v.dtype == torch.float32 for v in nets[1].state.values())
@@ -158,7 +160,7 @@ def test_numerics_come_back():
 def test_the_gpu_agrees(data):
     rho = RESNET.default_radius()
     there = resident(Images('digits', tuple('0123456789'), *(getattr(data, n) for n in ('x_train', 'y_train', 'x_test', 'y_test'))), data.mean, data.std, 'cuda')
-    a, b = make_nets(RESNET, [1], rho), make_nets(RESNET, [1], rho).to('cuda')
+    a, b = make_networks(RESNET, [1], rho), make_networks(RESNET, [1], rho).to('cuda')
     close(epoch_(a, data, 0, rates(RESNET, QUIET), rho, BATCH)[0], epoch_(b, there, 0, rates(RESNET, QUIET), rho, BATCH)[0])
 
 def smoke(**kw): return resolved(protocols('convnetsi32_cifar10', 'smoke', overrides=kw))[0]

@@ -16,7 +16,8 @@ from understanding_lrs.figures.axis import spans
 from understanding_lrs.figures.drawing import rate
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.training.native import pad
-from understanding_lrs.training.stacked import evaluate, make_stack, stack_sets, train_
+from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.stacked import evaluate, stack_sets, train_
 
 PLAY = Path(__file__).resolve().parent.parent/'play'
 spec = importlib.util.spec_from_file_location('play_build', PLAY/'build.py')
@@ -99,13 +100,13 @@ def test_a_step_is_the_native_one(kernel, width, depth):
     if 'relaxed' in kernel and not runs_relaxed(*relaxed_flags()): pytest.skip('this node has no relaxed SIMD')
     spec, sets = MLPSpec(32, width, depth), stack_sets([make_data(Settings().config, 3)])
     for rates,steps in (([1e-4, 1e-3], 200), ([.1, 1.], 3)):
-        stack = make_stack(spec, [3]*2, [3]*2, [0]*2)
+        stack = make_networks(spec, [3]*2, readouts=[3]*2, data=[0]*2).packed()
         order = batch_order(3, 512, 16, 0, steps)
-        given = dict(w=stack.w.flatten().tolist(), readout=stack.readout[0].tolist(), x=sets.x_train.flatten().tolist(),
+        given = dict(w=stack.flat().flatten().tolist(), readout=stack.state['readout.weight'][:, 0][0].tolist(), x=sets.x_train.flatten().tolist(),
                      y=sets.y_train[0].tolist(), order=order.flatten().tolist(), lr=rates, steps=steps)
         found = ask('train', kernel=kernel, sizes=dict(inDim=32, width=width, depth=depth), **given)
         train_(stack, sets.x_train, sets.y_train, torch.from_numpy(order)[None], torch.zeros(2, dtype=torch.int64), torch.tensor(rates))
-        gaps = np.abs(np.float32(found['w']) - stack.w.flatten().numpy())
+        gaps = np.abs(np.float32(found['w']) - stack.flat().flatten().numpy())
         assert np.median(gaps) < 1e-6 and gaps.max() < 5e-4
         loss, acc = evaluate(stack, sets.x_train, sets.y_train)
         assert found['loss'] == pytest.approx(loss.tolist(), rel=1e-3) and found['acc'] == pytest.approx(acc.tolist(), abs=.4)
@@ -125,7 +126,7 @@ def test_a_lesson_reads_what_the_explorer_reads():
     for t,row in zip(shot.steps, shot.loss): assert curves[t]['loss'] == pytest.approx(row[at].tolist(), rel=.02, abs=2e-5), t
     for name in explore.NETWORKS:
         read, single = (next(e for e in events if e['type'] == kind and e['mark'] == 5000 and e['network'] == name) for kind in ('read', 'single'))
-        assert np.abs(np.float32(read['weights']) - shot.readings.nets[name].w[at].flatten().numpy()).max() < 2e-3
+        assert np.abs(np.float32(read['weights']) - shot.readings.nets[name].flat()[at].flatten().numpy()).max() < 2e-3
         assert read['acc'] == pytest.approx(shot.readings.acc[name][at].tolist(), abs=.4)
         assert np.array(single['single']).T == pytest.approx(shot.readings.single[name][at], abs=.8)
 

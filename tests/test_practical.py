@@ -8,7 +8,10 @@ from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.studies.image_trial import ImageTrial
 from understanding_lrs.probes.context import ImageEvaluator, PathSettings
-from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions, evaluate_nets, flat, make_nets, resident
+from understanding_lrs.training.image_networks import ImageTask, Rule, VELOCITY
+from understanding_lrs.training.image_networks import at_rest, evaluate_nets, resident
+from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order
@@ -24,7 +27,8 @@ def data():
     d = replace(d, x_train=d.x_train[:100], y_train=d.y_train[:100], x_test=d.x_test[:100], y_test=d.y_test[:100])
     return resident(d, *channel_stats(d.x_train))
 
-def stage(nets, data, epochs, lr=(1e-2, 3e-2), **kw): return ImageStage(nets, data, torch.tensor(lr), epochs, 0., BATCH, rule=RULE, **kw)
+def stage(nets, data, epochs, lr=(1e-2, 3e-2), engine='auto', **kw):
+    return Trainer(ImageTask(data, 0., BATCH, RULE, engine), nets, torch.tensor(lr), Schedule(epochs, **kw))
 def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', shifts='augment', rule=RULE):
     "the reference: torch's optimiser, one network"
     from understanding_lrs.data.images import augment_table, crop_flip
@@ -39,15 +43,15 @@ def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', shifts='augme
 @pytest.mark.parametrize('spec', [CONVNET, RESNET], ids=lambda s: s.arch)
 @pytest.mark.parametrize('purpose, shifts', [('pretrain_order', 'augment'), ('finetune_order', 'finetune_augment')])
 def test_a_stage_is_torchs_sgd_on_shifted_pictures(data, spec, purpose, shifts):
-    st = stage(make_nets(spec, [3, 4], 0.), data, 2, purpose=purpose).run()
+    st = stage(make_networks(spec, [3, 4], 0.), data, 2, purpose=purpose).run()
     for k,(seed,lr) in enumerate([(3, 1e-2), (4, 3e-2)]):
         there = plainly(spec.build(seed), data, seed, lr, 2, purpose, shifts).state_dict()
-        for n,v in at_rest(st.nets).state.items(): torch.testing.assert_close(v[k], there[n], rtol=2e-3, atol=2e-4)
+        for n,v in at_rest(st.networks).state.items(): torch.testing.assert_close(v[k], there[n], rtol=2e-3, atol=2e-4)
 
 @pytest.mark.parametrize('other', [Rule(0., 5e-2, 2), Rule(.9, 0., 2), Rule(.9, 5e-2, 0)], ids=str)
 def test_every_part_of_the_rule_counts(data, other):
     "so that the test above can fail"
-    mine = flat(stage(make_nets(CONVNET, [3], 0.), data, 1, lr=(1e-2,)).run().nets)[0]
+    mine = stage(make_networks(CONVNET, [3], 0.), data, 1, lr=(1e-2,)).run().networks.flat()[0]
     net = plainly(CONVNET.build(3), data, 3, 1e-2, 1, rule=other)
     assert not torch.allclose(mine, torch.cat([p.detach().flatten() for p in net.parameters() if p.requires_grad]), atol=1e-3)
 
@@ -57,43 +61,43 @@ def test_shifted_pictures_are_those_of_augment(data):
 
 def test_everything_is_trained(data):
     assert RESNET.trained_names() == [n for n,_ in RESNET.build(1).named_parameters()]
-    before = make_nets(RESNET, [3, 4], 0.)
-    after = stage(before, data, 1).run().nets
+    before = make_networks(RESNET, [3, 4], 0.)
+    after = stage(before, data, 1).run().networks
     assert all(not torch.equal(after.state[n], before.state[n]) for n in RESNET.trained_names())
 
 def test_momentum_survives_a_resume_and_goes_on_in_the_next_stage(data):
-    nets = make_nets(CONVNET, [3, 4], 0.)
+    nets = make_networks(CONVNET, [3, 4], 0.)
     whole, half = stage(nets, data, 4, swa_k=(2, 5)).run(), stage(nets, data, 4, swa_k=(2, 5)).run(until=2)
     again = stage(nets, data, 4, swa_k=(2, 5)).load({k: v.clone() for k,v in half.state().items()}).run()
-    for n,v in whole.nets.state.items(): assert torch.equal(v, again.nets.state[n])
+    for n,v in whole.networks.state.items(): assert torch.equal(v, again.networks.state[n])
     assert all(torch.equal(v, again.averages[k]) for k,v in whole.averages.items())
-    after = stage(stage(nets, data, 2).run().nets, data, 2, first=2).run()
-    assert torch.equal(flat(whole.nets), flat(after.nets))
-    rested = stage(at_rest(stage(nets, data, 2).run().nets), data, 2, first=2).run()
-    assert not torch.allclose(flat(whole.nets), flat(rested.nets), atol=1e-4)
+    after = stage(stage(nets, data, 2).run().networks, data, 2, shift=2).run()
+    assert torch.equal(whole.networks.flat(), after.networks.flat())
+    rested = stage(at_rest(stage(nets, data, 2).run().networks), data, 2, shift=2).run()
+    assert not torch.allclose(whole.networks.flat(), rested.networks.flat(), atol=1e-4)
 
 class Watched(ImageEvaluator):
     "notes the weights that it is asked about"
     def measure(self, nets, *args, **kw):
-        self.seen.append(flat(nets))
+        self.seen.append(nets.flat())
         return torch.zeros(2, len(nets))
 
 def test_a_path_is_straight_in_all_that_is_trained(data):
     "no sphere: convolutions, affine norms and head are averaged as they are [protocol, section 3]"
-    a, b = make_nets(CONVNET, [3, 4], 0.), make_nets(CONVNET, [5, 6], 0.)
+    a, b = make_networks(CONVNET, [3, 4], 0.), make_networks(CONVNET, [5, 6], 0.)
     for nets in (a, b): nets.state['norms.0.weight'] *= torch.rand(2, 4) + .5
     watched = Watched(data, 0., BATCH, PathSettings(points=3))
     watched.__dict__['seen'] = []
     watched.along(a, b, halves=('train',))
-    torch.testing.assert_close(torch.stack(watched.seen), torch.stack([flat(a), (flat(a) + flat(b))/2, flat(b)]))
+    torch.testing.assert_close(torch.stack(watched.seen), torch.stack([a.flat(), (a.flat() + b.flat())/2, b.flat()]))
 
 def test_angles_are_those_of_the_convolutions(data):
-    a = make_nets(CONVNET, [3, 4], 0.)
+    a = make_networks(CONVNET, [3, 4], 0.)
     b = a.copy()
     b.state['head.weight'] *= -1; b.state['norms.0.bias'] += 1
-    assert torch.equal(directions(a), directions(b)) and not torch.equal(flat(a), flat(b))
-    si = make_nets(replace(CONVNET, practical=False), [3], 6.)
-    assert torch.equal(directions(si), flat(si))
+    assert torch.equal(a.directions(), b.directions()) and not torch.equal(a.flat(), b.flat())
+    si = make_networks(replace(CONVNET, practical=False), [3], 6.)
+    assert torch.equal(si.directions(), si.flat())
 
 def test_a_run_stops_goes_on_and_is_the_same(tmp_path):
     p, = resolved(protocols('resnet18_practical_cifar10', 'smoke', plrs=[1e-2], overrides=dict(epochs=3)))
@@ -112,9 +116,8 @@ def test_fine_tuning_starts_at_rest():
     trial = ImageTrial(*resolved(protocols('resnet18_practical_cifar10', 'smoke', plrs=[1e-2]))).pretrain()
     assert any(n.startswith(VELOCITY) for n in trial.points['pretrain'].state)
     start = trial.finetune().stage['finetune']
-    again = ImageStage(at_rest(trial.points['pretrain']).repeat(2), trial.data, torch.tensor([1e-4, 1e-4, 1e-3, 1e-3]), 2, 0., 32, 'finetune_order',
-                         rule=trial.rule, at=[]).run()
-    assert torch.equal(flat(start.nets), flat(again.nets))
+    again = Trainer(ImageTask(trial.data, 0., 32, rule=trial.rule), at_rest(trial.points['pretrain']).repeat(2), torch.tensor([1e-4, 1e-4, 1e-3, 1e-3]), Schedule(2, purpose='finetune_order', evals=[])).run()
+    assert torch.equal(start.networks.flat(), again.networks.flat())
 
 @pytest.mark.parametrize('kw, words', [
     (dict(momentum=1.), 'momentum must be at least 0 and below 1'), (dict(weight_decay=-1.), 'weight_decay must be at least 0'),
@@ -124,8 +127,8 @@ def test_wrong_settings_are_refused(kw, words):
 
 def test_settings_of_one_kind_are_unknown_to_the_other():
     with pytest.raises(InputError, match="'momentum'"): protocols('resnet18si_cifar10', 'smoke', overrides=dict(momentum=.5))
-    with pytest.raises(ValueError, match='have no radius'): make_nets(CONVNET, [1], 6.)
-    with pytest.raises(ValueError, match='others need one'): make_nets(replace(CONVNET, practical=False), [1], 0.)
+    with pytest.raises(ValueError, match='have no radius'): make_networks(CONVNET, [1], 6.)
+    with pytest.raises(ValueError, match='others need one'): make_networks(replace(CONVNET, practical=False), [1], 0.)
 
 def test_the_paper_preset_is_the_protocol():
     ten, hundred = protocols('resnet18_practical_cifar10', 'paper'), protocols('resnet18_practical_cifar100', 'paper')
@@ -144,22 +147,22 @@ def test_the_laptop_preset_is_the_main_ones_with_the_authors_rates():
 @pytest.mark.parametrize('rule', [RULE, Rule(0., 0., 0), Rule(.9, 0., 1), Rule(0., 5e-2, 0)], ids=str)
 def test_both_engines_train_and_evaluate_the_same(data, rule):
     "with negative gains, for which pooling takes the smallest pixel; more networks than orders"
-    nets = make_nets(CONVNET, [3, 4], 0.)
+    nets = make_networks(CONVNET, [3, 4], 0.)
     for n,v in nets.state.items():
         if n.startswith('norms') and n.endswith('weight'): v.copy_(torch.linspace(-1, 1.5, v.numel()).view_as(v))
-    def trained(engine, **kw): return ImageStage(nets.repeat(2), data, torch.tensor([1e-2, 3e-2, 2e-2, 5e-3]), 2, 0., BATCH, rule=rule, engine=engine, **kw).run()
+    def trained(engine, **kw): return Trainer(ImageTask(data, 0., BATCH, rule, engine, **kw), nets.repeat(2), torch.tensor([1e-2, 3e-2, 2e-2, 5e-3]), Schedule(2)).run()
     mine, plain, shared = trained('native'), trained('torch'), trained('native', threads=2)
-    assert (mine.nets.state['norms.0.weight'] < 0).any()
+    assert (mine.networks.state['norms.0.weight'] < 0).any()
     for n,v in plain.nets.state.items():
-        torch.testing.assert_close(mine.nets.state[n], v, rtol=2e-3, atol=2e-4)
-        assert torch.equal(mine.nets.state[n], shared.nets.state[n])
+        torch.testing.assert_close(mine.networks.state[n], v, rtol=2e-3, atol=2e-4)
+        assert torch.equal(mine.networks.state[n], shared.networks.state[n])
     torch.testing.assert_close(mine.curves[:, [0, 2]], plain.curves[:, [0, 2]], rtol=1e-3, atol=1e-3, equal_nan=True)
     torch.testing.assert_close(mine.curves, plain.curves, rtol=1e-3, atol=1.1, equal_nan=True) # one picture of a hundred may change sides
 
 @pytest.mark.parametrize('engine', ENGINES)
 def test_looking_changes_nothing(data, engine):
     "but the statistics, where they are asked for"
-    nets = stage(make_nets(CONVNET, [3, 4], 0.), data, 1).run().nets
+    nets = stage(make_networks(CONVNET, [3, 4], 0.), data, 1).run().networks
     for own in (False, True):
         seen = nets.copy()
         evaluate_nets(seen, data.x_test, data.y_test, data, BATCH, own, engine)
@@ -169,7 +172,7 @@ def test_looking_changes_nothing(data, engine):
 
 @pytest.mark.parametrize('engine', ENGINES)
 def test_a_lost_network_is_a_result_and_its_neighbour_is_alone(data, engine):
-    both = stage(make_nets(CONVNET, [3, 4], 0.), data, 2, lr=(1e-2, 1e30), engine=engine).run()
-    alone = stage(make_nets(CONVNET, [3], 0.), data, 2, lr=(1e-2,), engine=engine).run()
+    both = stage(make_networks(CONVNET, [3, 4], 0.), data, 2, lr=(1e-2, 1e30), engine=engine).run()
+    alone = stage(make_networks(CONVNET, [3], 0.), data, 2, lr=(1e-2,), engine=engine).run()
     assert both.last[:, 1].isnan().all() and torch.equal(both.last[:, 0], alone.last[:, 0])
-    for n,v in alone.nets.state.items(): assert torch.equal(both.nets.state[n][:1], v)
+    for n,v in alone.networks.state.items(): assert torch.equal(both.networks.state[n][:1], v)

@@ -5,13 +5,15 @@ from understanding_lrs.training import stacked
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
-from understanding_lrs.training.stacked import Stage, make_stack, stack_sets
+from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.stacked import SyntheticTask, stack_sets
+from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.studies.registry import live, protocols, study_of
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data
 
 def stage(lr=5e-2): # above the threshold, where a single bit would grow
     sets = stack_sets([make_data(SyntheticConfig(n_train=64, n_test=50), d) for d in (1, 2)])
-    return Stage(make_stack(MLPSpec(), [1, 2], [1, 2], [0, 1]), sets, lr, steps=100, swa_k=(2, 5), ckpt_every=10)
+    return Trainer(SyntheticTask(sets), make_networks(MLPSpec(), [1, 2], readouts=[1, 2], data=[0, 1]), lr, Schedule(100, swa_k=(2, 5), swa_every=10))
 
 def equal(a, b): return all(torch.equal(a[k], b[k]) for k in a)
 
@@ -77,7 +79,7 @@ def test_a_killed_run_takes_no_reading_twice(tmp_path, reads, monkeypatch):
     whole, run, names = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p), list(reads)
     reads.clear()
     kill_after(study_of(p.study).trial(p, run), 1)
-    monkeypatch.setattr(Stage, 'run', lambda st, **kw: st if st.step == st.steps else pytest.fail('trained again'))
+    monkeypatch.setattr(Trainer, 'run', lambda st, **kw: st if st.step == st.steps else pytest.fail('trained again'))
     live(p, run)
     assert reads == names and tables(run) == tables(whole)
 
@@ -96,10 +98,10 @@ def test_a_table_of_other_networks_is_not_kept(tmp_path, reads, harm):
 
 def test_a_foreign_state_is_refused():
     with pytest.raises(ValueError, match="this state holds"):
-        stage().load(Stage(make_stack(MLPSpec(), [1], [1], [0]), stage().sets, 1e-2, steps=100, swa_k=(2, 5), ckpt_every=10).state())
+        stage().load(Trainer(SyntheticTask(stage().sets), make_networks(MLPSpec(), [1], readouts=[1], data=[0]), 1e-2, Schedule(100, swa_k=(2, 5), swa_every=10)).state())
 
 def test_a_finished_run_only_reads(tmp_path, monkeypatch):
     p = protocols('synthetic', 'smoke')[0]
     first = live(p, Run(tmp_path, p)).run
-    monkeypatch.setattr(Stage, 'run', lambda *a, **kw: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, 'run', lambda *a, **kw: pytest.fail("trained again"))
     assert live(p, Run(tmp_path, p)).tables['metrics'].equals(first.table('metrics'))

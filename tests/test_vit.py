@@ -7,8 +7,10 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from understanding_lrs.data.images import HOLE, RAND_OPS, augment_table, channel_stats, crop_flip, load_images, rand_augment, rand_op
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.vit import VisionTransformer, VitSpec, patches
-from understanding_lrs.training.image_networks import VELOCITY, ImageStage, Rule, at_rest, directions
-from understanding_lrs.training.image_networks import evaluate_nets, flat, make_nets, resident
+from understanding_lrs.training.image_networks import ImageTask, Rule, VELOCITY, at_rest
+from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.trainer import Schedule, Trainer
+from understanding_lrs.training.image_networks import evaluate_nets, resident
 from understanding_lrs.studies.image_trial import ImageTrial
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
@@ -24,7 +26,7 @@ def data():
     d = replace(d, x_train=d.x_train[:100], y_train=d.y_train[:100], x_test=d.x_test[:100], y_test=d.y_test[:100])
     return resident(d, *channel_stats(d.x_train))
 
-def stage(nets, data, epochs, lr=(1e-3, 3e-3), rule=RULE, **kw): return ImageStage(nets, data, torch.tensor(lr), epochs, 0., BATCH, rule=rule, **kw)
+def stage(nets, data, epochs, lr=(1e-3, 3e-3), rule=RULE, **kw): return Trainer(ImageTask(data, 0., BATCH, rule=rule), nets, torch.tensor(lr), Schedule(epochs, **kw))
 
 # ---- the network
 
@@ -115,38 +117,38 @@ def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', before='', ru
 
 @pytest.mark.parametrize('purpose, before', [('pretrain_order', ''), ('finetune_order', 'finetune_')])
 def test_a_stage_is_torchs_adam_on_changed_pictures(data, purpose, before):
-    st = stage(make_nets(SPEC, [3, 4], 0.), data, 2, purpose=purpose).run()
+    st = stage(make_networks(SPEC, [3, 4], 0.), data, 2, purpose=purpose).run()
     for k,(seed,lr) in enumerate([(3, 1e-3), (4, 3e-3)]):
         there = plainly(SPEC.build(seed), data, seed, lr, 2, purpose, before).state_dict()
-        for n,v in at_rest(st.nets).state.items(): torch.testing.assert_close(v[k], there[n], rtol=2e-3, atol=2e-4)
+        for n,v in at_rest(st.networks).state.items(): torch.testing.assert_close(v[k], there[n], rtol=2e-3, atol=2e-4)
 
 @pytest.mark.parametrize('other', [replace(RULE, weight_decay=0.), replace(RULE, pad=0), replace(RULE, ops=0)], ids=str)
 def test_every_part_of_the_rule_counts(data, other):
     "so that the test above can fail"
-    mine = flat(stage(make_nets(SPEC, [3], 0.), data, 1, lr=(1e-3,)).run().nets)[0]
+    mine = stage(make_networks(SPEC, [3], 0.), data, 1, lr=(1e-3,)).run().networks.flat()[0]
     net = plainly(SPEC.build(3), data, 3, 1e-3, 1, rule=other)
     assert not torch.allclose(mine, torch.cat([dict(net.named_parameters())[n].detach().flatten() for n in SPEC.trained_names()]), atol=5e-4)
 
 def test_dropout_draws_from_the_seed_and_the_epoch(data):
     "they survive a resume, leave the caller's generator alone, do not depend on the neighbours, and are not there in evaluation"
-    nets = make_nets(replace(SPEC, dropout=.3), [3, 4], 0.)
+    nets = make_networks(replace(SPEC, dropout=.3), [3, 4], 0.)
     whole = stage(nets, data, 3).run()
     before, half = torch.get_rng_state(), stage(nets, data, 3).run(until=2)
     assert torch.equal(before, torch.get_rng_state())
     again = stage(nets, data, 3).load({k: v.clone() for k,v in half.state().items()}).run()
     alone = stage(nets[1:], data, 3, lr=(3e-3,)).run()
-    for n,v in whole.nets.state.items(): assert torch.equal(v, again.nets.state[n]) and torch.equal(v[1:], alone.nets.state[n])
-    assert any(n.startswith(f'{VELOCITY}square.') for n in whole.nets.state)
-    dry = stage(make_nets(SPEC, [3, 4], 0.), data, 3).run()
-    assert not torch.allclose(flat(dry.nets), flat(whole.nets), atol=1e-3)
-    a, b = (evaluate_nets(whole.nets, data.x_test, data.y_test, data, own=own) for own in (False, True))
+    for n,v in whole.networks.state.items(): assert torch.equal(v, again.networks.state[n]) and torch.equal(v[1:], alone.networks.state[n])
+    assert any(n.startswith(f'{VELOCITY}square.') for n in whole.networks.state)
+    dry = stage(make_networks(SPEC, [3, 4], 0.), data, 3).run()
+    assert not torch.allclose(dry.networks.flat(), whole.networks.flat(), atol=1e-3)
+    a, b = (evaluate_nets(whole.networks, data.x_test, data.y_test, data, own=own) for own in (False, True))
     assert torch.equal(a[0], b[0])
 
 def test_averages_are_of_the_last_checkpoints(data):
     "also across a resume; shorter ones are parts of longer ones"
-    nets, kw = make_nets(SPEC, [3, 4], 0.), dict(swa_k=(1, 2, 3), swa_every=2, at=[])
+    nets, kw = make_networks(SPEC, [3, 4], 0.), dict(swa_k=(1, 2, 3), swa_every=2, evals=[])
     seen, whole = {}, stage(nets, data, 5, **kw)
-    whole.run(on_window=lambda st: seen.update({st.step: flat(st.nets).double()}))
+    whole.run(on_window=lambda st: seen.update({st.step: st.networks.flat().double()}))
     for k in (1, 2, 3): torch.testing.assert_close(whole.averages[k].double(), sum(seen[5 - 2*i] for i in range(k))/k, rtol=1e-6, atol=1e-7)
     half = stage(nets, data, 5, **kw).run(until=3)
     again = stage(nets, data, 5, **kw).load({k: v.clone() for k,v in half.state().items()}).run()
@@ -156,8 +158,8 @@ def test_averages_are_of_the_last_checkpoints(data):
     with pytest.raises(ValueError, match='averaging 4 checkpoints needs 6 epochs, got 5'): stage(nets, data, 5, swa_k=(4,), swa_every=2)
 
 def test_angles_are_of_all_that_is_trained(data):
-    a = make_nets(SPEC, [3, 4], 0.)
-    assert torch.equal(directions(a), flat(a)) and set(SPEC.trained_names()) == {n for n,_ in SPEC.build(1).named_parameters()}
+    a = make_networks(SPEC, [3, 4], 0.)
+    assert torch.equal(a.directions(), a.flat()) and set(SPEC.trained_names()) == {n for n,_ in SPEC.build(1).named_parameters()}
     assert set(SPEC.layer_names()) < set(SPEC.trained_names())
 
 # ---- RandAugment
@@ -242,7 +244,7 @@ def test_kept_networks_are_read_again_and_joined_by_a_path(tmp_path):
         m.setenv(KEEP_STATES, '1')
         trial = ImageTrial(p, run).live()
     again = ImageTrial(p, run)
-    assert again.recall().points.keys() == trial.points.keys() and all(torch.equal(flat(v), flat(again.points[n])) for n,v in trial.points.items())
+    assert again.recall().points.keys() == trial.points.keys() and all(torch.equal(v.flat(), again.points[n].flat()) for n,v in trial.points.items())
     ends = [f"{run.folder/'states.safetensors'}::flr={f!r}" for f in p.flrs]
     out = CliRunner().invoke(app, ['path', *ends, '--points', '3', '--out', str(tmp_path/'p.svg')])
     assert out.exit_code == 0, out.output
@@ -281,9 +283,9 @@ def test_wrong_settings_are_refused(kw, words):
     with pytest.raises(InputError, match=words): protocols('vit_cifar10', 'smoke', overrides=kw)
 
 def test_the_engine_in_c_refuses_what_it_does_not_have(data):
-    nets = make_nets(ConvNetSpec(4, 10, 8, practical=True), [3], 0.)
-    with pytest.raises(ValueError, match='no Adam and no RandAugment'): ImageStage(nets, data, 1e-3, 1, 0., BATCH, rule=RULE, engine='native').run()
-    assert ImageStage(nets, data, 1e-3, 1, 0., BATCH, rule=RULE).run().last[0].isfinite().all() # in PyTorch
+    nets = make_networks(ConvNetSpec(4, 10, 8, practical=True), [3], 0.)
+    with pytest.raises(ValueError, match='no Adam and no RandAugment'): Trainer(ImageTask(data, 0., BATCH, rule=RULE, engine='native'), nets, 1e-3, Schedule(1)).run()
+    assert Trainer(ImageTask(data, 0., BATCH, rule=RULE), nets, 1e-3, Schedule(1)).run().last[0].isfinite().all() # in PyTorch
 
 def test_the_paper_preset_is_the_protocol():
     assert [p.train_seeds for p in protocols('vit_cifar10', 'authors')] == [(i,) for i in range(1, 11)]
@@ -312,7 +314,7 @@ def test_the_recorded_step_is_the_eager_one_and_the_cpus(there, data, monkeypatc
     from understanding_lrs.training import image_networks as pictures
     def trained(device, graph):
         monkeypatch.setenv('ULRS_GRAPH', graph); pictures._LANES.clear()
-        return flat(stage(make_nets(SPEC, [3, 4], 0.).to(device), there if device == 'cuda' else data, 2).run().nets).cpu()
+        return stage(make_networks(SPEC, [3, 4], 0.).to(device), there if device == 'cuda' else data, 2).run().networks.flat().cpu()
     recorded = trained('cuda', '1')
     assert pictures._LANES[0][1].graph is not None
     eager, cpu = trained('cuda', '0'), trained('cpu', '0')
@@ -327,7 +329,7 @@ def test_nothing_waits_in_the_loop(there, monkeypatch, graph):
     monkeypatch.setenv('ULRS_GRAPH', graph)
     spec = replace(SPEC, dropout=.3)
     lane, = pictures.lanes(1, spec, there, BATCH, 0., rule=RULE)
-    lane.load(stage(make_nets(spec, [3], 0.).to('cuda'), there, 1, lr=(1e-3,)).nets, 0, torch.tensor(1e-3), augment_table(3, 0, 100, RULE.pad), there.x_train, 5)
+    lane.load(stage(make_networks(spec, [3], 0.).to('cuda'), there, 1, lr=(1e-3,)).networks, 0, torch.tensor(1e-3), augment_table(3, 0, 100, RULE.pad), there.x_train, 5)
     order = torch.from_numpy(epoch_order(3, 100, 0)).cuda()
     for b in order.split(BATCH): lane.step(b)
     kept = torch.cuda.get_sync_debug_mode()
@@ -339,11 +341,11 @@ def test_nothing_waits_in_the_loop(there, monkeypatch, graph):
 
 @needs_gpu
 def test_draws_on_a_gpu_survive_a_resume(there):
-    nets = make_nets(replace(SPEC, dropout=.3), [3, 4], 0.).to('cuda')
+    nets = make_networks(replace(SPEC, dropout=.3), [3, 4], 0.).to('cuda')
     whole, half = stage(nets, there, 3).run(), stage(nets, there, 3).run(until=2)
     again = stage(nets, there, 3).load({k: v.clone() for k,v in half.state().items()}).run()
-    torch.testing.assert_close(flat(whole.nets), flat(again.nets), rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(flat(whole.nets), flat(stage(make_nets(SPEC, [3, 4], 0.).to('cuda'), there, 3).run().nets), atol=1e-3)
+    torch.testing.assert_close(whole.networks.flat(), again.networks.flat(), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(whole.networks.flat(), stage(make_networks(SPEC, [3, 4], 0.).to('cuda'), there, 3).run().networks.flat(), atol=1e-3)
 
 @needs_gpu
 @pytest.mark.parametrize('op', RAND_OPS)

@@ -21,7 +21,8 @@ from ..networks.resnet import ResNet18Spec
 from ..networks.spec import Spec
 from ..probes.context import ImageEvaluator, PathSettings
 from ..runs.provenance import environment
-from ..training.image_networks import _LANES, epoch_torch_, make_nets, numerics, step_bytes
+from ..training.image_networks import _LANES, epoch_torch_, numerics, step_bytes
+from ..training.networks import make_networks
 
 # %% ../../nbs/app/33_bench_gpu.ipynb #fb908ac0
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def our_steps(
 ):                      # function of no arguments
     "Some steps of a stack, as an epoch takes them"
     rho, seen = case.spec.default_radius(), case.steps*case.batch
-    nets = make_nets(case.spec, list(range(how.networks)), rho).to(data.device)
+    nets = make_networks(case.spec, list(range(how.networks)), rho).to(data.device)
     lr = torch.full((how.networks,), elr_to_lr(1e-3, rho))
     orders = [epoch_order(k, len(data.x_train), 0)[:seen] for k in range(how.networks)]
     orders = torch.stack([torch.from_numpy(order) for order in orders])
@@ -118,7 +119,7 @@ def path_flop(case:GpuCase, points:int) -> int: # of a path
 def path_seconds(case:GpuCase, points:int) -> float:
     "Time of a path between two networks, after a short one that is not counted"
     rho, data = case.spec.default_radius(), case.noise()
-    nets = make_nets(case.spec, [0, 1], rho).to(case.device)
+    nets = make_networks(case.spec, [0, 1], rho).to(case.device)
     for k in (2, points):
         how = dict(threads=torch.get_num_threads(), precision=case.precision)
         evaluator = ImageEvaluator(data, rho, case.batch, PathSettings(points=k), **how)

@@ -18,7 +18,8 @@ from ..core.sphere import ProjectedSGD
 from ..networks.spec import Spec
 from ..runs.provenance import environment
 from ..training import native_conv
-from ..training.image_networks import epoch_, make_nets, numerics, train_epoch
+from ..training.image_networks import epoch_, numerics, train_epoch
+from ..training.networks import make_networks
 
 # %% ../../nbs/app/32_bench_images.ipynb #5cd40aab
 class NormalisedImages(torch.utils.data.Dataset):
@@ -84,7 +85,7 @@ def our_epoch(
 ):              # function of no arguments
     "An epoch of a stack of k networks"
     rho = spec.default_radius()
-    nets, lr = make_nets(spec, list(range(k)), rho), torch.full((k,), 1e-3)
+    nets, lr = make_networks(spec, list(range(k)), rho), torch.full((k,), 1e-3)
     return lambda: epoch_(nets, data, 0, lr, rho, batch, engine=engine)
 
 # %% ../../nbs/app/32_bench_images.ipynb #8f9b7a9e

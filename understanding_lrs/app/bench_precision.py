@@ -19,7 +19,9 @@ from ..data.images import channel_stats, load_images, resized, subset
 from ..networks.resnet import ResNet18Spec
 from ..networks.spec import Spec
 from ..runs.provenance import environment
-from ..training.image_networks import ImageStage, make_nets, resident
+from ..training.image_networks import ImageTask, resident
+from ..training.networks import make_networks
+from ..training.trainer import Schedule, Trainer
 
 # %% ../../nbs/app/34_bench_precision.ipynb #5836d61f
 @dataclass(frozen=True)
@@ -58,14 +60,14 @@ def losses_by_precision(
     "Train the same networks in several number formats"
     data = resident(images, *channel_stats(images.x_train), device)
     rho = around.rho or around.spec.default_radius()
-    nets = make_nets(around.spec, [*around.seeds]*len(around.plrs), rho).to(device)
+    nets = make_networks(around.spec, [*around.seeds]*len(around.plrs), rho).to(device)
     lr = torch.tensor([elr_to_lr(plr, rho) for plr in around.plrs for _ in around.seeds])
     loss, took, skipped = {}, {}, []
     for precision in precisions:
         start = time.perf_counter()
         try:
-            stage = ImageStage(nets, data, lr, around.epochs, rho, around.batch, at=[], precision=precision,
-                               engine='torch').run()
+            task = ImageTask(data, rho, around.batch, engine='torch', precision=precision)
+            stage = Trainer(task, nets, lr, Schedule(around.epochs, evals=())).run()
         except ValueError as e:
             skipped.append(str(e))
             continue

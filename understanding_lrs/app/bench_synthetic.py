@@ -17,7 +17,9 @@ from ..data.synthetic import SyntheticConfig, make_data
 from ..networks.mlp import MLPSpec
 from ..runs.provenance import environment, peak_mib
 from ..training import native
-from ..training.stacked import Stage, make_stack, stack_sets
+from ..training.networks import make_networks
+from ..training.stacked import SyntheticTask, stack_sets
+from ..training.trainer import Schedule, Trainer
 
 # %% ../../nbs/app/31_bench_synthetic.ipynb #00a8f719
 @torch.no_grad()
@@ -71,8 +73,8 @@ def stack_step(
 ) -> float:            # microseconds a network and step, one thread
     "Time of one step of a stack of k networks"
     sets = stack_sets([make_data(SyntheticConfig(), 1)])
-    stack = make_stack(MLPSpec(), [1]*k, list(range(k)), [0]*k)
-    best = best_seconds(lambda: Stage(stack, sets, 1e-3, steps, evals=(), engine=engine).run(), repeats)
+    stack = make_networks(MLPSpec(), [1]*k, readouts=list(range(k)), data=[0]*k)
+    best = best_seconds(lambda: Trainer(SyntheticTask(sets, engine=engine), stack, 1e-3, Schedule(steps, evals=())).run(), repeats)
     return best/k/steps*1e6
 
 def compile_seconds() -> float:

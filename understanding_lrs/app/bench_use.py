@@ -20,7 +20,8 @@ from ..studies.synthetic import GRID
 from ..studies.registry import protocols
 from ..core.checkout import project_root
 from ..sweep.sweep import sweep
-from ..training.stacked import Stage
+from ..training.stacked import SyntheticTask
+from ..training.trainer import Schedule, Trainer
 
 # %% ../../nbs/app/36_bench_use.ipynb #d4eed58a
 EXPLORER_MOVES = dict(margin=.15, shape='circles', n_features=9, width=16, depth=3, n_train=256, seed=1,
@@ -34,9 +35,9 @@ def move_seconds(explorer:Explorer, control:str, value) -> float:
 def training_seconds(lesson:Lesson, flr:float) -> float:
     "The training alone, as the first mark has it"
     def train():
-        first = Stage(lesson.stage.stack, lesson.sets, GRID, 2000, evals=(), threads=lesson.threads).run()
-        Stage(first.stack, lesson.sets, flr, 1000, evals=(), purpose='finetune_order',
-              threads=lesson.threads).run()
+        task = SyntheticTask(lesson.sets, threads=lesson.threads)
+        first = Trainer(task, lesson.stage.networks, GRID, Schedule(2000, evals=())).run()
+        Trainer(task, first.networks, flr, Schedule(1000, evals=(), purpose='finetune_order')).run()
     return seconds_of(train)
 
 # %% ../../nbs/app/36_bench_use.ipynb #5cf59623

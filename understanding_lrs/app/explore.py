@@ -50,7 +50,9 @@ from ..runs.published import read_published
 from ..runs.tables import read_table
 from ..core.stats import CONVERGED, tail_std
 from ..core.seeds import stream
-from ..training.stacked import Stage, evaluate, make_stack, stack_sets
+from ..training.networks import make_networks
+from ..training.stacked import SyntheticTask, evaluate, stack_sets
+from ..training.trainer import Schedule, Trainer
 from ..studies.registry import STUDIES, study_of
 from ..core.checkout import project_root
 from ..studies.synthetic import GRID
@@ -189,7 +191,7 @@ class Readings:
     flr:float    # fine-tuning rate
     bounds:dict  # regime lines, as `regimes.boundaries` gives them
     slow:list    # rates of regime 1 that have not converged yet
-    nets:dict    # network -> Stack of all rates
+    nets:dict    # network -> Networks of all rates
     acc:dict     # network -> (K,) test accuracy (%)
     single:dict  # network -> (K, F) single-feature accuracy (%)
 
@@ -234,21 +236,21 @@ class Lesson:
         self.sets = stack_sets([self.data])
         spec = MLPSpec(self.config.in_dim, s.width, s.depth)
         self.marks, self.window = marks(s.steps), max(20, WINDOW//spec.n_params)
-        self.stage = self._stage(make_stack(spec, [s.seed]*n, [s.seed]*n, [0]*n), self.marks[0])
+        self.stage = self._stage(make_networks(spec, [s.seed]*n, readouts=[s.seed]*n, data=[0]*n), self.marks[0])
         self.base = self.readings = None # the stage at the last mark; what was read there
         rng, aside = stream('probe', s.seed), np.zeros((s.n_features, 12), bool)
         self.others = torch.tensor(fill(self.config, rng.integers(0, 2, 12), aside, rng), dtype=torch.float32) # tell nothing
         self.border = SHAPES[s.shape].border(240, s.margin, rng)
         self.exam = ThreadPoolExecutor(1).submit(exam, replace(self.config, utility=1., noise=0., n_train=1)) # ready when training is
 
-    def _stage(self, stack, end):
-        return Stage(stack, self.sets, GRID, end, evals=looks(self.settings.steps), swa_k=(AVERAGED,), ckpt_every=EVERY,
-                     threads=self.threads)
+    def _stage(self, networks, end):
+        schedule = Schedule(end, evals=looks(self.settings.steps), swa_k=(AVERAGED,), swa_every=EVERY)
+        return Trainer(SyntheticTask(self.sets, threads=self.threads), networks, GRID, schedule)
 
     def _onward(self):
         "The same training with a later end"
         old, later = self.stage, next(m for m in self.marks if m > self.stage.steps)
-        self.stage = self._stage(old.stack, later).load(old.state() | dict(sums=torch.zeros_like(old.sums)))
+        self.stage = self._stage(old.networks, later).load({n: v for n,v in old.state().items() if not n.startswith(('swa.', 'sum.'))})
 
 # %% ../../nbs/app/00_explore.ipynb #1ec16634
 def _now(self, doing, tuned=0, flr=0.): # tuned: steps of fine-tuning done since the mark
@@ -256,19 +258,20 @@ def _now(self, doing, tuned=0, flr=0.): # tuned: steps of fine-tuning done since
     st, m = self.stage, self.marks
     work = max(st.step, 0) + sum(k//2 for k in m if self.base and k < self.base.steps) + tuned
     return Snapshot(self, doing, max(st.step, 0), min(1., work/(m[-1] + sum(k//2 for k in m))), tuple(st.curve_steps),
-                    torch.stack(st.curves)[:, 0].numpy(), self.readings)
+                    st.curves[:, 0].numpy(), self.readings)
 
 def _tune(self, flr):
     "Fine-tune and read what the last mark left"
     base, half = self.base, self.base.steps//2
-    fine = Stage(base.stack, self.sets, flr, half, purpose='finetune_order', evals=(half,), threads=self.threads)
+    schedule = Schedule(half, purpose='finetune_order', evals=(half,))
+    fine = Trainer(SyntheticTask(self.sets, threads=self.threads), base.networks, flr, schedule)
     while not fine.done:
         fine.run(min(max(fine.step, 0) + self.window, half))
         if not fine.done: yield self._now('fine-tuning', fine.step)
-    nets = dict(zip(NETWORKS, (base.stack, base.stack.at(base.averages()[AVERAGED]), fine.stack)))
+    nets = dict(zip(NETWORKS, (base.networks, base.networks.at_flat(base.averages[AVERAGED]), fine.networks)))
     acc = {k: evaluate(n, self.sets.x_test, self.sets.y_test, threads=self.threads)[1].numpy() for k,n in nets.items()}
     single = {k: single_feature_accuracy(n, *self.exam.result(), threads=self.threads).numpy() for k,n in nets.items()}
-    bounds, slow = lines(base.steps, self.stage.curve_steps, self.stage.curves, self.settings.seed)
+    bounds, slow = lines(base.steps, self.stage.curve_steps, list(self.stage.curves), self.settings.seed)
     self.readings = Readings(base.steps, flr, bounds, slow, nets, acc, single)
     yield self._now('read', half)
 
@@ -302,8 +305,8 @@ def answers(
     return net(x).sigmoid().view(len(others), n, n).mean(0).numpy()
 
 def network_of(stack, i) -> MLP: # one network of a stack
-    net = MLP(stack.spec).load_flat_(stack.w[i])
-    net.readout.weight.data.copy_(stack.readout[i][None])
+    net = MLP(stack.spec).load_flat_(stack.flat()[i])
+    net.readout.weight.data.copy_(stack.state['readout.weight'][:, 0][i][None])
     return net
 
 # %% ../../nbs/app/00_explore.ipynb #77202958

@@ -26,8 +26,9 @@ from ..networks.spec import spec_of_sizes
 from ..runs.protocol import Protocol
 from ..studies.registry import study_of
 from ..training import image_networks
-from ..training.image_networks import LaneStage, Way, epoch_torch_, evaluate_torch_nets, flat
-from ..training.image_networks import make_nets
+from ..training.image_networks import ImageTask, LaneTrainer, Way, epoch_torch_, evaluate_torch_nets
+from ..training.networks import make_networks
+from ..training.trainer import Schedule
 from ..training.image_networks import numerics, resident_lanes, step_bytes
 
 # %% ../../nbs/app/22_gpu_measure.ipynb #391477fe
@@ -130,7 +131,7 @@ def pause(seconds): time.sleep(seconds) # for tests of processes that hang
 @dataclass(frozen=True)
 class Workload:
     "Networks and random images of the size of the study, for checks and measurements"
-    nets:object     # `Nets`
+    nets:object     # `Networks`
     data:object     # `Resident`
     lr:torch.Tensor # () raw rate
     rho:float
@@ -152,7 +153,7 @@ def workload(
     spec = study_of(p.study).settings_of(p).spec(10)
     rho = s['rho'] or spec.default_radius()
     data = shared_noise(spec, s['n_train'] or FULL_SIZE[0], s['n_test'] or FULL_SIZE[1], device)
-    nets = make_nets(spec, list(range(networks)), rho).to(device)
+    nets = make_networks(spec, list(range(networks)), rho).to(device)
     return Workload(nets, data, torch.tensor(elr_to_lr(1e-3, rho)), rho, s['batch'])
 
 # %% ../../nbs/app/22_gpu_measure.ipynb #cc460047
@@ -165,7 +166,7 @@ def plain_steps(w:Workload, steps:int) -> tuple: # weights, results of both sets
     order = torch.from_numpy(order)[None]
     with switched(ULRS_GRAPH='0'):
         epoch_torch_(one, w.data, order, w.lr[None], w.rho, w.batch, streams=1, compile='')
-    weights, results = flat(one), []
+    weights, results = one.flat(), []
     for x,y,own in both_sets(w.data):
         results.append(torch.stack(evaluate_torch_nets(one, x, y, w.data, 500, own))[:, 0])
     return weights, results, one
@@ -179,7 +180,7 @@ def lane_steps(w:Workload, steps:int, way:Way) -> tuple: # as `plain_steps`
     lane.epoch(torch.from_numpy(epoch_order(0, len(w.data.y_train), 0)))
     for _ in range(steps): lane.full()
     lane.store(one, 0)
-    weights = flat(one)
+    weights = one.flat()
     results = [lane.evaluation(x, 500, own)(x, y) for x,y,own in both_sets(w.data)]
     lane.store(one, 0)
     return weights, results, one
@@ -232,7 +233,8 @@ def timed_steps(
     steps:int,
 ) -> tuple[float, str]: # seconds a model-epoch; what the steps really are
     "Time steps of all networks of a workload, one lane each"
-    stage = LaneStage(w.nets, w.data, w.lr, 1, w.rho, w.batch, at=[], precision=precision, way=way)
+    task = ImageTask(w.data, w.rho, w.batch, precision=precision)
+    stage = LaneTrainer(task, w.nets, w.lr, Schedule(1, evals=()), way=way)
     steps = min(steps, len(w.data.y_train)//w.batch)
     def run():
         for i in range(steps):

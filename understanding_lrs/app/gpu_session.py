@@ -33,6 +33,7 @@ from ..studies.registry import study_of
 from ..studies.registry import protocols
 from ..training.image_networks import Way
 
+
 # %% ../../nbs/app/24_gpu_session.ipynb #67131a67
 @dataclass
 class Folders:
@@ -190,7 +191,7 @@ def check(session:GpuSession):
 def train(session:GpuSession, stages:list) -> list: # state of each stage
     "Train all networks of some stages; half as many at a time where memory is short"
     def on_epoch(stage):
-        session.clock.spend('epoch', len(stage.nets))
+        session.clock.spend('epoch', len(stage.networks))
         if session.cpu_runs: session.cpu_runs.poll()
         session.check_time()
     while True:
@@ -228,7 +229,7 @@ class Wave:
         begun = self.session.clock.now()
         states = train(self.session, [stage for _,stage in waiting])
         took = self.session.clock.now() - begun
-        epochs = sum(stage.steps*len(stage.nets) for _,stage in waiting)
+        epochs = sum(stage.steps*len(stage.networks) for _,stage in waiting)
         self.session.pace.training += took
         for (trial,_),state in zip(waiting, states): trial.receive(name, state, took/len(waiting))
         self.advance(name)

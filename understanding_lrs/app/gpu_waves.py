@@ -19,8 +19,8 @@ from ..runs.store import Run
 from ..studies.image_trial import ImageTrial
 from ..studies.registry import live
 from ..studies.registry import protocols, resolved
-from ..training.image_networks import LaneStage, Way, by_native, joined_stage, joined_states
-from ..training.image_networks import part_of_state, stage_like
+from ..training.image_networks import LaneTrainer, Way, by_native
+from ..training.trainer import joined_states, joined_trainer, part_of_state, trainer_like
 
 # %% ../../nbs/app/23_gpu_waves.ipynb #fb355b2a
 class StageWaits(Exception):
@@ -76,17 +76,17 @@ def train_stages(
     way:Way, on_epoch,
 ) -> list:       # state of each stage
     "Train stages as one stack; on a GPU, and on a CPU without the C kernel, in lanes"
-    one, whole = stages[0], joined_stage(stages)
-    kernel = by_native(one.how['engine'], one.nets, one.data, one.how['precision'])
-    kind = {} if kernel else dict(kind=LaneStage, way=way)
+    one, whole = stages[0], joined_trainer(stages)
+    kernel = by_native(one.task.engine, one.networks, one.task.data, one.task.precision)
+    kind = {} if kernel else dict(kind=LaneTrainer, way=way)
     parts = []
-    for a in range(0, len(whole.nets), lanes):
-        some = stage_like(whole, whole.nets[a:a + lanes], whole.lr[a:a + lanes], **kind)
+    for a in range(0, len(whole.networks), lanes):
+        some = trainer_like(whole, whole.networks[a:a + lanes], whole.lr[a:a + lanes], **kind)
         parts.append(some.run(on_window=on_epoch).state())
     state, begin, states = joined_states(parts), 0, []
     for stage in stages:
-        states.append(part_of_state(state, slice(begin, begin + len(stage.nets))))
-        begin += len(stage.nets)
+        states.append(part_of_state(state, slice(begin, begin + len(stage.networks))))
+        begin += len(stage.networks)
     return states
 
 # %% ../../nbs/app/23_gpu_waves.ipynb #109d6878

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..data.bands import BandSets, varied_limits
 from .context import ProbeContext, columns_of, register_probe
 from .features import dominance, effective_number
-from ..training.image_networks import at_rest, stacked
+from ..training.image_networks import at_rest
+from ..training.networks import joined
 
 # %% ../../nbs/probes/06_bands.ipynb #ec4e5b80
 def banded(
@@ -28,7 +29,7 @@ def band_accuracies(
 ) -> dict:     # name of a checkpoint -> (K,) accuracy (%)
     "Accuracy on one filtered test set of all networks that are asked, as one stack"
     names = banded(context)
-    nets = stacked([at_rest(context.checkpoints[n]) for n in names])
+    nets = joined([at_rest(context.checkpoints[n]) for n in names])
     acc = context.evaluator.measure(nets, x, context.evaluator.data.y_test)[1]
     return dict(zip(names, acc.view(len(names), -1)))
 

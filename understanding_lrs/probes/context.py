@@ -9,7 +9,7 @@ __all__ = ['TIDY', 'PROBES', 'columns_of', 'fine_tuning_names', 'tidy', 'Synthet
 
 # %% ../../nbs/probes/01_context.ipynb #18bd5ad2
 import importlib, pkgutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,10 @@ from ..networks.convnet import ConvNetSpec
 from ..networks.mlp import MLPSpec
 from ..networks.resnet import ResNet18Spec
 from .geometry import path
-from ..training.image_networks import (
-    AT_A_TIME, ImageStage, Nets, Resident, directions, evaluate_nets, flat, make_nets, resident, unflat)
-from ..training.stacked import Sets, Stack, Stage, evaluate, make_stack, stack_sets
+from ..training.image_networks import AT_A_TIME, ImageTask, Resident, evaluate_nets, resident
+from ..training.networks import Networks, make_networks
+from ..training.stacked import Sets, SyntheticTask, evaluate, stack_sets
+from ..training.trainer import Schedule, Trainer
 
 # %% ../../nbs/probes/01_context.ipynb #b32ee97b
 def columns_of(
@@ -82,18 +83,18 @@ class SyntheticEvaluator:
 
     pair_metrics = 'angle', 'angle_raw', 'train_barrier', 'test_barrier' # what the table of barriers has
 
-    def offers(self, stack:Stack) -> set: return {'features'} # single-feature test sets
-    def directions(self, stack:Stack) -> Tensor: return stack.w # (K, P), what angles are measured between
+    def offers(self, stack:Networks) -> set: return {'features'} # single-feature test sets
+    def directions(self, stack:Networks) -> Tensor: return stack.flat() # (K, P), what angles are measured between
 
-    def evaluate(self, stack:Stack, half:str) -> Tensor: # 'train' or 'test' -> (2, K)
+    def evaluate(self, stack:Networks, half:str) -> Tensor: # 'train' or 'test' -> (2, K)
         "Loss (nats) and accuracy (%) on one half of the data"
         x, y = getattr(self.sets, f'x_{half}'), getattr(self.sets, f'y_{half}')
         return torch.stack(evaluate(stack, x, y, threads=self.threads))
 
-    def along(self, a:Stack, b:Stack, halves=('train', 'test')) -> dict: # half -> (2, points, K)
+    def along(self, a:Networks, b:Networks, halves=('train', 'test')) -> dict: # half -> (2, points, K)
         "Loss (nats) and accuracy (%) on the chords between K pairs, all points in one stack"
-        _, w = path(a.w, b.w, self.points)
-        stack = a.repeat(len(w)).at(w.flatten(0, 1))
+        _, w = path(a.flat(), b.flat(), self.points)
+        stack = a.repeat(len(w)).at_flat(w.flatten(0, 1))
         return {half: self.evaluate(stack, half).view(2, len(w), len(a)) for half in halves}
 
 # %% ../../nbs/probes/01_context.ipynb #ba50eb91
@@ -117,10 +118,10 @@ class ImageEvaluator:
 
     pair_metrics = 'angle', 'train_barrier', 'train_loss_barrier', 'test_barrier', 'test_loss_barrier'
 
-    def offers(self, nets:Nets) -> set: return image_offers(nets.spec)
-    def directions(self, nets:Nets) -> Tensor: return directions(nets) # (K, Q)
+    def offers(self, nets:Networks) -> set: return image_offers(nets.spec)
+    def directions(self, nets:Networks) -> Tensor: return nets.directions() # (K, Q)
 
-    def measure(self, nets:Nets, x:Tensor, y:Tensor, batch:int=500, own:bool=False) -> Tensor: # (2, K)
+    def measure(self, nets:Networks, x:Tensor, y:Tensor, batch:int=500, own:bool=False) -> Tensor: # (2, K)
         "Loss (nats) and accuracy (%) on a set, as `evaluate_nets`; NaN for a diverged network"
         how = dict(threads=self.threads, precision=self.precision)
         return torch.stack(evaluate_nets(nets, x, y, self.data, batch, own, **how))
@@ -130,15 +131,15 @@ class ImageEvaluator:
         if not self.rho: return w
         return (w*(self.rho/w.double().norm(dim=1, keepdim=True))).float()
 
-    def points(self, a:Nets, b:Nets): # iterator of `Nets`, (points in one stack)*K each, first point first
+    def points(self, a:Networks, b:Networks): # iterator of `Networks`, (points in one stack)*K each, first point first
         "The networks on the chords, as many points at once as the device likes"
-        start, end = (self.on_sphere(flat(nets)).cpu() for nets in (a, b))
+        start, end = (self.on_sphere(nets.flat()).cpu() for nets in (a, b))
         _, ws = path(start, end, self.path.points, self.path.great_circle) # (points, K, P)
         at_once = max(AT_A_TIME//len(a), 1) if self.data.device == 'cuda' else 1
         for w in ws.to(self.data.x_train.device).split(at_once):
             yield unflat(a.repeat(len(w)), self.on_sphere(w.flatten(0, 1)))
 
-    def along(self, a:Nets, b:Nets, halves=('train', 'test')) -> dict: # half -> (2, points, K)
+    def along(self, a:Networks, b:Networks, halves=('train', 'test')) -> dict: # half -> (2, points, K)
         """Loss (nats) and accuracy (%) on the chords between K pairs [paper, section 4]
 
         Each point is on the sphere and has statistics of its own, from the pass over the training images."""
@@ -165,7 +166,7 @@ def image_offers(
 class ProbeContext:
     "What a probe may look at"
     evaluator:object     # `SyntheticEvaluator` or `ImageEvaluator`: the data, and how networks are measured
-    checkpoints:dict     # name -> K networks (`Stack` or `Nets`); names as in `columns_of`
+    checkpoints:dict     # name -> K networks (`Networks`); names as in `columns_of`
     seeds:pd.DataFrame   # (K rows) data_seed, train_seed, readout_seed
     run:dict=field(default_factory=dict) # columns that all rows share: run, study, data, plr
     flrs:tuple=()        # fine-tuning rates
@@ -201,12 +202,13 @@ def example_synthetic() -> ProbeContext:
     "Two networks of the synthetic example, pre-trained and fine-tuned at two rates"
     config, flrs = SyntheticConfig(n_train=256, n_test=500), (1e-3, 1e-2)
     sets = stack_sets([make_data(config, seed) for seed in (1, 2)])
-    start = make_stack(MLPSpec(), [1, 1], [1, 2], [0, 1])
-    checkpoints = dict(pretrain=Stage(start, sets, 1e-2, steps=1000).run().stack)
+    start = make_networks(MLPSpec(), [1, 1], readouts=[1, 2], data=[0, 1])
+    checkpoints = dict(pretrain=Trainer(SyntheticTask(sets), start, 1e-2, Schedule(1000)).run().networks)
     for name,flr,order in fine_tuning_names(flrs, 2):
         start = checkpoints['pretrain'] # batch order o of train seed t is that of seed t + 1000 o
-        start = Stack(start.spec, start.w, start.readout, start.data, start.seed + 1000*order)
-        checkpoints[name] = Stage(start, sets, flr, steps=500, purpose='finetune_order').run().stack
+        start = replace(start, seed=start.seed + 1000*order)
+        schedule = Schedule(500, purpose='finetune_order')
+        checkpoints[name] = Trainer(SyntheticTask(sets), start, flr, schedule).run().networks
     seeds = pd.DataFrame(dict(data_seed=[1, 2], train_seed=[1, 1], readout_seed=[1, 2]))
     run = dict(study='example', plr=1e-2)
     return ProbeContext(SyntheticEvaluator(sets, config), checkpoints, seeds, run, flrs, 2)
@@ -218,12 +220,12 @@ def example_images() -> ProbeContext:
     rho, data = spec.default_radius(), resident(digits, *channel_stats(digits.x_train))
     def train(nets, elrs, epochs, purpose='pretrain_order'):
         rates = torch.tensor([elr_to_lr(elr, rho) for elr in elrs])
-        return ImageStage(nets, data, rates, epochs, rho, 32, purpose).run().nets
-    start = make_nets(spec, [1, 1], rho)
+        return Trainer(ImageTask(data, rho, 32), nets, rates, Schedule(epochs, purpose=purpose)).run().networks
+    start = make_networks(spec, [1, 1], rho)
     checkpoints = dict(init=start, pretrain=train(start, (1e-4, 1e-2), 3))
     for name,flr,order in fine_tuning_names(flrs, 2):
         nets = checkpoints['pretrain']
-        nets = Nets(spec, nets.state, nets.seed + 1000*order)
+        nets = replace(nets, seed=nets.seed + 1000*order)
         checkpoints[name] = train(nets, (flr, flr), 2, 'finetune_order')
     evaluator = ImageEvaluator(data, rho, batch=32, path=PathSettings(points=5))
     seeds = pd.DataFrame(dict(data_seed=[None]*2, train_seed=[1, 1], readout_seed=[1, 1]))

@@ -17,11 +17,12 @@ from torch import Tensor
 from ..data.synthetic import single_feature_sets
 from .context import ProbeContext, columns_of, register_probe
 from ..training.native import pad
-from ..training.stacked import Stack, evaluate
+from ..training.networks import Networks
+from ..training.stacked import evaluate
 
 # %% ../../nbs/probes/04_features.ipynb #22a07d7a
 def single_feature_accuracy(
-    stack:Stack, # K networks
+    stack:Networks, # K networks
     x:Tensor,    # (F, n, d) inputs, only feature f of set f informative
     y:Tensor,    # (F, n) labels in {0., 1.}
     engine:str='auto', threads:int=1,

@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 
 from .context import ProbeContext, columns_of, register_probe
-from ..training.image_networks import Nets, Resident, by_batch, lend
+from ..training.image_networks import Resident, by_batch, lend
+from ..training.networks import Networks
 
 # %% ../../nbs/probes/05_norms.ipynb #3283c124
 GRAD_BATCHES = 16 # [choice]
 
 def gradient_norms(
-    nets:Nets,     # K networks
+    nets:Networks,     # K networks
     data:Resident, # what they learn
     batch:int=128,
     n:int=GRAD_BATCHES, # batches, from the start of the training set

@@ -22,8 +22,10 @@ from ..probes.context import ImageEvaluator, PathSettings, ProbeContext, columns
 from ..runs.wishes import keep_states
 from ..runs.protocol import networks
 from .trial import Trial, fine_tunings
-from ..training.image_networks import (LOOKS, VELOCITY, ImageStage, at_rest, by_native, evaluate_nets,
-                                                       free_bytes, looks, make_nets, numerics, resident, unflat, what_fits)
+from ..training.image_networks import ImageTask, VELOCITY, at_rest, by_native, evaluate_nets
+from ..training.image_networks import free_bytes, looks, numerics, resident, what_fits
+from ..training.networks import make_networks
+from ..training.trainer import METRICS, Schedule, Trainer
 from ..training.reference import ORDERS
 
 # %% ../../nbs/studies/03_image_trial.ipynb #7a4ad7a6
@@ -68,7 +70,7 @@ class ImageTrial(Trial):
             self.spec, self.rule = s.spec(classes), s.rule()
             self.rho = 0. if self.rule else s.rho or self.spec.default_radius()
             readouts = [t if r is None else r for _,t,r in seeds]
-            self.nets = make_nets(self.spec, [t for _,t,_ in seeds], self.rho, readouts).to(self.device())
+            self.nets = make_networks(self.spec, [t for _,t,_ in seeds], self.rho, readouts).to(self.device())
         self.frame = pd.DataFrame(seeds, columns=['data_seed', 'train_seed', 'readout_seed'])
         return self
 
@@ -79,11 +81,12 @@ class ImageTrial(Trial):
         precision = self.protocol.precision
         return numerics('fp32' if precision == 'bf16' else precision, self.device())
 
-    def train(self, name, nets, elr, epochs, **more): # elr: one number or (K,); more: as in `ImageStage`
+    def train(self, name, nets, elr, epochs, **more): # elr: one number or (K,); more: of its `Schedule`
         "One stage to its end; rates on the sphere become raw ones here"
         lr = torch.as_tensor(elr, dtype=torch.float64)*(elr_to_lr(1., self.rho) if self.rho else 1.)
         with self.room(name):
-            stage = ImageStage(nets, self.data, lr, epochs, self.rho, self.settings.batch, rule=self.rule, **self.how(), **more)
+            task = ImageTask(self.data, self.rho, self.settings.batch, self.rule, **self.how())
+            stage = Trainer(task, nets, lr, Schedule(epochs, **more))
             return self.run_stage(name, stage)
 
     def pretrain(self):
@@ -98,14 +101,14 @@ class ImageTrial(Trial):
         s = self.settings
         if self.finished or not s.then_plr: return self
         if 'first' not in self.points: self.pretrain()
-        return self.pretrain_stage('then', 'pretrain', self.points['first'], s.then_plr, s.then_epochs, first=s.epochs)
+        return self.pretrain_stage('then', 'pretrain', self.points['first'], s.then_plr, s.then_epochs, shift=s.epochs)
 
-    def pretrain_stage(self, name, point, nets, plr, epochs, **more): # point: name of its networks; more: as in `ImageStage`
+    def pretrain_stage(self, name, point, nets, plr, epochs, **more): # point: name of its networks; more: of its `Schedule`
         "One stage of pre-training, its networks and what it reports"
         s = self.settings
         if self.averages_within and point == 'pretrain': more |= dict(swa_k=self.protocol.swa_k, swa_every=self.averages_within)
-        st = self.train(name, nets, plr, epochs, at=looks(epochs, s.look_every), stop_loss=s.stop_loss, level=s.level, **more)
-        self.points[point] = st.nets
+        st = self.train(name, nets, plr, epochs, evals=looks(epochs, s.look_every), stop_loss=s.stop_loss, level=s.level, **more)
+        self.points[point] = st.networks
         self.report_tail(st, point)
         self.report_convergence(st, point)
         return self.keep_level(st, point)
@@ -116,7 +119,7 @@ class ImageTrial(Trial):
         tail[..., ~st.last[0].isfinite().numpy()] = np.nan # of networks that diverged in the end nothing is left
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', RuntimeWarning) # a stage that ended early was perhaps not evaluated in its last tenth
-            for i,m in enumerate(LOOKS):
+            for i,m in enumerate(METRICS):
                 self.add(st.last[i], m, stage=point)
                 self.add(np.nanmean(tail[:, i], 0), f'{m}_tail', stage=point)
                 self.add(tail_std(tail[:, i]), f'{m}_tail_std', stage=point)
@@ -147,7 +150,7 @@ class ImageTrial(Trial):
         stage = self.averaging()
         with self.timed('average'):
             for k,w in stage.averages.items():
-                self.points[f'swa{k}'] = nets = unflat(at_rest(stage.nets).copy(), w)
+                self.points[f'swa{k}'] = nets = at_rest(stage.networks).copy().at_flat(w)
                 self.report_average(nets, k)
         return self
 
@@ -156,7 +159,7 @@ class ImageTrial(Trial):
         s, k = self.settings, self.protocol.swa_k
         if self.averages_within: return self.stage['then' if s.then_plr else 'pretrain']
         rate, first = (s.then_plr, s.epochs + s.then_epochs) if s.then_plr else (self.protocol.plr, s.epochs)
-        return self.train('average', self.points['pretrain'], rate, max(k) - 1, first=first, at=[], swa_k=k)
+        return self.train('average', self.points['pretrain'], rate, max(k) - 1, shift=first, evals=[], swa_k=k)
 
     def report_average(self, nets, k):
         "Averaged networks, with statistics re-estimated on the training set"
@@ -174,11 +177,11 @@ class ImageTrial(Trial):
         shift = torch.tensor([1000*order for *_,order in tunings]).repeat_interleave(k) # as in the synthetic study
         rates = torch.tensor([flr for _,flr,_ in tunings]).repeat_interleave(k).double()
         st = self.train('finetune', replace(start, seed=start.seed + shift), rates, s.ft_epochs, purpose=ORDERS[s.order],
-                        at=looks(s.ft_epochs, s.look_every), level=s.level)
+                        evals=looks(s.ft_epochs, s.look_every), level=s.level)
         for i,(name,_,order) in enumerate(tunings):
             mine = slice(i*k, (i + 1)*k)
-            self.points[name] = replace(at_rest(st.nets)[mine], seed=self.nets.seed)
-            for j,m in enumerate(LOOKS): self.add(st.last[j, mine], m, **columns_of(name))
+            self.points[name] = replace(at_rest(st.networks)[mine], seed=self.nets.seed)
+            for j,m in enumerate(METRICS): self.add(st.last[j, mine], m, **columns_of(name))
             if not order: self.keep_level(st, name, mine)
         return self
 
@@ -235,7 +238,7 @@ class ImageTrial(Trial):
         self.run.save_states(tensors, dict(networks=[list(n) for n in networks(self.protocol)]))
 
     def speeds(self) -> dict: # stage -> epochs of all its networks per second, evaluation included
-        return {n: round(len(st.nets)*st.step/max(self.seconds[n], 1e-9), 3) for n,st in self.stage.items()}
+        return {n: round(len(st.networks)*st.step/max(self.seconds[n], 1e-9), 3) for n,st in self.stage.items()}
 
     def recall(self) -> 'ImageTrial': # with `points` and data as its probes had them
         "The networks that a finished run kept"

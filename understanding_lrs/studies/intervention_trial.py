@@ -100,7 +100,7 @@ class InterventionTrial(SyntheticTrial):
     def make(self):
         if hasattr(self, 'stack'): return self
         super().make()
-        self.start = self.stack # networks before pre-training
+        self.start = self.networks # networks before pre-training
         self.plain = self.sets  # their data before anything is changed
         self.removed = None     # (K,) the feature that each network has lost
         return self
@@ -126,9 +126,9 @@ class InterventionTrial(SyntheticTrial):
         hidden = np.arange(self.config.n_features)[:, None] >= s.implant_features
         sets = self.seen(lambda rng: np.repeat(hidden, s.implant_versions*self.config.n_train, axis=1))
         evals = eval_steps(s.implant_steps, log=6, tail=1)
-        st = self.train('implant', self.stack, s.implant_lr, s.implant_steps, sets, purpose='implant_order', evals=evals)
-        self.points['implant'] = st.stack.w
-        self.start = self.stack.at(st.stack.w)
+        st = self.train('implant', self.networks, s.implant_lr, s.implant_steps, sets, purpose='implant_order', evals=evals)
+        self.points['implant'] = st.networks.flat()
+        self.start = self.networks.at_flat(st.networks.flat())
         return self
 
     def before(self):
@@ -137,14 +137,14 @@ class InterventionTrial(SyntheticTrial):
         s = self.make().settings
         if not self.cut: return self
         evals = [e for e in eval_steps(s.steps, every=s.eval_every) if e <= self.cut]
-        st = self.train('before', self.stack, self.protocol.plr, self.cut, evals=evals)
-        self.points['before'] = st.stack.w
-        self.remove(st.stack.w)
+        st = self.train('before', self.networks, self.protocol.plr, self.cut, evals=evals)
+        self.points['before'] = st.networks.flat()
+        self.remove(st.networks.flat())
         return self
 
     def remove(self, w): # (K, P) weights that say which feature of each network goes
         "Data of its own for every network, without the feature that it is to lose"
-        features = single_feature_accuracy(self.stack.at(w), *single_feature_sets(self.config), threads=self.threads)
+        features = single_feature_accuracy(self.networks.at_flat(w), *single_feature_sets(self.config), threads=self.threads)
         order = features.argsort(dim=1, descending=True, stable=True)
         self.removed = order[:, -1 if self.settings.remove == 'last' else 0]
         self.add(self.removed, 'removed_feature', stage='pretrain')
@@ -152,7 +152,7 @@ class InterventionTrial(SyntheticTrial):
         whole = {seed: make_data(self.config, seed) for seed in self.protocol.data_seeds}
         gone = zip(self.frame.data_seed, self.removed.tolist())
         self.sets = stack_sets([without(self.config, whole[seed], seed, f) for seed,f in gone])
-        self.stack = replace(self.stack, data=torch.arange(len(self.stack)))
+        self.networks = replace(self.networks, data=torch.arange(len(self.networks)))
 
     def pretrain(self):
         "Constant PLR from the start, with what is changed on the way"
@@ -167,7 +167,7 @@ class InterventionTrial(SyntheticTrial):
         if self.cut:
             looks = look_steps(self.cut, s.steps)
             evals = {*eval_steps(s.steps, every=s.eval_every), *looks}
-            start = self.stack.at(self.points['before'])
+            start = self.networks.at_flat(self.points['before'])
             return super().pretraining(stack=start, begin=self.cut, keep=looks, evals=evals)
         if not s.hide_share: return super().pretraining(stack=self.start)
         sizes = c.n_features, c.n_train, VERSIONS
@@ -179,9 +179,9 @@ class InterventionTrial(SyntheticTrial):
         if 'pretrain' not in self.points: self.pretrain()
         steps, kept = self.settings.ft_steps, self.stage['pretrain'].kept
         self.tuned = sorted({min(i, len(kept) - 1) for i in TUNED})
-        several = self.stack.repeat(len(self.tuned)).at(torch.cat([kept[i] for i in self.tuned]))
+        several = self.networks.repeat(len(self.tuned)).at_flat(torch.cat([kept[i] for i in self.tuned]))
         st = self.train('follow', several, self.protocol.flrs[0], steps, purpose='finetune_order', evals=[steps])
-        self.followed = st.stack.w.unflatten(0, (len(self.tuned), -1)) # (looks, K, P)
+        self.followed = st.networks.flat().unflatten(0, (len(self.tuned), -1)) # (looks, K, P)
         return self
 
     def probes(self):
@@ -192,19 +192,19 @@ class InterventionTrial(SyntheticTrial):
         for name in ('implant', 'before'):
             if name not in self.stage: continue
             st = self.stage[name]
-            parts.append(self.curves_of(name, st.curve_steps, torch.stack(st.curves)))
+            parts.append(self.curves_of(name, st.curve_steps, st.curves))
         return pd.concat([*parts, super().all_curves()], ignore_index=True)
 
 # %% ../../nbs/studies/04_intervention_trial.ipynb #264d3a1e
 def _look(trial, w, features): # (K, P) weights at a look; the sets of single features -> metric -> (K,)
     "What networks are at one look"
-    stack, sets, threads = trial.stack.at(w), trial.sets, trial.threads
+    stack, sets, threads = trial.networks.at_flat(w), trial.sets, trial.threads
     acc = single_feature_accuracy(stack, *features, threads=threads)
     best, which = acc.max(dim=1)
     removed = acc[torch.arange(len(acc)), trial.removed]
     loss, _ = evaluate(stack, sets.x_train, sets.y_train, threads=threads)
     _, test = evaluate(stack, sets.x_test, sets.y_test, threads=threads)
-    angles = dict(angle_start=angle(trial.start.w, w), angle_removal=angle(trial.points['before'], w))
+    angles = dict(angle_start=angle(trial.start.flat(), w), angle_removal=angle(trial.points['before'], w))
     return dict(dominance=dominance(acc), best_feature=which, best_acc=best, removed_acc=removed, train_loss=loss,
                 test_acc=test) | angles
 
@@ -215,7 +215,7 @@ def read_looks(trial:InterventionTrial) -> pd.DataFrame: # the columns of `metri
     for i,(step,w) in enumerate(zip(look_steps(trial.cut, st.steps), st.kept)):
         found = _look(trial, w, features)
         if i in tuned:
-            ends = trial.stack.at(tuned[i])
+            ends = trial.networks.at_flat(tuned[i])
             found['finetuned_acc'] = evaluate(ends, trial.sets.x_test, trial.sets.y_test, threads=trial.threads)[1]
         rows = [tidy(trial.frame, trial.columns(), v, m, stage='look') for m,v in found.items()]
         out += [r.assign(step=step) for r in rows]

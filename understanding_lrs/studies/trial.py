@@ -24,7 +24,9 @@ from ..runs.wishes import keep_states, stop_asked
 from .study import resolved, study_of
 from ..training import native
 from ..training.reference import ORDERS
-from ..training.stacked import METRICS, Stage, eval_steps, evaluate, make_stack, stack_sets
+from ..training.networks import make_networks
+from ..training.stacked import SyntheticTask, eval_steps, evaluate, stack_sets
+from ..training.trainer import METRICS, Schedule, Trainer
 
 # %% ../../nbs/studies/02_trial.ipynb #7769552f
 class Keeper:
@@ -213,26 +215,28 @@ class SyntheticTrial(Trial):
         nets, seeds = networks(self.protocol), self.protocol.data_seeds
         self.config = self.settings.config()
         self.sets = stack_sets([make_data(self.config, d) for d in seeds])
-        self.stack = make_stack(self.settings.spec(), [t for _,t,_ in nets], [r for *_,r in nets], [seeds.index(d) for d,_,_ in nets])
+        readouts, data = [r for *_,r in nets], [seeds.index(d) for d,_,_ in nets]
+        self.networks = make_networks(self.settings.spec(), [t for _,t,_ in nets], readouts=readouts, data=data)
         self.frame = pd.DataFrame(nets, columns=['data_seed', 'train_seed', 'readout_seed'])
         return self
 
-    def train(self, name, stack, lr, steps, sets=None, **more): # sets: instead of the trial's; more: as in `Stage`
+    def train(self, name, networks, lr, steps, sets=None, **more): # sets: instead of the trial's; more: of its `Schedule`
         "Run one stage to its end"
-        stage = Stage(stack, sets or self.sets, lr, steps, self.settings.batch, threads=self.threads, **more)
+        task = SyntheticTask(sets or self.sets, self.settings.batch, threads=self.threads)
+        stage = Trainer(task, networks, lr, Schedule(steps, **more))
         return self.run_stage(name, stage)
 
     def pretraining(self, **more): # further arguments of the stage
         "The stage of pre-training, from the initial weights"
         p, s = self.protocol, self.settings
-        given = dict(stack=self.stack, swa_k=p.swa_k, ckpt_every=s.ckpt_every, evals=eval_steps(s.steps, every=s.eval_every))
+        given = dict(networks=self.networks, swa_k=p.swa_k, swa_every=s.ckpt_every, evals=eval_steps(s.steps, every=s.eval_every))
         return self.train('pretrain', lr=p.plr, steps=s.steps, **given | more)
 
     def pretrain(self):
         "Constant PLR from the initial weights; averages are summed on the way"
         if self.finished: return self
         steps, st = self.make().settings.steps, self.pretraining()
-        self.points['pretrain'] = st.stack.w
+        self.points['pretrain'] = st.networks.flat()
         tail = torch.stack([c for t,c in zip(st.curve_steps, st.curves) if t > .9*steps])   # (eval steps, 4, K)
         noise = tail.std(0, correction=0)                                                   # (4, K)
         if len(tail) < TAIL_LOOKS: noise = torch.full_like(noise, torch.nan)                # too few to tell
@@ -247,9 +251,9 @@ class SyntheticTrial(Trial):
         if self.finished: return self
         if 'pretrain' not in self.points: self.pretrain()
         with self.timed('average'):
-            for k,w in self.stage['pretrain'].averages().items():
+            for k,w in self.stage['pretrain'].averages.items():
                 self.points[f'swa{k}'] = w
-                for m,v in zip(METRICS, self.measure(self.stack.at(w))): self.add(v, m, stage='average', swa_k=k)
+                for m,v in zip(METRICS, self.measure(self.networks.at_flat(w))): self.add(v, m, stage='average', swa_k=k)
         self.tell('average', 1, 1)
         return self
 
@@ -262,23 +266,23 @@ class SyntheticTrial(Trial):
         "Constant FLRs from the end of pre-training"
         if self.finished: return self
         if 'pretrain' not in self.points: self.pretrain()
-        s, tunings, k = self.settings, fine_tunings(self.protocol), len(self.stack)
+        s, tunings, k = self.settings, fine_tunings(self.protocol), len(self.networks)
         if not tunings: return self
-        start = self.stack.at(self.points['pretrain']).repeat(len(tunings))
+        start = self.networks.at_flat(self.points['pretrain']).repeat(len(tunings))
         shift = torch.tensor([1000*order for *_,order in tunings]).repeat_interleave(k) # order o of seed t is that of seed t + 1000 o
         rates = torch.tensor([flr for _,flr,_ in tunings]).repeat_interleave(k)
         st = self.train('finetune', replace(start, seed=start.seed + shift), rates, s.ft_steps, purpose=ORDERS[s.order],
                         evals=eval_steps(s.ft_steps, log=6, tail=1, every=s.eval_every))
         for i,(name,flr,order) in enumerate(tunings):
             mine, label = slice(i*k, (i + 1)*k), dict(band=f'order={order}') if order else {}
-            self.points[name] = st.stack.w[mine]
+            self.points[name] = st.networks.flat()[mine]
             for j,m in enumerate(METRICS): self.add(st.curves[-1][j, mine], m, stage='finetune', flr=flr, **label)
         return self
 
     def context(self) -> ProbeContext:
         "What probes may look at"
         evaluator = SyntheticEvaluator(self.sets, self.config, self.threads)
-        checkpoints = {name: self.stack.at(w) for name,w in self.points.items()}
+        checkpoints = {name: self.networks.at_flat(w) for name,w in self.points.items()}
         return ProbeContext(evaluator, checkpoints, self.frame, self.columns(), tuple(self.protocol.flrs), self.settings.ft_orders)
 
     def probes(self) -> dict: # name -> () -> rows
@@ -288,10 +292,10 @@ class SyntheticTrial(Trial):
 
     def all_curves(self) -> pd.DataFrame:
         "The eval steps of every stage"
-        k, pre, fine = len(self.stack), self.stage['pretrain'], self.stage.get('finetune')
-        parts = [self.curves_of('pretrain', pre.curve_steps, torch.stack(pre.curves))]
+        k, pre, fine = len(self.networks), self.stage['pretrain'], self.stage.get('finetune')
+        parts = [self.curves_of('pretrain', pre.curve_steps, pre.curves)]
         if fine is not None:
-            seen = torch.stack(fine.curves).unflatten(2, (-1, k)) # the first batch order comes first
+            seen = fine.curves.unflatten(2, (-1, k)) # the first batch order comes first
             for f,flr in enumerate(self.protocol.flrs): parts.append(self.curves_of('finetune', fine.curve_steps, seen[:, :, f], flr))
         return pd.concat(parts, ignore_index=True)
 

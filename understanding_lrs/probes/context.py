@@ -137,7 +137,7 @@ class ImageEvaluator:
         _, ws = path(start, end, self.path.points, self.path.great_circle) # (points, K, P)
         at_once = max(AT_A_TIME//len(a), 1) if self.data.device == 'cuda' else 1
         for w in ws.to(self.data.x_train.device).split(at_once):
-            yield unflat(a.repeat(len(w)), self.on_sphere(w.flatten(0, 1)))
+            yield a.repeat(len(w)).at_flat(self.on_sphere(w.flatten(0, 1)))
 
     def along(self, a:Networks, b:Networks, halves=('train', 'test')) -> dict: # half -> (2, points, K)
         """Loss (nats) and accuracy (%) on the chords between K pairs [paper, section 4]

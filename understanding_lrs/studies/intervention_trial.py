@@ -98,7 +98,7 @@ class InterventionTrial(SyntheticTrial):
               ('read', .1))
 
     def make(self):
-        if hasattr(self, 'stack'): return self
+        if hasattr(self, 'networks'): return self
         super().make()
         self.start = self.networks # networks before pre-training
         self.plain = self.sets  # their data before anything is changed
@@ -168,8 +168,8 @@ class InterventionTrial(SyntheticTrial):
             looks = look_steps(self.cut, s.steps)
             evals = {*eval_steps(s.steps, every=s.eval_every), *looks}
             start = self.networks.at_flat(self.points['before'])
-            return super().pretraining(stack=start, begin=self.cut, keep=looks, evals=evals)
-        if not s.hide_share: return super().pretraining(stack=self.start)
+            return super().pretraining(networks=start, begin=self.cut, keep=looks, evals=evals)
+        if not s.hide_share: return super().pretraining(networks=self.start)
         sizes = c.n_features, c.n_train, VERSIONS
         return super().pretraining(sets=self.seen(lambda rng: hidden_pattern(s.hide, s.hide_share, sizes, rng)))
 

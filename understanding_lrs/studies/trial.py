@@ -211,7 +211,7 @@ class SyntheticTrial(Trial):
 
     def make(self):
         "Data sets and initial networks, in memory once they are asked for"
-        if hasattr(self, 'stack'): return self
+        if hasattr(self, 'networks'): return self
         nets, seeds = networks(self.protocol), self.protocol.data_seeds
         self.config = self.settings.config()
         self.sets = stack_sets([make_data(self.config, d) for d in seeds])

@@ -686,7 +686,7 @@ def _attempt(self, what, f): # -> whether it worked
     except Exception as e: self.trouble.append(f"{what}: {' '.join(str(e).split())[:200]}")
     return False
 
-def prepare(self, batch:int, rho:float, way:Way): # as in `LaneStage`
+def prepare(self, batch:int, rho:float, way:Way): # as in `LaneTrainer`
     "Compile and record the step, unless that was done for the same; whatever network the lane holds is lost"
     if self.asked == (batch, rho, way): return
     self.asked, self.batch, self.rho, self.way, self.forward = (batch, rho, way), batch, rho, way, _through

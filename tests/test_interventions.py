@@ -102,7 +102,7 @@ def test_hidden_steps_are_those_of_the_reference():
 def test_fine_tuning_sees_plain_data():
     "a hidden feature is hidden in pre-training only"
     trial = lived(arm(hide_share=.5), 'finetune')
-    assert trial.sets.x_seen is None and trial.stage['finetune'].sets is trial.plain
+    assert trial.sets.x_seen is None and trial.stage['finetune'].task.sets is trial.plain
 
 @pytest.mark.parametrize('at', [100, 200])
 @pytest.mark.parametrize('which', ['best', 'last'])
@@ -126,7 +126,7 @@ def test_an_implant_makes_its_feature_the_best():
     trial = lived(p, 'implant')
     acc = single_feature_accuracy(trial.start, *single_feature_sets(trial.config))
     assert acc.argmax(1).tolist() == [0, 0] and (dominance(acc) > 5).all()
-    seen = trial.stage['implant'].sets.x_seen
+    seen = trial.stage['implant'].task.sets.x_seen
     assert torch.equal(seen[..., :2], trial.plain.x_train[..., :2]) and not torch.equal(seen[..., 2:4], trial.plain.x_train[..., 2:4])
 
 def test_looks_after_a_removal():

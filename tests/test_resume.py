@@ -98,7 +98,7 @@ def test_a_table_of_other_networks_is_not_kept(tmp_path, reads, harm):
 
 def test_a_foreign_state_is_refused():
     with pytest.raises(ValueError, match="this state holds"):
-        stage().load(Trainer(SyntheticTask(stage().sets), make_networks(MLPSpec(), [1], readouts=[1], data=[0]), 1e-2, Schedule(100, swa_k=(2, 5), swa_every=10)).state())
+        stage().load(Trainer(SyntheticTask(stage().task.sets), make_networks(MLPSpec(), [1], readouts=[1], data=[0]), 1e-2, Schedule(100, swa_k=(2, 5), swa_every=10)).state())
 
 def test_a_finished_run_only_reads(tmp_path, monkeypatch):
     p = protocols('synthetic', 'smoke')[0]

@@ -221,7 +221,7 @@ def test_what_was_lost_on_the_way_has_no_tail(monkeypatch):
     p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3], overrides=dict(epochs=20)))
     trial = STUDIES[p.study].trial(p)
     def lose(stage, done, total, fraction):
-        if stage == 'pretrain' and done == 19: trial.stage['pretrain'].nets.state['convs.1.weight'][0] = math.nan
+        if stage == 'pretrain' and done == 19: trial.stage['pretrain'].networks.state['convs.1.weight'][0] = math.nan
     trial.on_progress = lose
     tail = select(pd.concat(trial.pretrain().rows), stage='pretrain', metric='test_acc_tail').set_index('train_seed').value
     assert math.isnan(tail[1]) and tail[2] > 10

@@ -153,7 +153,7 @@ def test_both_engines_train_and_evaluate_the_same(data, rule):
     def trained(engine, **kw): return Trainer(ImageTask(data, 0., BATCH, rule, engine, **kw), nets.repeat(2), torch.tensor([1e-2, 3e-2, 2e-2, 5e-3]), Schedule(2)).run()
     mine, plain, shared = trained('native'), trained('torch'), trained('native', threads=2)
     assert (mine.networks.state['norms.0.weight'] < 0).any()
-    for n,v in plain.nets.state.items():
+    for n,v in plain.networks.state.items():
         torch.testing.assert_close(mine.networks.state[n], v, rtol=2e-3, atol=2e-4)
         assert torch.equal(mine.networks.state[n], shared.networks.state[n])
     torch.testing.assert_close(mine.curves[:, [0, 2]], plain.curves[:, [0, 2]], rtol=1e-3, atol=1e-3, equal_nan=True)

@@ -24,7 +24,7 @@ def pair_values(
     evaluator, a, b, # K networks each
 ) -> dict:           # metric -> (K,), all of `PAIR_METRICS`
     "Angles and barriers of K pairs"
-    one, two = evaluator.directions(a), evaluator.directions(b)
+    one, two = a.directions(), b.directions()
     found = dict(angle=angle(one, two).cpu(), angle_raw=angle(one, two, normalise=False).cpu())
     for half,(loss,acc) in evaluator.along(a, b).items():
         found |= {f'{half}_barrier': barrier(100 - acc), f'{half}_loss_barrier': barrier(loss)}

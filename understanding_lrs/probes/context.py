@@ -84,7 +84,6 @@ class SyntheticEvaluator:
     pair_metrics = 'angle', 'angle_raw', 'train_barrier', 'test_barrier' # what the table of barriers has
 
     def offers(self, stack:Networks) -> set: return {'features'} # single-feature test sets
-    def directions(self, stack:Networks) -> Tensor: return stack.flat() # (K, P), what angles are measured between
 
     def evaluate(self, stack:Networks, half:str) -> Tensor: # 'train' or 'test' -> (2, K)
         "Loss (nats) and accuracy (%) on one half of the data"
@@ -119,7 +118,6 @@ class ImageEvaluator:
     pair_metrics = 'angle', 'train_barrier', 'train_loss_barrier', 'test_barrier', 'test_loss_barrier'
 
     def offers(self, nets:Networks) -> set: return image_offers(nets.spec)
-    def directions(self, nets:Networks) -> Tensor: return nets.directions() # (K, Q)
 
     def measure(self, nets:Networks, x:Tensor, y:Tensor, batch:int=500, own:bool=False) -> Tensor: # (2, K)
         "Loss (nats) and accuracy (%) on a set, as `evaluate_nets`; NaN for a diverged network"
@@ -131,7 +129,7 @@ class ImageEvaluator:
         if not self.rho: return w
         return (w*(self.rho/w.double().norm(dim=1, keepdim=True))).float()
 
-    def points(self, a:Networks, b:Networks): # iterator of `Networks`, (points in one stack)*K each, first point first
+    def points(self, a:Networks, b:Networks): # iterator of networks, points*K each, the first point first
         "The networks on the chords, as many points at once as the device likes"
         start, end = (self.on_sphere(nets.flat()).cpu() for nets in (a, b))
         _, ws = path(start, end, self.path.points, self.path.great_circle) # (points, K, P)
@@ -220,7 +218,8 @@ def example_images() -> ProbeContext:
     rho, data = spec.default_radius(), resident(digits, *channel_stats(digits.x_train))
     def train(nets, elrs, epochs, purpose='pretrain_order'):
         rates = torch.tensor([elr_to_lr(elr, rho) for elr in elrs])
-        return Trainer(ImageTask(data, rho, 32), nets, rates, Schedule(epochs, purpose=purpose)).run().networks
+        schedule = Schedule(epochs, purpose=purpose)
+        return Trainer(ImageTask(data, rho, 32), nets, rates, schedule).run().networks
     start = make_networks(spec, [1, 1], rho)
     checkpoints = dict(init=start, pretrain=train(start, (1e-4, 1e-2), 3))
     for name,flr,order in fine_tuning_names(flrs, 2):

@@ -36,7 +36,7 @@ def probe_pairwise(context:ProbeContext) -> pd.DataFrame:
         pair = f'{short[first]}-{short[second]}'
         a, b = context.checkpoints[first], context.checkpoints[second]
         loss, acc = evaluator.along(a, b, halves=('train',))['train']
-        between = angle(evaluator.directions(a), evaluator.directions(b)).cpu()
+        between = angle(a.directions(), b.directions()).cpu()
         rows.append(context.rows(between, 'angle', pair=pair))
         rows.append(context.rows(barrier(100 - acc), 'train_barrier', pair=pair))
         rows.append(context.rows(loss.amax(0) - loss[[0, -1]].amax(0), 'train_loss_rise', pair=pair))

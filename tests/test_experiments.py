@@ -66,7 +66,7 @@ def test_kept_states_are_the_networks_of_the_run(swept, trial, tmp_path):
     states, meta = run.load_states()
     assert meta['networks'] == [list(n) for n in networks(run.protocol)]
     assert states.keys() == trial.points.keys() == {'pretrain', 'swa2', 'swa5', *(f'flr={f!r}' for f in run.protocol.flrs)}
-    assert all(torch.equal(states[k], trial.points[k]) for k in states)
+    assert all(torch.equal(states[k], trial.points[k].flat()) for k in states)
     acc = evaluate(trial.networks.at_flat(states['swa5']), trial.sets.x_test, trial.sets.y_test)[1]
     rows = select(run.table('metrics'), stage='average', swa_k=5, metric='test_acc')
     assert rows.value.tolist() == pytest.approx(acc.tolist(), rel=1e-5)

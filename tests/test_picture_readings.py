@@ -123,7 +123,7 @@ def test_a_great_circle_is_another_way_to_the_same_middle():
     "through `along`: inner points differ from those of the chord, ends and middle agree, all lie on the sphere"
     p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
     trial, seen = STUDIES[p.study].trial(p).make(), {}
-    a, b = trial.nets, make_networks(trial.spec, [8, 9], trial.rho)
+    a, b = trial.networks, make_networks(trial.spec, [8, 9], trial.rho)
     for circle in (False, True):
         watched = Watched(trial.data, trial.rho, path=PathSettings(points=5, great_circle=circle))
         watched.__dict__['seen'] = seen[circle] = []

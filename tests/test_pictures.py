@@ -205,7 +205,7 @@ def test_a_lost_network_is_a_result(engine, monkeypatch):
     if engine == 'torch': monkeypatch.setattr(native_conv, 'conv_kernel', lambda: None)
     p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-3]))
     whole, trial = live(p), STUDIES[p.study].trial(p)
-    trial.make().nets.state['convs.1.weight'][0] = math.nan
+    trial.make().networks.state['convs.1.weight'][0] = math.nan
     trial.live()
     labels = network_regimes(trial.tables['metrics'], 10.)
     assert labels.set_index('train_seed').regime[1] == '3' and '1 of 2 networks were lost' in verdict(trial).seen

@@ -7,26 +7,21 @@ __all__ = ['ImageTrial']
 
 # %% ../../nbs/studies/03_image_trial.ipynb #e6c7b19c
 import contextlib, warnings
-from dataclasses import replace
-from functools import partial
 
 import numpy as np
-import pandas as pd
 import torch
 
 from ..core.errors import InputError
 from ..core.sphere import elr_to_lr
 from ..core.stats import CONVERGED, tail_std
 from ..data.images import CIFAR_MEAN, CIFAR_STD, channel_stats
-from ..probes.context import ImageEvaluator, PathSettings, ProbeContext, columns_of, image_offers, probes_for
-from ..runs.wishes import keep_states
-from ..runs.protocol import networks
+from ..probes.context import ImageEvaluator, PathSettings, columns_of, image_offers, probes_for
 from .trial import Trial, fine_tunings
-from ..training.image_networks import ImageTask, VELOCITY, at_rest, by_native, evaluate_nets
-from ..training.image_networks import free_bytes, looks, numerics, resident, what_fits
+from ..training.image_networks import (VELOCITY, ImageTask, at_rest, by_native,
+                                                       evaluate_nets, free_bytes, looks,
+                                                       numerics, resident, what_fits)
 from ..training.networks import make_networks
-from ..training.trainer import METRICS, Schedule, Trainer
-from ..training.reference import ORDERS
+from ..training.trainer import METRICS
 
 # %% ../../nbs/studies/03_image_trial.ipynb #7a4ad7a6
 class ImageTrial(Trial):
@@ -39,7 +34,8 @@ class ImageTrial(Trial):
         return tuple(zip(('pretrain', 'then', 'average', 'finetune', 'read'), (*cost, .2*sum(cost))))
 
     @property
-    def averages_within(self) -> int: # epochs between averaged checkpoints; 0: averaging goes on after pre-training
+    # epochs between averaged checkpoints; 0: averaging goes on after pre-training
+    def averages_within(self) -> int:
         return getattr(self.settings, 'swa_every', 0)
 
     def data_name(self): return self.settings.data.split('@')[0]
@@ -50,29 +46,32 @@ class ImageTrial(Trial):
         try: yield
         except torch.OutOfMemoryError:
             fits = f"out of GPU memory: {free_bytes(self.device())/2**30:.2f} GiB can be had"
-            if hasattr(self, 'nets'): fits = what_fits(self.nets, self.data, self.settings.batch)
+            if hasattr(self, 'networks'): fits = what_fits(self.networks, self.data, self.settings.batch)
             raise InputError(f"{doing}: {fits}; if runs share the GPU, --per-gpu 1") from None
 
     def load_data(self): # -> number of classes, `Resident`
         "The images of the protocol on the device"
         images = self.settings.images()
-        mean, std = (CIFAR_MEAN, CIFAR_STD) if self.settings.norm == 'cifar' else channel_stats(images.x_train)
-        if not min(std) > 0: raise InputError(f"{images.name}: a channel of the training pictures is constant; use norm=cifar")
+        mean, std = (CIFAR_MEAN,
+                     CIFAR_STD) if self.settings.norm == 'cifar' else channel_stats(images.x_train)
+        if not min(std) > 0:
+            raise InputError(f"{images.name}: a channel of the training pictures is constant; use norm=cifar")
         return images.classes, resident(images, mean, std, self.device())
 
-    def make(self):
-        "Images and initial networks, in memory once they are asked for"
-        if hasattr(self, 'nets'): return self
-        s, seeds = self.settings, networks(self.protocol)
+    def build(self, seeds):
+        "Images and initial networks"
+        s = self.settings
         s.able(self.protocol.precision, self.device())
         with self.room('pictures and networks'):
             classes, self.data = self.load_data()
             self.spec, self.rule = s.spec(classes), s.rule()
             self.rho = 0. if self.rule else s.rho or self.spec.default_radius()
             readouts = [t if r is None else r for _,t,r in seeds]
-            self.nets = make_networks(self.spec, [t for _,t,_ in seeds], self.rho, readouts).to(self.device())
-        self.frame = pd.DataFrame(seeds, columns=['data_seed', 'train_seed', 'readout_seed'])
-        return self
+            self.networks = make_networks(self.spec, [t for _,t,_ in seeds], self.rho,
+                                          readouts).to(self.device())
+
+    def task(self) -> ImageTask:
+        return ImageTask(self.data, self.rho, self.settings.batch, self.rule, **self.how())
 
     def how(self) -> dict: return dict(threads=self.threads, precision=self.protocol.precision)
 
@@ -81,33 +80,42 @@ class ImageTrial(Trial):
         precision = self.protocol.precision
         return numerics('fp32' if precision == 'bf16' else precision, self.device())
 
-    def train(self, name, nets, elr, epochs, **more): # elr: one number or (K,); more: of its `Schedule`
-        "One stage to its end; rates on the sphere become raw ones here"
-        lr = torch.as_tensor(elr, dtype=torch.float64)*(elr_to_lr(1., self.rho) if self.rho else 1.)
-        with self.room(name):
-            task = ImageTask(self.data, self.rho, self.settings.batch, self.rule, **self.how())
-            stage = Trainer(task, nets, lr, Schedule(epochs, **more))
-            return self.run_stage(name, stage)
+    def measuring(self):
+        "Exact arithmetic, and a GPU that is too small says so"
+        stack = contextlib.ExitStack()
+        stack.enter_context(self.exact())
+        stack.enter_context(self.room('probes'))
+        return stack
+
+    # lr: effective rates on the sphere become raw ones here
+    def train(self, name, networks, lr, length, **more):
+        raw = torch.as_tensor(lr, dtype=torch.float64)*(elr_to_lr(1., self.rho) if self.rho else 1.)
+        with self.room(name): return super().train(name, networks, raw, length, **more)
 
     def pretrain(self):
         "Constant PLR from the initial weights"
         if self.finished: return self
         s = self.make().settings
-        self.points['init'] = self.nets
-        return self.pretrain_stage('pretrain', 'first' if s.then_plr else 'pretrain', self.nets, self.protocol.plr, s.epochs)
+        self.points['init'] = self.networks
+        return self.pretrain_stage('pretrain', 'first' if s.then_plr else 'pretrain', self.networks,
+                                   self.protocol.plr, s.epochs)
 
     def then(self):
         "A second rate before fine-tuning, where the protocol has one [paper, Figure 12]"
         s = self.settings
         if self.finished or not s.then_plr: return self
         if 'first' not in self.points: self.pretrain()
-        return self.pretrain_stage('then', 'pretrain', self.points['first'], s.then_plr, s.then_epochs, shift=s.epochs)
+        return self.pretrain_stage('then', 'pretrain', self.points['first'], s.then_plr, s.then_epochs,
+                                   shift=s.epochs)
 
-    def pretrain_stage(self, name, point, nets, plr, epochs, **more): # point: name of its networks; more: of its `Schedule`
+    # point: name of its networks; more: of its `Schedule`
+    def pretrain_stage(self, name, point, nets, plr, epochs, **more):
         "One stage of pre-training, its networks and what it reports"
         s = self.settings
-        if self.averages_within and point == 'pretrain': more |= dict(swa_k=self.protocol.swa_k, swa_every=self.averages_within)
-        st = self.train(name, nets, plr, epochs, evals=looks(epochs, s.look_every), stop_loss=s.stop_loss, level=s.level, **more)
+        if self.averages_within and point == 'pretrain':
+            more |= dict(swa_k=self.protocol.swa_k, swa_every=self.averages_within)
+        st = self.train(name, nets, plr, epochs, evals=looks(epochs, s.look_every), stop_loss=s.stop_loss,
+                        level=s.level, **more)
         self.points[point] = st.networks
         self.report_tail(st, point)
         self.report_convergence(st, point)
@@ -115,10 +123,13 @@ class ImageTrial(Trial):
 
     def report_tail(self, st, point):
         "The last epoch of pre-training, and its last tenth"
-        tail = st.curves[max(st.step - max(st.step//10, 1), 0) + 1:st.step + 1].clone().numpy() # (epochs, 4, K)
-        tail[..., ~st.last[0].isfinite().numpy()] = np.nan # of networks that diverged in the end nothing is left
+        # (epochs, 4, K)
+        tail = st.curves[max(st.step - max(st.step//10, 1), 0) + 1:st.step + 1].clone().numpy()
+        # of networks that diverged in the end nothing is left
+        tail[..., ~st.last[0].isfinite().numpy()] = np.nan
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', RuntimeWarning) # a stage that ended early was perhaps not evaluated in its last tenth
+            # a stage that ended early was perhaps not evaluated in its last tenth
+            warnings.simplefilter('ignore', RuntimeWarning)
             for i,m in enumerate(METRICS):
                 self.add(st.last[i], m, stage=point)
                 self.add(np.nanmean(tail[:, i], 0), f'{m}_tail', stage=point)
@@ -143,47 +154,29 @@ class ImageTrial(Trial):
             for m,v in zip(('loss', 'acc'), measured): self.add(v, f'{half}_{m}', **columns_of(name))
         return self
 
-    def average(self):
-        "Some epochs more at the same rate, averages of the first k networks; or averages of the last k of pre-training"
-        if self.finished or not self.protocol.swa_k: return self
+    def before_finetuning(self):
         if 'pretrain' not in self.points: self.pretrain().then()
-        stage = self.averaging()
-        with self.timed('average'):
-            for k,w in stage.averages.items():
-                self.points[f'swa{k}'] = nets = at_rest(stage.networks).copy().at_flat(w)
-                self.report_average(nets, k)
-        return self
+
+    def at_rest(self, networks): return at_rest(networks)
 
     def averaging(self):
         "The stage whose checkpoints are averaged"
         s, k = self.settings, self.protocol.swa_k
         if self.averages_within: return self.stage['then' if s.then_plr else 'pretrain']
         rate, first = (s.then_plr, s.epochs + s.then_epochs) if s.then_plr else (self.protocol.plr, s.epochs)
-        return self.train('average', self.points['pretrain'], rate, max(k) - 1, shift=first, evals=[], swa_k=k)
+        return self.train('average', self.points['pretrain'], rate, max(k) - 1, shift=first, evals=[],
+                          swa_k=k)
 
-    def report_average(self, nets, k):
-        "Averaged networks, with statistics re-estimated on the training set"
-        d, batch = self.data, self.settings.batch
+    def measure(self, nets) -> list: # the four `METRICS`, (K,) each
+        "Loss and accuracy of averaged networks, with statistics re-estimated on the training set"
+        d, found = self.data, []
         for half,x,y in (('train', d.x_train, d.y_train), ('test', d.x_test, d.y_test)):
-            measured = evaluate_nets(nets, x, y, d, batch, own=half == 'train', **self.how())
-            for m,v in zip(('loss', 'acc'), measured): self.add(v, f'{half}_{m}', stage='average', swa_k=k)
+            found += evaluate_nets(nets, x, y, d, self.settings.batch, own=half == 'train', **self.how())
+        return found
 
-    def finetune(self):
-        "Constant FLRs from the end of pre-training, all in one stack; further batch orders are those of other train seeds"
-        if self.finished or not self.protocol.flrs: return self
-        if 'pretrain' not in self.points: self.pretrain().then()
-        s, k, tunings = self.settings, len(self.nets), fine_tunings(self.protocol)
-        start = at_rest(self.points['pretrain']).repeat(len(tunings))
-        shift = torch.tensor([1000*order for *_,order in tunings]).repeat_interleave(k) # as in the synthetic study
-        rates = torch.tensor([flr for _,flr,_ in tunings]).repeat_interleave(k).double()
-        st = self.train('finetune', replace(start, seed=start.seed + shift), rates, s.ft_epochs, purpose=ORDERS[s.order],
-                        evals=looks(s.ft_epochs, s.look_every), level=s.level)
-        for i,(name,_,order) in enumerate(tunings):
-            mine = slice(i*k, (i + 1)*k)
-            self.points[name] = replace(at_rest(st.networks)[mine], seed=self.nets.seed)
-            for j,m in enumerate(METRICS): self.add(st.last[j, mine], m, **columns_of(name))
-            if not order: self.keep_level(st, name, mine)
-        return self
+    def finetuning(self): # as in `train`
+        s = self.settings
+        return dict(length=s.ft_epochs, evals=looks(s.ft_epochs, s.look_every), level=s.level)
 
     def offers(self) -> set: # see `ProbeContext.offers`; known without the images
         "What probes can ask the networks of this run"
@@ -195,64 +188,47 @@ class ImageTrial(Trial):
         path = PathSettings(s.path_points, s.path_pictures, s.great_circle)
         return ImageEvaluator(self.data, self.rho, s.batch, path, **self.how())
 
-    def context(self) -> ProbeContext:
-        "What probes may look at"
-        flrs = tuple(self.protocol.flrs)
-        return ProbeContext(self.evaluator(), self.points, self.frame, self.columns(), flrs, self.settings.ft_orders)
+    def curve_names(self):
+        if 'then' not in self.stage: return super().curve_names()
+        return dict(pretrain='first', then='pretrain', finetune='finetune')
 
-    def probes(self) -> dict: # name -> () -> rows
-        "The probes of this run"
-        return {name: partial(probe, self.context()) for name,probe in probes_for(self.offers()).items()}
+    def curves_of(self, *args): # what was not evaluated has no row
+        return super().curves_of(*args).dropna(subset=['value'])
 
-    def all_curves(self) -> pd.DataFrame:
-        "What was seen of every stage, one step per epoch"
-        k, parts = len(self.nets), []
-        for name,st in self.stage.items():
-            if name == 'average': continue
-            stage = 'finetune' if name == 'finetune' else 'pretrain'
-            if name == 'pretrain' and 'then' in self.stage: stage = 'first'
-            for i,flr in enumerate(self.protocol.flrs if name == 'finetune' else [None]): # the first batch order comes first
-                seen = st.curves[:st.step + 1, :, i*k:(i + 1)*k]
-                parts.append(self.curves_of(stage, range(st.step + 1), seen, flr).dropna(subset=['value']))
-        return pd.concat(parts, ignore_index=True)
+    def add_last(self):
+        "The chance accuracy, on other data than the study's"
+        chance = 100/self.spec.classes
+        if chance != self.study.chance:
+            self.add(np.full(len(self.networks), chance), 'chance', stage='pretrain')
 
-    def read(self):
-        "Take the probes, fill the tables and seal the run"
-        if self.finished: return self.close()
-        if 'pretrain' not in self.points: self.pretrain().then()
-        if self.protocol.flrs and 'finetune' not in self.stage: self.finetune()
-        if any(f'swa{k}' not in self.points for k in self.protocol.swa_k): self.average()
-        with self.timed('read'), self.exact(), self.room('probes'):
-            self.take(self.probes())
-            chance = 100/self.spec.classes
-            if chance != self.study.chance: self.add(np.full(len(self.nets), chance), 'chance', stage='pretrain') # other data than the study's
-            self.tables |= dict(metrics=pd.concat(self.rows, ignore_index=True), curves=self.all_curves())
-        if keep_states(): self.keep_networks()
-        native = by_native('auto', self.nets, self.data, self.protocol.precision)
-        return self.close(network_epochs_per_s=self.speeds(), engine='native' if native else 'torch')
+    def kept(self): # all networks, for probes that come later
+        return {f'{point}:{name}': t.cpu() for point,nets in self.points.items()
+                for name,t in nets.state.items() if not name.startswith(VELOCITY)}
 
-    def keep_networks(self):
-        "All networks into the folder, for probes that come later"
-        tensors = {f'{point}:{name}': t.cpu() for point,nets in self.points.items()
-                   for name,t in nets.state.items() if not name.startswith(VELOCITY)}
-        self.run.save_states(tensors, dict(networks=[list(n) for n in networks(self.protocol)]))
+    def about(self):
+        native = by_native('auto', self.networks, self.data, self.protocol.precision)
+        return dict(network_epochs_per_s=self.speeds(), engine='native' if native else 'torch')
 
     def speeds(self) -> dict: # stage -> epochs of all its networks per second, evaluation included
-        return {n: round(len(st.networks)*st.step/max(self.seconds[n], 1e-9), 3) for n,st in self.stage.items()}
+        return {n: round(len(st.networks)*st.step/max(self.seconds[n], 1e-9),
+                         3) for n,st in self.stage.items()}
 
     def recall(self) -> 'ImageTrial': # with `points` and data as its probes had them
         "The networks that a finished run kept"
-        if not self.finished: raise InputError(f"{self.run.folder} is not finished: its probes are taken when it is")
+        if not self.finished:
+            raise InputError(f"{self.run.folder} is not finished: its probes are taken when it is")
         kept = self.run.load_states()
-        if kept is None: raise InputError(f"{self.run.folder} kept no networks; sweep it again with --keep-states --force")
+        if kept is None:
+            raise InputError(f"{self.run.folder} kept no networks; sweep it again with --keep-states --force")
         self.make()
         parts = {}
         for key,t in kept[0].items():
             point, name = key.rsplit(':', 1)
             parts.setdefault(point, {})[name] = t.to(self.device())
-        order = ['init', 'first', 'pretrain', *(f'swa{k}' for k in self.protocol.swa_k), *(n for n,*_ in fine_tunings(self.protocol))]
+        order = ['init', 'first', 'pretrain', *(f'swa{k}' for k in self.protocol.swa_k),
+                 *(n for n,*_ in fine_tunings(self.protocol))]
         place = lambda name: (order.index(name.partition('@')[0]), '@' in name)
-        self.points = {n: self.nets.at(parts[n]) for n in sorted(parts, key=place)}
+        self.points = {n: self.networks.at(parts[n]) for n in sorted(parts, key=place)}
         return self
 
     def read_later(self) -> list: # names of the tables that were added

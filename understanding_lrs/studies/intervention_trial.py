@@ -94,16 +94,15 @@ def look_steps(
 # %% ../../nbs/studies/04_intervention_trial.ipynb #8d66e711
 class InterventionTrial(SyntheticTrial):
     "The trial of one PLR of the synthetic example, with one intervention"
-    stages = (('implant', .3), ('before', .5), ('pretrain', 1.), ('average', .01), ('finetune', 1.), ('follow', .5),
+    stages = (('implant', .3), ('before', .5), ('pretrain', 1.), ('average', .01), ('finetune', 1.),
+              ('follow', .5),
               ('read', .1))
 
-    def make(self):
-        if hasattr(self, 'networks'): return self
-        super().make()
+    def build(self, seeds):
+        super().build(seeds)
         self.start = self.networks # networks before pre-training
         self.plain = self.sets  # their data before anything is changed
         self.removed = None     # (K,) the feature that each network has lost
-        return self
 
     @property
     def cut(self) -> int: # step at which pre-training is cut in two; 0: in one piece
@@ -126,9 +125,9 @@ class InterventionTrial(SyntheticTrial):
         hidden = np.arange(self.config.n_features)[:, None] >= s.implant_features
         sets = self.seen(lambda rng: np.repeat(hidden, s.implant_versions*self.config.n_train, axis=1))
         evals = eval_steps(s.implant_steps, log=6, tail=1)
-        st = self.train('implant', self.networks, s.implant_lr, s.implant_steps, sets, purpose='implant_order', evals=evals)
-        self.points['implant'] = st.networks.flat()
-        self.start = self.networks.at_flat(st.networks.flat())
+        st = self.train('implant', self.networks, s.implant_lr, s.implant_steps, self.task(sets),
+                        purpose='implant_order', evals=evals)
+        self.points['implant'] = self.start = st.networks
         return self
 
     def before(self):
@@ -138,13 +137,13 @@ class InterventionTrial(SyntheticTrial):
         if not self.cut: return self
         evals = [e for e in eval_steps(s.steps, every=s.eval_every) if e <= self.cut]
         st = self.train('before', self.networks, self.protocol.plr, self.cut, evals=evals)
-        self.points['before'] = st.networks.flat()
-        self.remove(st.networks.flat())
+        self.points['before'] = st.networks
+        self.remove(st.networks)
         return self
 
-    def remove(self, w): # (K, P) weights that say which feature of each network goes
+    def remove(self, nets): # networks that say which feature of each goes
         "Data of its own for every network, without the feature that it is to lose"
-        features = single_feature_accuracy(self.networks.at_flat(w), *single_feature_sets(self.config), threads=self.threads)
+        features = single_feature_accuracy(nets, *single_feature_sets(self.config), threads=self.threads)
         order = features.argsort(dim=1, descending=True, stable=True)
         self.removed = order[:, -1 if self.settings.remove == 'last' else 0]
         self.add(self.removed, 'removed_feature', stage='pretrain')
@@ -152,7 +151,11 @@ class InterventionTrial(SyntheticTrial):
         whole = {seed: make_data(self.config, seed) for seed in self.protocol.data_seeds}
         gone = zip(self.frame.data_seed, self.removed.tolist())
         self.sets = stack_sets([without(self.config, whole[seed], seed, f) for seed,f in gone])
-        self.networks = replace(self.networks, data=torch.arange(len(self.networks)))
+        self.networks = self.with_own_data(self.networks)
+        self.points = {name: self.with_own_data(nets) for name,nets in self.points.items()}
+
+    # network k learns data set k
+    def with_own_data(self, nets): return replace(nets, data=torch.arange(len(nets)))
 
     def pretrain(self):
         "Constant PLR from the start, with what is changed on the way"
@@ -167,11 +170,10 @@ class InterventionTrial(SyntheticTrial):
         if self.cut:
             looks = look_steps(self.cut, s.steps)
             evals = {*eval_steps(s.steps, every=s.eval_every), *looks}
-            start = self.networks.at_flat(self.points['before'])
-            return super().pretraining(networks=start, begin=self.cut, keep=looks, evals=evals)
-        if not s.hide_share: return super().pretraining(networks=self.start)
+            return super().pretraining(self.points['before'], begin=self.cut, keep=looks, evals=evals)
+        if not s.hide_share: return super().pretraining(self.start)
         sizes = c.n_features, c.n_train, VERSIONS
-        return super().pretraining(sets=self.seen(lambda rng: hidden_pattern(s.hide, s.hide_share, sizes, rng)))
+        return super().pretraining(task=self.task(self.seen(lambda rng: hidden_pattern(s.hide, s.hide_share, sizes, rng))))
 
     def follow(self):
         "Fine-tune some of the looks after a removal, at the low rate, all in one stack"
@@ -180,20 +182,15 @@ class InterventionTrial(SyntheticTrial):
         steps, kept = self.settings.ft_steps, self.stage['pretrain'].kept
         self.tuned = sorted({min(i, len(kept) - 1) for i in TUNED})
         several = self.networks.repeat(len(self.tuned)).at_flat(torch.cat([kept[i] for i in self.tuned]))
-        st = self.train('follow', several, self.protocol.flrs[0], steps, purpose='finetune_order', evals=[steps])
+        st = self.train('follow', several, self.protocol.flrs[0], steps, purpose='finetune_order',
+                        evals=[steps])
         self.followed = st.networks.flat().unflatten(0, (len(self.tuned), -1)) # (looks, K, P)
         return self
 
     def probes(self):
         return super().probes() | (dict(looks=lambda: read_looks(self)) if self.cut else {})
 
-    def all_curves(self):
-        parts = []
-        for name in ('implant', 'before'):
-            if name not in self.stage: continue
-            st = self.stage[name]
-            parts.append(self.curves_of(name, st.curve_steps, st.curves))
-        return pd.concat([*parts, super().all_curves()], ignore_index=True)
+    def curve_names(self): return dict(implant='implant', before='before') | super().curve_names()
 
 # %% ../../nbs/studies/04_intervention_trial.ipynb #264d3a1e
 def _look(trial, w, features): # (K, P) weights at a look; the sets of single features -> metric -> (K,)
@@ -204,8 +201,10 @@ def _look(trial, w, features): # (K, P) weights at a look; the sets of single fe
     removed = acc[torch.arange(len(acc)), trial.removed]
     loss, _ = evaluate(stack, sets.x_train, sets.y_train, threads=threads)
     _, test = evaluate(stack, sets.x_test, sets.y_test, threads=threads)
-    angles = dict(angle_start=angle(trial.start.flat(), w), angle_removal=angle(trial.points['before'], w))
-    return dict(dominance=dominance(acc), best_feature=which, best_acc=best, removed_acc=removed, train_loss=loss,
+    angles = dict(angle_start=angle(trial.start.flat(), w),
+                  angle_removal=angle(trial.points['before'].flat(), w))
+    return dict(dominance=dominance(acc), best_feature=which, best_acc=best, removed_acc=removed,
+                train_loss=loss,
                 test_acc=test) | angles
 
 def read_looks(trial:InterventionTrial) -> pd.DataFrame: # the columns of `metrics`, and the step
@@ -216,7 +215,8 @@ def read_looks(trial:InterventionTrial) -> pd.DataFrame: # the columns of `metri
         found = _look(trial, w, features)
         if i in tuned:
             ends = trial.networks.at_flat(tuned[i])
-            found['finetuned_acc'] = evaluate(ends, trial.sets.x_test, trial.sets.y_test, threads=trial.threads)[1]
+            found['finetuned_acc'] = evaluate(ends, trial.sets.x_test, trial.sets.y_test,
+                                              threads=trial.threads)[1]
         rows = [tidy(trial.frame, trial.columns(), v, m, stage='look') for m,v in found.items()]
         out += [r.assign(step=step) for r in rows]
     return pd.concat(out, ignore_index=True)[[*TIDY[:-2], 'step', *TIDY[-2:]]]

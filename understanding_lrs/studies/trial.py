@@ -17,15 +17,15 @@ import torch
 from ..core.errors import InputError, OutOfTime
 from ..core.stats import TAIL_LOOKS, plain
 from ..data.synthetic import make_data
-from ..probes.context import ProbeContext, SyntheticEvaluator, fine_tuning_names, probes_for, tidy
+from ..probes.context import ProbeContext, SyntheticEvaluator, columns_of, fine_tuning_names, probes_for, tidy
 from ..runs.protocol import Protocol, networks
 from ..runs.store import Run
 from ..runs.wishes import keep_states, stop_asked
 from .study import resolved, study_of
 from ..training import native
-from ..training.reference import ORDERS
 from ..training.networks import make_networks
-from ..training.stacked import SyntheticTask, eval_steps, evaluate, stack_sets
+from ..training.reference import ORDERS
+from ..training.stacked import SyntheticTask, eval_steps, stack_sets
 from ..training.trainer import METRICS, Schedule, Trainer
 
 # %% ../../nbs/studies/02_trial.ipynb #7769552f
@@ -36,9 +36,11 @@ class Keeper:
     def __init__(self, run:Run, on_progress=None, time_limit:float|None=None): # as in `Trial`
         self.run, self.on_progress, self.finished = run, on_progress, run.state().kind == 'done'
         self.deadline = None if time_limit is None else time.monotonic() + time_limit
-        self.seconds, self.took, self.taken = {}, {}, {} # seconds of each stage and probe; digests of the tables that were written
+        # seconds of each stage and probe; digests of the tables that were written
+        self.seconds, self.took, self.taken = {}, {}, {}
         self.tables, self.saved_at, self.since, self.locked = {}, time.monotonic(), None, contextlib.ExitStack()
-        self.points, self.rows, self.stage = {}, [], {}  # networks by name; what was measured; the stages that were begun
+        # networks by name; what was measured; the stages that were begun
+        self.points, self.rows, self.stage = {}, [], {}
         if self.finished: self.tables = {t: run.table(t) for t in run.tables()}
         else: self.begin()
 
@@ -108,7 +110,8 @@ class Keeper:
         if any(n not in self.taken for n in probes): self.save()
         for i,(name,probe) in enumerate(probes.items()):
             self.tell('read', i, len(probes))
-            if name in there and self.taken.get(name) == self.digest(name): self.tables[name] = self.run.table(name)
+            if name in there and self.taken.get(name) == self.digest(name):
+                self.tables[name] = self.run.table(name)
             else: self.take_one(name, probe)
 
     def take_one(self, name:str, probe):
@@ -165,8 +168,123 @@ class Trial(Keeper):
         "The eval steps of one stage as rows of `curves`"
         p, keys = self.protocol, ['step', 'metric', 'i']
         at = pd.MultiIndex.from_product([steps, METRICS, self.frame.index], names=keys).to_frame(index=False)
-        at = at.assign(run=p.short, stage=stage, flr=flr, value=values.numpy().ravel()).join(self.frame, on='i')
-        return at[['run', 'data_seed', 'train_seed', 'readout_seed', 'stage', 'flr', 'metric', 'step', 'value']]
+        at = at.assign(run=p.short, stage=stage, flr=flr,
+                       value=values.numpy().ravel()).join(self.frame, on='i')
+        return at[['run', 'data_seed', 'train_seed', 'readout_seed', 'stage', 'flr', 'metric', 'step',
+                   'value']]
+
+    def make(self) -> 'Trial':
+        "Data, task and initial networks, in memory once they are asked for"
+        if hasattr(self, 'networks'): return self
+        seeds = networks(self.protocol)
+        self.frame = pd.DataFrame(seeds, columns=['data_seed', 'train_seed', 'readout_seed'])
+        self.build(seeds)
+        return self
+
+    def build(self, seeds:list): # K triples: data, train and readout seed
+        "Set `networks` (K of them, `Networks`) and whatever `task` needs"
+        raise NotImplementedError(f"{type(self).__name__} must define build()")
+
+    def task(self): # a `Task`
+        "What the networks learn now"
+        raise NotImplementedError(f"{type(self).__name__} must define task()")
+
+    def evaluator(self): # see `ProbeContext`
+        "How the networks of this run are measured"
+        raise NotImplementedError(f"{type(self).__name__} must define evaluator()")
+
+    # lr: one number or (K,); schedule: as in `Schedule`
+    def train(self, name:str, networks, lr, length:int, task=None, **schedule) -> Trainer:
+        "One stage to its end"
+        return self.run_stage(name, Trainer(task or self.task(), networks, lr, Schedule(length, **schedule)))
+
+    def before_finetuning(self):
+        "Go through pre-training, if that was not done"
+        if 'pretrain' not in self.points: self.pretrain()
+
+    def average(self):
+        "Weight averages, evaluated"
+        if self.finished or not self.protocol.swa_k: return self
+        self.before_finetuning()
+        stage = self.averaging()
+        with self.timed('average'):
+            for k,w in stage.averages.items():
+                self.points[f'swa{k}'] = nets = self.at_rest(stage.networks).copy().at_flat(w)
+                for m,v in zip(METRICS, self.measure(nets)): self.add(v, m, stage='average', swa_k=k)
+        self.tell('average', 1, 1)
+        return self
+
+    def averaging(self) -> Trainer: return self.stage['pretrain'] # the stage whose checkpoints are averaged
+
+    def at_rest(self, networks): return networks # without what an optimizer remembers
+
+    def finetune(self):
+        "Constant FLRs from the end of pre-training, all at once; order o of train seed t is the batch order of seed t + 1000 o"
+        if self.finished or not self.protocol.flrs: return self
+        self.before_finetuning()
+        tunings, k = fine_tunings(self.protocol), len(self.networks)
+        start = self.at_rest(self.points['pretrain']).repeat(len(tunings))
+        shift = torch.tensor([1000*order for *_,order in tunings]).repeat_interleave(k)
+        rates = torch.tensor([flr for _,flr,_ in tunings], dtype=torch.float64).repeat_interleave(k)
+        stage = self.train('finetune', replace(start, seed=start.seed + shift), rates,
+                           purpose=ORDERS[self.settings.order],
+                           **self.finetuning())
+        for i,(name,_,order) in enumerate(tunings):
+            mine = slice(i*k, (i + 1)*k)
+            self.points[name] = replace(self.at_rest(stage.networks)[mine], seed=self.networks.seed)
+            for j,m in enumerate(METRICS): self.add(stage.last[j, mine], m, **columns_of(name))
+            if not order: self.keep_level(stage, name, mine)
+        return self
+
+    def keep_level(self, stage, point, some=slice(None)):
+        "Networks at the loss at which rates are compared, where there is one"
+
+    def context(self) -> ProbeContext:
+        "What probes may look at"
+        flrs = tuple(self.protocol.flrs)
+        return ProbeContext(self.evaluator(), self.points, self.frame, self.columns(), flrs,
+                            self.settings.ft_orders)
+
+    def offers(self) -> set: return self.context().offers() # what probes can ask the networks of this run
+
+    def probes(self) -> dict: # name -> () -> rows
+        "The probes of this run"
+        return {name: partial(probe, self.context()) for name,probe in probes_for(self.offers()).items()}
+
+    def measuring(self): return contextlib.nullcontext() # the surroundings of probes
+
+    def all_curves(self) -> pd.DataFrame:
+        "The eval steps of every stage"
+        k, parts = len(self.networks), []
+        for name,stage in self.stage.items():
+            if name not in self.curve_names(): continue
+            # the first batch order comes first
+            for i,flr in enumerate(self.protocol.flrs if name == 'finetune' else [None]):
+                seen = stage.curves[:, :, i*k:(i + 1)*k]
+                parts.append(self.curves_of(self.curve_names()[name], stage.curve_steps, seen, flr))
+        return pd.concat(parts, ignore_index=True)
+
+    # stage -> what `curves` calls it
+    def curve_names(self) -> dict: return dict(pretrain='pretrain', finetune='finetune')
+
+    def read(self):
+        "Take the probes, fill the tables and seal the run"
+        if self.finished: return self.close()
+        self.before_finetuning()
+        if self.protocol.flrs and 'finetune' not in self.stage: self.finetune()
+        if any(f'swa{k}' not in self.points for k in self.protocol.swa_k): self.average()
+        with self.timed('read'), self.measuring():
+            self.take(self.probes())
+            self.add_last()
+            self.tables |= dict(metrics=pd.concat(self.rows, ignore_index=True), curves=self.all_curves())
+        if keep_states():
+            self.run.save_states(self.kept(), dict(networks=[list(n) for n in networks(self.protocol)]))
+        return self.close(**self.about())
+
+    def add_last(self): "Rows that are known when all else is done"
+    # name -> tensor, into the folder
+    def kept(self) -> dict: return {name: nets.flat() for name,nets in self.points.items()}
+    def about(self) -> dict: return {} # what is said of a finished run beside its seconds
 
     def live(self) -> 'Trial':
         "All stages, then the seal"
@@ -209,103 +327,47 @@ class SyntheticTrial(Trial):
     "The trial of one PLR of the synthetic example"
     stages = (('pretrain', 1.), ('average', .01), ('finetune', 1.), ('read', .1))
 
-    def make(self):
-        "Data sets and initial networks, in memory once they are asked for"
-        if hasattr(self, 'networks'): return self
-        nets, seeds = networks(self.protocol), self.protocol.data_seeds
-        self.config = self.settings.config()
-        self.sets = stack_sets([make_data(self.config, d) for d in seeds])
-        readouts, data = [r for *_,r in nets], [seeds.index(d) for d,_,_ in nets]
-        self.networks = make_networks(self.settings.spec(), [t for _,t,_ in nets], readouts=readouts, data=data)
-        self.frame = pd.DataFrame(nets, columns=['data_seed', 'train_seed', 'readout_seed'])
-        return self
+    def build(self, seeds):
+        self.config, sets = self.settings.config(), self.protocol.data_seeds
+        self.sets = stack_sets([make_data(self.config, d) for d in sets])
+        readouts, data = [r for *_,r in seeds], [sets.index(d) for d,_,_ in seeds]
+        self.networks = make_networks(self.settings.spec(), [t for _,t,_ in seeds], readouts=readouts,
+                                      data=data)
 
-    def train(self, name, networks, lr, steps, sets=None, **more): # sets: instead of the trial's; more: of its `Schedule`
-        "Run one stage to its end"
-        task = SyntheticTask(sets or self.sets, self.settings.batch, threads=self.threads)
-        stage = Trainer(task, networks, lr, Schedule(steps, **more))
-        return self.run_stage(name, stage)
+    def task(self, sets=None) -> SyntheticTask: # sets: instead of the trial's
+        return SyntheticTask(sets or self.sets, self.settings.batch, threads=self.threads)
 
-    def pretraining(self, **more): # further arguments of the stage
-        "The stage of pre-training, from the initial weights"
+    def evaluator(self): return SyntheticEvaluator(self.sets, self.config, self.threads)
+
+    def measure(self, nets) -> list: # the four `METRICS`, (K,) each
+        "Loss and accuracy on both halves of the data"
+        return [m for half in ('train', 'test') for m in self.task().evaluate(nets, half)]
+
+    # networks: instead of the initial ones; more: as in `train`
+    def pretraining(self, networks=None, **more) -> Trainer:
+        "The stage of pre-training"
         p, s = self.protocol, self.settings
-        given = dict(networks=self.networks, swa_k=p.swa_k, swa_every=s.ckpt_every, evals=eval_steps(s.steps, every=s.eval_every))
-        return self.train('pretrain', lr=p.plr, steps=s.steps, **given | more)
+        given = dict(swa_k=p.swa_k, swa_every=s.ckpt_every, evals=eval_steps(s.steps, every=s.eval_every))
+        return self.train('pretrain', networks or self.networks, p.plr, s.steps, **given | more)
 
     def pretrain(self):
         "Constant PLR from the initial weights; averages are summed on the way"
         if self.finished: return self
         steps, st = self.make().settings.steps, self.pretraining()
-        self.points['pretrain'] = st.networks.flat()
-        tail = torch.stack([c for t,c in zip(st.curve_steps, st.curves) if t > .9*steps])   # (eval steps, 4, K)
+        self.points['pretrain'] = st.networks
+        # (eval steps, 4, K)
+        tail = torch.stack([c for t,c in zip(st.curve_steps, st.curves) if t > .9*steps])
         noise = tail.std(0, correction=0)                                                   # (4, K)
         if len(tail) < TAIL_LOOKS: noise = torch.full_like(noise, torch.nan)                # too few to tell
         for i,m in enumerate(METRICS):
-            self.add(st.curves[-1][i], m, stage='pretrain')
+            self.add(st.last[i], m, stage='pretrain')
             self.add(tail[:, i].mean(0), f'{m}_tail', stage='pretrain')
             self.add(noise[i], f'{m}_tail_std', stage='pretrain')
         return self
 
-    def average(self):
-        "Weight averages of the last checkpoints, evaluated as they are"
-        if self.finished: return self
-        if 'pretrain' not in self.points: self.pretrain()
-        with self.timed('average'):
-            for k,w in self.stage['pretrain'].averages.items():
-                self.points[f'swa{k}'] = w
-                for m,v in zip(METRICS, self.measure(self.networks.at_flat(w))): self.add(v, m, stage='average', swa_k=k)
-        self.tell('average', 1, 1)
-        return self
+    def finetuning(self) -> dict: # as in `train`
+        "How fine-tuning goes"
+        s = self.settings
+        return dict(length=s.ft_steps, evals=eval_steps(s.ft_steps, log=6, tail=1, every=s.eval_every))
 
-    def measure(self, stack) -> list: # the four `METRICS`, (K,) each
-        "Loss and accuracy of a stack on both halves of its data"
-        halves = (self.sets.x_train, self.sets.y_train), (self.sets.x_test, self.sets.y_test)
-        return [m for x,y in halves for m in evaluate(stack, x, y, threads=self.threads)]
-
-    def finetune(self):
-        "Constant FLRs from the end of pre-training"
-        if self.finished: return self
-        if 'pretrain' not in self.points: self.pretrain()
-        s, tunings, k = self.settings, fine_tunings(self.protocol), len(self.networks)
-        if not tunings: return self
-        start = self.networks.at_flat(self.points['pretrain']).repeat(len(tunings))
-        shift = torch.tensor([1000*order for *_,order in tunings]).repeat_interleave(k) # order o of seed t is that of seed t + 1000 o
-        rates = torch.tensor([flr for _,flr,_ in tunings]).repeat_interleave(k)
-        st = self.train('finetune', replace(start, seed=start.seed + shift), rates, s.ft_steps, purpose=ORDERS[s.order],
-                        evals=eval_steps(s.ft_steps, log=6, tail=1, every=s.eval_every))
-        for i,(name,flr,order) in enumerate(tunings):
-            mine, label = slice(i*k, (i + 1)*k), dict(band=f'order={order}') if order else {}
-            self.points[name] = st.networks.flat()[mine]
-            for j,m in enumerate(METRICS): self.add(st.curves[-1][j, mine], m, stage='finetune', flr=flr, **label)
-        return self
-
-    def context(self) -> ProbeContext:
-        "What probes may look at"
-        evaluator = SyntheticEvaluator(self.sets, self.config, self.threads)
-        checkpoints = {name: self.networks.at_flat(w) for name,w in self.points.items()}
-        return ProbeContext(evaluator, checkpoints, self.frame, self.columns(), tuple(self.protocol.flrs), self.settings.ft_orders)
-
-    def probes(self) -> dict: # name -> () -> rows
-        "The probes of this run"
-        context = self.context()
-        return {name: partial(probe, context) for name,probe in probes_for(context.offers()).items()}
-
-    def all_curves(self) -> pd.DataFrame:
-        "The eval steps of every stage"
-        k, pre, fine = len(self.networks), self.stage['pretrain'], self.stage.get('finetune')
-        parts = [self.curves_of('pretrain', pre.curve_steps, pre.curves)]
-        if fine is not None:
-            seen = fine.curves.unflatten(2, (-1, k)) # the first batch order comes first
-            for f,flr in enumerate(self.protocol.flrs): parts.append(self.curves_of('finetune', fine.curve_steps, seen[:, :, f], flr))
-        return pd.concat(parts, ignore_index=True)
-
-    def read(self):
-        "Take the probes, fill the tables and seal the run"
-        if self.finished: return self.close()
-        if 'finetune' not in self.stage and self.protocol.flrs: self.finetune()
-        if any(f'swa{k}' not in self.points for k in self.protocol.swa_k): self.average()
-        with self.timed('read'):
-            self.take(self.probes())
-            self.tables |= dict(metrics=pd.concat(self.rows, ignore_index=True), curves=self.all_curves())
-        if keep_states(): self.run.save_states(self.points, dict(networks=[list(n) for n in networks(self.protocol)]))
-        return self.close(engine='native' if native.kernel() is not None else 'torch')
+    def about(self): return dict(engine='native' if native.kernel() is not None else 'torch')

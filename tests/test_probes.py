@@ -41,7 +41,7 @@ def test_a_diverged_network_gives_rows_without_a_value(contexts):
 def test_a_probe_of_a_user_is_a_table_of_a_run(registry):
     from understanding_lrs.studies.registry import live, protocols
     @register_probe('norm', dict(joint_norm='joint norm of the weights'), columns=('stage',), needs=('features',))
-    def norm(context): return context.rows(context.checkpoints['pretrain'].w.norm(dim=1), 'joint_norm', stage='pretrain')
+    def norm(context): return context.rows(context.checkpoints['pretrain'].flat().norm(dim=1), 'joint_norm', stage='pretrain')
     trial = live(protocols('synthetic', 'smoke')[0])
     assert trial.tables['norm'].value.tolist() == pytest.approx([1., 1.], abs=1e-5) and 'norm' in trial.run.tables()
 

@@ -13,7 +13,7 @@ import numpy as np, pandas as pd, torch
 from PIL import Image
 from safetensors.torch import save_file
 from understanding_lrs.app.cli_networks import network_of, read_network
-from understanding_lrs.data import images
+from understanding_lrs.data import images, sources, loading
 from understanding_lrs.training import native
 from understanding_lrs.core.errors import RunDamaged
 from understanding_lrs.runs import archives, published, tables
@@ -97,7 +97,7 @@ def write_pictures(folder, kinds=('png',)):
         Image.fromarray(a).save(f, **dict(exif=exif) if f.suffix in ('.png', '.jpg', '.tiff', '.webp') else {})
     return folder
 
-def read_pictures(folder): return told(images.load_images(folder, cache=folder.parent/'cache', progress=lambda line: None))
+def read_pictures(folder): return told(loading.load_images(folder, cache=folder.parent/'cache', progress=lambda line: None))
 
 def write_parquet(folder):
     import pyarrow as pa, pyarrow.parquet as pq
@@ -154,10 +154,10 @@ class Names(Parquet):
 class Cache(Kind):
     "Images by their id: there is only the cache"
     def make(self, folder):
-        self.id = images.load_images(write_pictures(folder/'set'), cache=folder/'cache', progress=lambda line: None).id
+        self.id = loading.load_images(write_pictures(folder/'set'), cache=folder/'cache', progress=lambda line: None).id
         shutil.rmtree(folder/'set')
     def files(self, folder): return sorted((folder/'cache'/'images').glob('*.safetensors'))
-    def read(self, folder): return told(images.load_images(self.id, cache=folder/'cache', progress=lambda line: None))
+    def read(self, folder): return told(loading.load_images(self.id, cache=folder/'cache', progress=lambda line: None))
 class Notes(Kind):
     "Images by their folder: what is wrong with the cache costs a decoding"
     mutations = (*BYTES, json_value)
@@ -167,7 +167,7 @@ class Notes(Kind):
         for note in self.files(folder): # the stamp holds the place and times of the files, which a copy changes
             with contextlib.suppress(Exception):
                 known = json.loads(note.read_bytes())
-                known['stamp'] = images.stamp_of(images.folder_source(folder/'set'))
+                known['stamp'] = loading.stamp_of(sources.folder_source(folder/'set'))
                 note.write_text(json.dumps(known))
         return read_pictures(folder/'set')
 class Network(Kind):

@@ -54,7 +54,7 @@ def readable(folder):
 
 if __name__ == '__main__':
     count, rng = int(sys.argv[1]), random.Random(15)
-    from understanding_lrs.data.images import load_images
+    from understanding_lrs.data.loading import load_images
     load_images('digits')
     start = time.monotonic()
     whole = killed(1e-3) # the first one warms nothing but says that a kill at once is survived

@@ -6,7 +6,8 @@ from understanding_lrs.training import native_conv
 from understanding_lrs.data.bands import INPUTS, BandSets, band_images, band_limits, band_mask, band_std, check_limits, spectrum, varied_limits
 from understanding_lrs.probes.bands import band_accuracy
 from understanding_lrs.probes.features import dominance, effective_number
-from understanding_lrs.data.images import channel_stats, load_images, normalise
+from understanding_lrs.data.loading import load_images
+from understanding_lrs.data.channels import channel_stats, normalise
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_networks import evaluate_nets, lend, resident

@@ -7,7 +7,9 @@ from torch import nn
 from understanding_lrs.app.cli import main
 from understanding_lrs.probes.between import PathOptions, between, check_pair, direction_names, evaluate_module
 from understanding_lrs.probes.geometry import barrier
-from understanding_lrs.data.images import channel_stats, load_images, normalise, subset
+from understanding_lrs.data.loading import load_images
+from understanding_lrs.data.sizes import subset
+from understanding_lrs.data.channels import channel_stats, normalise
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_networks import evaluate_net, reestimate_

@@ -7,7 +7,9 @@ from understanding_lrs.app import bench_gpu, bench_timing
 from understanding_lrs.app.bench_gpu import GpuCase
 from understanding_lrs.probes import context as probe_context
 from understanding_lrs.training import image_networks as pictures
-from understanding_lrs.data.images import Images, channel_stats, load_images
+from understanding_lrs.data.images import Images
+from understanding_lrs.data.loading import load_images
+from understanding_lrs.data.channels import channel_stats
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_networks import ImageTask, epoch_, evaluate_nets, lanes

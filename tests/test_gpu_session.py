@@ -310,7 +310,8 @@ from pathlib import Path
 from understanding_lrs.app import gpu_measure
 from understanding_lrs.app.gpu_plan import SessionConfig, SimulatedClock
 from understanding_lrs.app.gpu_session import REHEARSAL, Folders, GpuSession, run_session
-from understanding_lrs.data.images import Images, save_cached, image_cache
+from understanding_lrs.data.images import Images
+from understanding_lrs.data.cache import save_cached, image_cache
 import torch
 gpu_measure.timed_steps = lambda *a: (.5, 'graph')
 x = torch.randint(0, 255, (260, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

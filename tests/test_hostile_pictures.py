@@ -3,7 +3,7 @@ import io, json, os, shutil, time, unicodedata, warnings, zlib
 from functools import partial
 from pathlib import Path
 import numpy as np, pytest, torch
-from understanding_lrs.data import images as im
+from understanding_lrs.data import decoding, parquet, sources, known_sets, loading
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.studies.registry import protocols, resolved
 
@@ -19,7 +19,7 @@ def blob(p, kind='PNG', **kw):
 @pytest.fixture
 def load(tmp_path):
     said = []
-    f = partial(im.load_images, progress=said.append, cache=tmp_path/'cache')
+    f = partial(loading.load_images, progress=said.append, cache=tmp_path/'cache')
     f.said = said
     return f
 
@@ -51,12 +51,12 @@ def test_a_picture_is_turned_as_its_data_say(orientation, turn, kind):
     stored = upright.transpose(Image.Transpose[turn]) if turn else upright # what is stored is turned the other way
     (exif := Image.Exif())[0x0112] = orientation
     lossless = dict(lossless=True) if kind == 'WEBP' else {}
-    assert np.array_equal(im.decode_one(blob(stored, kind, exif=exif, **lossless), ''), np.asarray(upright).transpose(2, 0, 1))
+    assert np.array_equal(decoding.decode_one(blob(stored, kind, exif=exif, **lossless), ''), np.asarray(upright).transpose(2, 0, 1))
 
 def test_transparent_parts_are_white_and_hide_what_is_below():
     a = np.zeros((4, 4, 4), np.uint8)
     a[0, 0], a[1, 1], a[2, 2] = (255, 0, 0, 255), (9, 9, 9, 0), (0, 0, 0, 128)
-    got = im.decode_one(blob(Image.fromarray(a)), '').transpose(1, 2, 0)
+    got = decoding.decode_one(blob(Image.fromarray(a)), '').transpose(1, 2, 0)
     assert got[0, 0].tolist() == [255, 0, 0] and got[1, 1].tolist() == [255]*3 and got[2, 2].tolist() == [127]*3
 
 # --- sizes
@@ -77,14 +77,14 @@ def test_a_picture_bomb_is_refused_by_its_header(tmp_path, load, size):
 
 def test_many_large_pictures_are_refused_together(tmp_path, load, monkeypatch):
     folder = tree(tmp_path/'set')
-    monkeypatch.setattr(im, 'memory_limit', lambda: 4*24*3*8*8 - 1)
-    monkeypatch.setattr(im, 'decode', None) # would be called
+    monkeypatch.setattr(decoding, 'memory_limit', lambda: 4*24*3*8*8 - 1)
+    monkeypatch.setattr(sources, 'decode', None) # would be called
     refused(lambda: load(folder), '24 pictures need', 'a quarter of the memory')
 
 def test_a_table_that_says_the_same_over_and_over_is_refused(tmp_path, load, monkeypatch):
     table(tmp_path/'set/train.parquet', [0, 1]*500, blobs=[blob(picture(32))]*1000)
     table(tmp_path/'set/test.parquet', [0, 1])
-    monkeypatch.setattr(im, 'memory_limit', lambda: 4*10**6)
+    monkeypatch.setattr(parquet, 'memory_limit', lambda: 4*10**6)
     refused(lambda: load(tmp_path/'set'), 'train.parquet', '1,000 pictures like the first')
 
 # --- things that are no pictures
@@ -182,7 +182,7 @@ def test_a_folder_with_the_name_of_a_known_set_is_told(tmp_path, load, monkeypat
     tree(tmp_path/name)
     if name == 'digits': load(name)
     else:
-        monkeypatch.setattr(im, 'read_cifar', lambda *args: im.read_digits())
+        monkeypatch.setattr(loading, 'read_cifar', lambda *args: known_sets.read_digits())
         try: load(name)
         except ValueError: pass # there is no such set in the cache
     assert f'for the folder write ./{name}' in load.said[0]
@@ -228,7 +228,7 @@ def test_folders_of_classes_are_split_the_same_way_each_time(tmp_path, load):
     folder = classes(tmp_path/'pets', cat=10, dog=17)
     p = load(folder)
     assert (p.n_train, p.n_test, p.class_names) == (8 + 14, 2 + 3, ('cat', 'dog')) and 'one picture in five' in load.said[0]
-    again = im.load_images(shutil.copytree(folder, tmp_path/'moved'/'pets'), cache=tmp_path/'other', progress=print)
+    again = loading.load_images(shutil.copytree(folder, tmp_path/'moved'/'pets'), cache=tmp_path/'other', progress=print)
     assert again.id == p.id
     both = torch.cat([p.x_train, p.x_test]).flatten(1).tolist()
     assert len({tuple(v) for v in both}) == 27, "every picture is in one half"

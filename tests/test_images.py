@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np, pytest, torch
 import torch.nn.functional as F
-from understanding_lrs.data import images as im
+from understanding_lrs.data import images, decoding, sources, cache, loading, sizes, channels, augmentation
 from understanding_lrs.core import system
 from understanding_lrs.core.seeds import batches, epoch_order, stream
 
@@ -41,14 +41,14 @@ X, XT, Y, YT = [encode(a) for a in RAW], [encode(a) for a in RAW_TEST], [0, 1]*5
 DATA = dict(x=X, y=Y, xt=XT, yt=YT)
 def chw(a): return torch.from_numpy(a.transpose(0, 3, 1, 2).copy())
 def in_order(x, y): # (n, C, H, W), labels -> both in canonical order
-    at = im.canonical_order(x, torch.as_tensor(y))
+    at = loading.canonical_order(x, torch.as_tensor(y))
     return x[at], torch.as_tensor(y)[at]
 
 @pytest.fixture
 def load(tmp_path):
     "load_images with its own cache; `load.said` is what it said"
     said = []
-    f = partial(im.load_images, progress=said.append, cache=tmp_path/'cache')
+    f = partial(loading.load_images, progress=said.append, cache=tmp_path/'cache')
     f.said = said
     return f
 
@@ -99,7 +99,7 @@ def test_every_mode_becomes_rgb(tmp_path, load, mode):
 
 def test_threads_do_not_change_the_result():
     blobs = [encode(a, 'JPEG') for a in pixels(600)]
-    assert torch.equal(im.decode(blobs, str, threads=1), im.decode(blobs, str, threads=4))
+    assert torch.equal(decoding.decode(blobs, str, threads=1), decoding.decode(blobs, str, threads=4))
 
 def test_digits(load):
     p = pytest.importorskip('sklearn.datasets') and load('digits')
@@ -147,7 +147,7 @@ def test_cifar_is_announced_and_fetched_once(fake_cifar, tmp_path, load, capfd):
     assert (p.name, p.n_train, p.n_test, p.size, p.class_names) == ('cifar10', 10, 6, 32, ('ape', 'bee'))
     fake_cifar.unlink()
     assert load('cifar10', folder=tmp_path/'elsewhere').id == p.id and len(load.said) == 1
-    fresh = im.load_images('cifar10', folder=tmp_path/'archives', cache=tmp_path/'other cache', progress=load.said.append)
+    fresh = loading.load_images('cifar10', folder=tmp_path/'archives', cache=tmp_path/'other cache', progress=load.said.append)
     assert fresh.id == p.id and len(load.said) == 1, "the unpacked archive is used without a word"
 
 def test_archive_put_by_hand(fake_cifar, tmp_path, load, monkeypatch, capfd):
@@ -170,8 +170,8 @@ def test_missing_torchvision_is_one_line(load, monkeypatch):
 @pytest.fixture
 def decodes(monkeypatch):
     "Counts the calls of the decoder"
-    calls, plain = [], im.decode
-    monkeypatch.setattr(im, 'decode', lambda *args: calls.append(1) or plain(*args))
+    calls, plain = [], decoding.decode
+    monkeypatch.setattr(sources, 'decode', lambda *args: calls.append(1) or plain(*args))
     return calls
 
 def test_second_load_does_not_decode(tmp_path, load, decodes, monkeypatch):
@@ -246,7 +246,7 @@ def test_cache_that_cannot_be_written(tmp_path):
     "A file stands where the folder should be"
     (tmp_path/'cache').write_text('')
     with pytest.warns(UserWarning, match='ULRS_CACHE'):
-        assert im.load_images(parquet(tmp_path/'set', **DATA), cache=tmp_path/'cache', progress=lambda line: None).n_train == 10
+        assert loading.load_images(parquet(tmp_path/'set', **DATA), cache=tmp_path/'cache', progress=lambda line: None).n_train == 10
 
 def test_two_at_once_decode_once(tmp_path, load):
     folder, ids = parquet(tmp_path/'set', **DATA), []
@@ -258,7 +258,7 @@ def test_two_at_once_decode_once(tmp_path, load):
 def test_one_cache_folder_for_kernels_and_pictures(monkeypatch, tmp_path):
     for value in ('', str(tmp_path)):
         monkeypatch.setenv('ULRS_CACHE', value)
-        assert im.image_cache() == system.cache_folder()/'images'
+        assert cache.image_cache() == system.cache_folder()/'images'
 
 # --- bad input
 
@@ -334,14 +334,14 @@ def test_bad_class_folders(tmp_path, load):
 def test_the_order_of_the_rows_does_not_matter():
     p = made(n=42, classes=3)
     for order in (p.y_train.argsort(stable=True), torch.randperm(42, generator=torch.Generator().manual_seed(1))):
-        q = im.ordered(replace(p, x_train=p.x_train[order], y_train=p.y_train[order]))
-        assert q.sha256 == im.ordered(p).sha256 and im.subset(q, 6).sha256 == im.subset(im.ordered(p), 6).sha256
-    assert q.y_train.tolist() == [0, 1, 2]*14 and im.ordered(q).sha256 == q.sha256
+        q = loading.ordered(replace(p, x_train=p.x_train[order], y_train=p.y_train[order]))
+        assert q.sha256 == loading.ordered(p).sha256 and sizes.subset(q, 6).sha256 == sizes.subset(loading.ordered(p), 6).sha256
+    assert q.y_train.tolist() == [0, 1, 2]*14 and loading.ordered(q).sha256 == q.sha256
     for x, y in zip(q.x_train, q.y_train): assert y == p.y_train[[torch.equal(x, v) for v in p.x_train].index(True)]
 
 def test_a_rare_class_is_spread_over_the_set():
     y = torch.tensor([0]*30 + [1]*10 + [2]*2)
-    got = y[im.canonical_order(torch.arange(42, dtype=torch.uint8).view(42, 1, 1, 1), y)]
+    got = y[loading.canonical_order(torch.arange(42, dtype=torch.uint8).view(42, 1, 1, 1), y)]
     assert all((got[i:i + 12] == 1).sum() in (2, 3, 4) for i in range(0, 31)) and (got == 2).nonzero().flatten().diff() > 15
 
 @pytest.mark.parametrize('side, size, framed', [(28, 32, 32), (28, 16, 32), (8, 8, 8), (8, 4, 8), (28, 14, 28), (30, 16, 32), (8, 24, 24)])
@@ -351,53 +351,53 @@ def test_another_size(side, size, framed):
     a = (framed - side)//2
     want = torch.zeros(40, 3, framed, framed, dtype=torch.uint8)
     want[..., a:a + side, a:a + side] = p.x_train
-    got = im.resized(p, size)
-    assert torch.equal(got.x_train, im.shrink(want, size)) and got.x_test.shape[-1] == size and got.y_train is p.y_train
-    with pytest.raises(ValueError, match='at least 1'): im.resized(p, 0)
+    got = sizes.resized(p, size)
+    assert torch.equal(got.x_train, sizes.shrink(want, size)) and got.x_test.shape[-1] == size and got.y_train is p.y_train
+    with pytest.raises(ValueError, match='at least 1'): sizes.resized(p, 0)
 
 def made(n=40, m=20, size=8, classes=4):
     g = torch.Generator().manual_seed(0)
     x, xt = (torch.randint(0, 256, (k, 3, size, size), generator=g, dtype=torch.uint8) for k in (n, m))
-    return im.Images('made', tuple(map(str, range(classes))), x, torch.arange(n)%classes, xt, torch.arange(m)%classes)
+    return images.Images('made', tuple(map(str, range(classes))), x, torch.arange(n)%classes, xt, torch.arange(m)%classes)
 
 def test_subset_is_the_first_of_each_class_in_stored_order():
     p = made()
     shuffled = torch.randperm(40, generator=torch.Generator().manual_seed(1))
     p = replace(p, x_train=p.x_train[shuffled], y_train=p.y_train[shuffled])
-    q, seen, want = im.subset(p, 12, 8), [0]*4, []
+    q, seen, want = sizes.subset(p, 12, 8), [0]*4, []
     for i, c in enumerate(p.y_train.tolist()): # one by one
         if seen[c] < 3: want.append(i)
         seen[c] += 1
     assert torch.equal(q.x_train, p.x_train[want]) and torch.equal(q.y_train, p.y_train[want])
-    assert q.n_test == 8 and im.subset(p).id == p.id != q.id
+    assert q.n_test == 8 and sizes.subset(p).id == p.id != q.id
 
 def test_bad_subsets():
-    refused(lambda: im.subset(made(), 44), 'training', '11 of each', 'at most 40')
-    refused(lambda: im.subset(made(), None, 24), 'test', 'at most 20')
-    refused(lambda: im.subset(made(), 4), 'one picture')
-    for n in (0, -4, 3): refused(lambda: im.subset(made(), n), 'at least one of each of the 4', str(n))
-    refused(lambda: im.subset(made(), 42), 'training', '11 of each', 'at most 40')
+    refused(lambda: sizes.subset(made(), 44), 'training', '11 of each', 'at most 40')
+    refused(lambda: sizes.subset(made(), None, 24), 'test', 'at most 20')
+    refused(lambda: sizes.subset(made(), 4), 'one picture')
+    for n in (0, -4, 3): refused(lambda: sizes.subset(made(), n), 'at least one of each of the 4', str(n))
+    refused(lambda: sizes.subset(made(), 42), 'training', '11 of each', 'at most 40')
 
 def test_a_rest_goes_to_the_first_classes():
-    q = im.subset(made(), 10)
+    q = sizes.subset(made(), 10)
     assert q.n_train == 10 and torch.bincount(q.y_train).tolist() == [3, 3, 2, 2]
 
 @pytest.mark.parametrize('size', [1, 2, 4, 8])
 def test_shrink_is_area_averaging(size):
     x = made().x_train
     want = torch.floor(F.avg_pool2d(x.double(), 8//size) + .5).to(torch.uint8)
-    assert torch.equal(im.shrink(x, size), want)
+    assert torch.equal(sizes.shrink(x, size), want)
 
 def test_bad_sizes():
-    for size in (3, 16, 0, -1): refused(lambda: im.shrink(made().x_train, size), 'divide', str(size))
-    refused(lambda: im.shrink(made().x_train.float(), 4), 'uint8')
-    refused(lambda: im.normalise(made().x_train, (.5,)*3, (.1, 0., .1)), 'std', '> 0')
+    for size in (3, 16, 0, -1): refused(lambda: sizes.shrink(made().x_train, size), 'divide', str(size))
+    refused(lambda: sizes.shrink(made().x_train.float(), 4), 'uint8')
+    refused(lambda: channels.normalise(made().x_train, (.5,)*3, (.1, 0., .1)), 'std', '> 0')
 
 # --- what the network sees
 
 def test_channel_stats():
     x = made().x_train
-    mean, std = im.channel_stats(x)
+    mean, std = channels.channel_stats(x)
     f = (x.double()/255).transpose(0, 1).flatten(1)
     assert np.allclose(mean, f.mean(1), rtol=1e-12) and np.allclose(std, f.std(1, correction=0), rtol=1e-12)
 
@@ -405,16 +405,16 @@ def test_resident_pictures_equal_a_dataloader():
     "torchvision's transforms in a torch DataLoader, fed with the same order: same batches, the last one partial"
     T = pytest.importorskip('torchvision.transforms')
     p, order = made(n=44), epoch_order(3, 44, 1)
-    f = T.Compose([T.ToTensor(), T.Normalize(im.CIFAR_MEAN, im.CIFAR_STD)])
+    f = T.Compose([T.ToTensor(), T.Normalize(channels.CIFAR_MEAN, channels.CIFAR_STD)])
     rows = [(f(Image.fromarray(a.permute(1, 2, 0).numpy())), int(c)) for a, c in zip(p.x_train, p.y_train)]
     there = list(torch.utils.data.DataLoader(rows, batch_size=16, sampler=order.tolist()))
-    here = [(im.normalise(p.x_train[b]), p.y_train[b]) for b in batches(torch.from_numpy(order), 16)]
+    here = [(channels.normalise(p.x_train[b]), p.y_train[b]) for b in batches(torch.from_numpy(order), 16)]
     assert [len(y) for _, y in here] == [16, 16, 12] and len(there) == 3
     for (x, y), (a, b) in zip(here, there):
         assert torch.equal(y, b)
         torch.testing.assert_close(x, a, rtol=1e-6, atol=1e-6)
     with pytest.raises(AssertionError): # another epoch is another order
-        torch.testing.assert_close(im.normalise(p.x_train[epoch_order(3, 44, 2)[:16]]), there[0][0], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(channels.normalise(p.x_train[epoch_order(3, 44, 2)[:16]]), there[0][0], rtol=1e-6, atol=1e-6)
 
 def naive(x, seed, epoch, pad, flip):
     "Picture by picture: pad, cut out, mirror"
@@ -431,28 +431,28 @@ def naive(x, seed, epoch, pad, flip):
 @pytest.mark.parametrize('pad,flip', [(4, True), (2, False), (0, True), (0, False)])
 def test_augment_equals_the_loop(pad, flip):
     x = made(n=60).x_train
-    assert torch.equal(im.augment(x, 5, 2, pad, flip), naive(x, 5, 2, pad, flip))
-    z = im.normalise(x)
-    assert torch.equal(im.crop_flip(z, im.augment_table(5, 2, 60, pad, flip), pad), naive(z, 5, 2, pad, flip))
+    assert torch.equal(augmentation.augment(x, 5, 2, pad, flip), naive(x, 5, 2, pad, flip))
+    z = channels.normalise(x)
+    assert torch.equal(augmentation.crop_flip(z, augmentation.augment_table(5, 2, 60, pad, flip), pad), naive(z, 5, 2, pad, flip))
 
 def test_augment_depends_on_seed_epoch_and_position_only():
     x = made(n=40).x_train
-    whole = im.augment(x, 1, 0)
-    for b in batches(torch.from_numpy(epoch_order(1, 40, 0)), 16): assert torch.equal(im.augment(x[b], 1, 0, index=b), whole[b])
-    assert torch.equal(im.augment_table(1, 0, 7), im.augment_table(1, 0, 40)[:7])
-    tables = [im.augment_table(*k, 40) for k in ((1, 0), (0, 1), (1, 1), (2, 0))]
+    whole = augmentation.augment(x, 1, 0)
+    for b in batches(torch.from_numpy(epoch_order(1, 40, 0)), 16): assert torch.equal(augmentation.augment(x[b], 1, 0, index=b), whole[b])
+    assert torch.equal(augmentation.augment_table(1, 0, 7), augmentation.augment_table(1, 0, 40)[:7])
+    tables = [augmentation.augment_table(*k, 40) for k in ((1, 0), (0, 1), (1, 1), (2, 0))]
     assert all(not torch.equal(a, b) for i, a in enumerate(tables) for b in tables[:i])
 
 def test_every_place_is_equally_likely():
     "40,000 draws, 81 places and a coin: each share within 5 standard errors"
-    n, t = 40_000, im.augment_table(0, 0, 40_000)
+    n, t = 40_000, augmentation.augment_table(0, 0, 40_000)
     share = torch.bincount(t[:, 0]*9 + t[:, 1], minlength=81)/n
     assert (share - 1/81).abs().max() < 5*(1/81/n)**.5 and abs(t[:, 2].double().mean() - .5) < 5*.5/n**.5
 
 def test_operations_come_first():
     x, seen = made().x_train, []
     def invert(x, seed, epoch, index): return seen.append((seed, epoch, index.tolist())) or 255 - x
-    assert torch.equal(im.augment(x[:3], 1, 2, index=[4, 0, 9], ops=[invert]), im.augment(255 - x[:3], 1, 2, index=[4, 0, 9]))
+    assert torch.equal(augmentation.augment(x[:3], 1, 2, index=[4, 0, 9], ops=[invert]), augmentation.augment(255 - x[:3], 1, 2, index=[4, 0, 9]))
     assert seen == [(1, 2, [4, 0, 9])]
 
 # --- the order of an epoch
@@ -473,27 +473,27 @@ def test_hash_sees_every_part():
                                                     y_test=p.y_test.flip(0)).items()]
     both = {'a': torch.arange(6), 'b': torch.arange(3)}
     assert len({p.sha256, *(q.sha256 for q in others)}) == 5
-    assert im.content_hash(both) != im.content_hash({'a': torch.arange(6).view(2, 3), 'b': torch.arange(3)})
-    assert im.content_hash(both) != im.content_hash({'a': torch.arange(6, dtype=torch.int32), 'b': torch.arange(3)})
+    assert images.content_hash(both) != images.content_hash({'a': torch.arange(6).view(2, 3), 'b': torch.arange(3)})
+    assert images.content_hash(both) != images.content_hash({'a': torch.arange(6, dtype=torch.int32), 'b': torch.arange(3)})
 
 def test_a_wrong_crop_is_seen():
     x = made(n=60).x_train
-    table = im.augment_table(5, 2, 60)
+    table = augmentation.augment_table(5, 2, 60)
     table[17, 2] ^= 1
-    assert not torch.equal(im.crop_flip(x, table), naive(x, 5, 2, 4, True))
+    assert not torch.equal(augmentation.crop_flip(x, table), naive(x, 5, 2, 4, True))
 
 # --- real pictures
 
 def test_cifar10_jpeg(root, tmp_path):
     folder = root.parent/'shared'/'data'/'cifar10-jpeg'
     if not folder.exists(): pytest.skip("the pictures of CIFAR-10 (JPEG) are not beside the project")
-    p = im.load_images(folder, cache=tmp_path, progress=lambda line: None)
+    p = loading.load_images(folder, cache=tmp_path, progress=lambda line: None)
     assert (p.name, p.n_train, p.n_test, p.classes, p.channels, p.size) == ('cifar10-jpeg', 50_000, 10_000, 10, 3, 32)
     assert torch.bincount(p.y_train).tolist() == [5000]*10 and torch.bincount(p.y_test).tolist() == [1000]*10
-    mean, _ = im.channel_stats(p.x_train)
-    assert np.allclose(mean, im.CIFAR_MEAN, atol=2e-3)
+    mean, _ = channels.channel_stats(p.x_train)
+    assert np.allclose(mean, channels.CIFAR_MEAN, atol=2e-3)
     of_one = (p.x_train[:5000].float()/255).std((2, 3)).mean(0)
-    assert np.allclose(of_one, im.CIFAR_STD, atol=1e-2), "the released std is the mean std of single pictures"
+    assert np.allclose(of_one, channels.CIFAR_STD, atol=1e-2), "the released std is the mean std of single pictures"
 
 def test_pictures_of_ones_own_from_a_folder_to_figures(tmp_path, capsys):
     "seven classes of 8x8, numbers of pictures that seven does not divide"

@@ -4,7 +4,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 import pytest, torch
 from understanding_lrs.training import image_networks as pictures
-from understanding_lrs.data.images import channel_stats, load_images
+from understanding_lrs.data.loading import load_images
+from understanding_lrs.data.channels import channel_stats
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_networks import Evaluation, ImageTask, LaneTrainer, Recorded, Way
 from understanding_lrs.training.image_networks import evaluate_lanes, evaluate_torch_nets, lend, reestimate_, resident

@@ -4,7 +4,9 @@ from dataclasses import replace
 import numpy as np, pandas as pd, pytest, torch
 from torch.optim.swa_utils import AveragedModel, update_bn
 from understanding_lrs.training import native_conv
-from understanding_lrs.data.images import Images, channel_stats, load_images, normalise
+from understanding_lrs.data.images import Images
+from understanding_lrs.data.loading import load_images
+from understanding_lrs.data.channels import channel_stats, normalise
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_networks import ImageTask, epoch_, evaluate_net, evaluate_nets

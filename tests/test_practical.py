@@ -3,7 +3,9 @@ from dataclasses import replace
 import pytest, torch
 import torch.nn.functional as F
 from understanding_lrs.training import native_conv
-from understanding_lrs.data.images import augment, channel_stats, load_images, normalise
+from understanding_lrs.data.loading import load_images
+from understanding_lrs.data.channels import channel_stats, normalise
+from understanding_lrs.data.augmentation import augment
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.studies.image_trial import ImageTrial
@@ -31,7 +33,7 @@ def stage(nets, data, epochs, lr=(1e-2, 3e-2), engine='auto', **kw):
     return Trainer(ImageTask(data, 0., BATCH, RULE, engine), nets, torch.tensor(lr), Schedule(epochs, **kw))
 def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', shifts='augment', rule=RULE):
     "the reference: torch's optimiser, one network"
-    from understanding_lrs.data.images import augment_table, crop_flip
+    from understanding_lrs.data.augmentation import augment_table, crop_flip
     opt = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=lr, momentum=rule.momentum, weight_decay=rule.weight_decay)
     net.train()
     for e in range(epochs):
@@ -56,7 +58,7 @@ def test_every_part_of_the_rule_counts(data, other):
     assert not torch.allclose(mine, torch.cat([p.detach().flatten() for p in net.parameters() if p.requires_grad]), atol=1e-3)
 
 def test_shifted_pictures_are_those_of_augment(data):
-    from understanding_lrs.data.images import augment_table, crop_flip
+    from understanding_lrs.data.augmentation import augment_table, crop_flip
     assert torch.equal(crop_flip(data.x_train, augment_table(3, 1, 100, 2), 2), augment(data.x_train, 3, 1, 2))
 
 def test_everything_is_trained(data):

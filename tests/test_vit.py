@@ -4,7 +4,10 @@ import numpy as np
 import pytest, torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
-from understanding_lrs.data.images import HOLE, RAND_OPS, augment_table, channel_stats, crop_flip, load_images, rand_augment, rand_op
+from understanding_lrs.data.loading import load_images
+from understanding_lrs.data.channels import channel_stats
+from understanding_lrs.data.augmentation import augment_table, crop_flip
+from understanding_lrs.data.rand_augment import HOLE, RAND_OPS, rand_augment, rand_op
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.vit import VisionTransformer, VitSpec, patches
 from understanding_lrs.training.image_networks import ImageTask, Rule, VELOCITY, at_rest

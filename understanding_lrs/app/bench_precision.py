@@ -15,7 +15,9 @@ from .bench_timing import LAPTOP_NET
 from ..core.errors import InputError
 from ..core.sphere import elr_to_lr
 from ..core.stats import CONVERGED
-from ..data.images import channel_stats, load_images, resized, subset
+from ..data.loading import load_images
+from ..data.sizes import resized, subset
+from ..data.channels import channel_stats
 from ..networks.resnet import ResNet18Spec
 from ..networks.spec import Spec
 from ..runs.provenance import environment

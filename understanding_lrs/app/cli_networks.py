@@ -94,7 +94,7 @@ def channel_constants(
     images,
 ) -> tuple:   # mean, std: one number a channel each
     "Mean and std of the channels from text; a single number is for all of them"
-    known = load('data.images')
+    known = load('data.channels')
     if text == 'own': return known.channel_stats(images.x_train)
     if text == 'cifar': return known.CIFAR_MEAN, known.CIFAR_STD
     try: mean, std = (tuple(map(float, part.split(','))) for part in text.split('/'))
@@ -119,7 +119,7 @@ class Shown:
     batch:int
 
     def floats(self, x): # (n, C, side, side) uint8 -> float32, on the device
-        return load('data.images').normalise(x, self.mean, self.std).to(device())
+        return load('data.channels').normalise(x, self.mean, self.std).to(device())
 
 def shown_images(
     settings:dict, # of the run that the network is of, or {}
@@ -132,7 +132,7 @@ def shown_images(
     if s['batch'] < 2: raise InputError(f"--batch: expected at least 2, got {s['batch']}")
     if settings and s['size'] != settings['size']:
         raise InputError(f"--size {s['size']}: the network has learned pictures of size {settings['size']}")
-    images = load('data.images').load_images(s['data'])
+    images = load('data.loading').load_images(s['data'])
     settings_of = load('studies.settings')
     images = settings_of.prepared(images, s['n_train'], s['n_test'], s.get('size', images.size))
     if 'depth' not in s: # a transformer has no batch norm

@@ -21,7 +21,7 @@ from .bench_timing import device_peaks, device_seconds, image_flop, noise, switc
 from .gpu_plan import SessionConfig
 from ..core.seeds import epoch_order
 from ..core.sphere import elr_to_lr
-from ..data.images import load_images
+from ..data.loading import load_images
 from ..networks.spec import spec_of_sizes
 from ..runs.protocol import Protocol
 from ..studies.registry import study_of

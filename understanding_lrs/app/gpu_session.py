@@ -24,7 +24,7 @@ from .gpu_transport import LOG, ResultFolder, join_parts, read_log
 from .gpu_waves import STAGES, CpuRuns, Pace, WaveTrial, advance, missing_runs
 from .gpu_waves import train_stages
 from ..core.errors import OutOfTime
-from ..data.images import load_images
+from ..data.loading import load_images
 from ..runs.protocol import Protocol
 from ..runs.store import Run
 from ..runs.find import find_runs

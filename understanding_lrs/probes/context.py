@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ..core.sphere import elr_to_lr
-from ..data.images import channel_stats, load_images
+from ..data.loading import load_images
+from ..data.channels import channel_stats
 from ..data.synthetic import SyntheticConfig, make_data
 from ..networks.convnet import ConvNetSpec
 from ..networks.mlp import MLPSpec

@@ -14,7 +14,7 @@ import torch
 from ..core.errors import InputError
 from ..core.sphere import elr_to_lr
 from ..core.stats import CONVERGED, tail_std
-from ..data.images import CIFAR_MEAN, CIFAR_STD, channel_stats
+from ..data.channels import CIFAR_MEAN, CIFAR_STD, channel_stats
 from ..probes.context import ImageEvaluator, PathSettings, columns_of, image_offers, probes_for
 from .trial import Trial, fine_tunings
 from ..training.image_networks import (VELOCITY, ImageTask, at_rest, by_native,

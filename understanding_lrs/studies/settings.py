@@ -15,7 +15,9 @@ import torch
 
 from ..core.checks import pick
 from ..core.errors import InputError
-from ..data.images import Images, class_words, load_images, resized, subset
+from ..data.images import Images, class_words
+from ..data.loading import load_images
+from ..data.sizes import resized, subset
 from ..data.synthetic import SyntheticConfig
 from ..networks.convolutional import ConvolutionalSpec
 from ..networks.mlp import MLPSpec

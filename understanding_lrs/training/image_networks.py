@@ -22,7 +22,10 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from . import native_conv
-from ..data.images import Images, augment_table, crop_flip, normalise, rand_augment
+from ..data.images import Images
+from ..data.channels import normalise
+from ..data.augmentation import augment_table, crop_flip
+from ..data.rand_augment import rand_augment
 from ..networks.spec import Spec, skeleton
 from .networks import Networks
 from .trainer import METRICS, Schedule, Task, Trainer

@@ -112,7 +112,7 @@ publish: $(READY)
 	@set -e; for sp in $(EVIDENCE); do \
 	  $(BIN)/ulrs tables $${sp%/*} --preset $${sp#*/} --out figures/data/$$sp $$(case $$sp in synthetic/laptop|synthetic/wide) ;; *) echo --leave-out curves;; esac); \
 	  $(BIN)/ulrs figures $${sp%/*} --preset $${sp#*/} --published --out figures --replace; done
-	$(BIN)/python -c "from understanding_lrs.app.explore import strip; strip().save('figures/explorer.svg')"
+	$(BIN)/python -c "from understanding_lrs.app.explore_panels import strip; strip().save('figures/explorer.svg')"
 	$(BIN)/python -c "from understanding_lrs.figures.causes import publish_causes; publish_causes('figures')"
 	$(BIN)/python tools/readme.py
 

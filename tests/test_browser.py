@@ -78,13 +78,15 @@ HASH = """async s => {
 def picture(page): return page.evaluate(HASH, IMAGE) # sha256 of the PNG that is on the page
 
 def settings(page):
-    from understanding_lrs.app.explore import from_text
+    from understanding_lrs.app.explore_settings import from_text
     return from_text(page.locator('textarea:visible').first.input_value())
 
 TAUGHT, PAGES = {}, []
 @lru_cache(maxsize=None)
 def expected(s): # sha256 of the picture that belongs to settings whose only mark is their end
-    from understanding_lrs.app.explore import Lesson, Page, look
+    from understanding_lrs.app.explore_frames import look
+    from understanding_lrs.app.explore_lessons import Lesson
+    from understanding_lrs.app.explore_panels import Page
     if (s.taught, s.flr) not in TAUGHT: *_, TAUGHT[s.taught, s.flr] = Lesson(s).follow(s.flr)
     if not PAGES: PAGES.append(Page())
     return hashlib.sha256(PAGES[0].show(look(TAUGHT[s.taught, s.flr], s)).png()).hexdigest()
@@ -107,7 +109,7 @@ TINY = dict(steps=500, n_train=64, width=8, n_features=4, utility=1.)
 
 def play(page):
     "Paste, keyboard, mouse, mistakes: after each the picture is the one of the settings"
-    from understanding_lrs.app.explore import Settings, to_text
+    from understanding_lrs.app.explore_settings import Settings, to_text
     page.get_by_text('Settings as text').click()
     paste(page, to_text(Settings(**TINY)))
     wait(lambda: settings(page) == Settings(**TINY), 10)
@@ -211,7 +213,9 @@ def rss(server): # MiB of all processes below the server
 
 def shake(page, server, moves=200):
     "Random moves of random sliders leave the page quick and the kernel's memory bounded"
-    from understanding_lrs.app.explore import GRID, Settings, rate, to_text
+    from understanding_lrs.app.explore_settings import Settings, to_text
+    from understanding_lrs.figures.drawing import rate
+    from understanding_lrs.studies.synthetic import GRID
     rng, labels = random.Random(0), ['LR', 'feature', 'features', 'margin', 'label noise', 'samples', 'depth', 'fine-tuning LR']
     handles = {k: slider(page, k) for k in labels}
     before = rss(server)
@@ -284,7 +288,9 @@ def test_jupyterlab(browser, notebook, tmp_path):
 
 def test_jupyterlab_of_finished_runs(browser, root, tmp_path):
     "The page of runs opens published tables; keyboard and mouse move PLR and FLR, another source has pictures of its own"
-    from understanding_lrs.app.explore import RunPage, open_source, rate, run_frame, say_run, sources
+    from understanding_lrs.app.run_frames import open_source, run_frame, sources
+    from understanding_lrs.app.run_pages import RunPage, say_run
+    from understanding_lrs.figures.drawing import rate
     seen, found, views = [], sources(), {}
     with lab(browser, alone(root, 'explore_runs', tmp_path), tmp_path, 'runs') as (page, wrong, _):
         def new(): # the picture, if it is one not seen before, and it and the words are those of the source and the two rates on the page

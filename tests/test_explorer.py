@@ -6,10 +6,21 @@ import pytest
 import torch
 
 import ipywidgets as W
-from understanding_lrs.app import explore
-from understanding_lrs.app.explore import GRID, NETWORKS, TOUR, Explorer, InputError, Lesson, Page, RunExplorer, RunPage, Settings
-from understanding_lrs.app.explore import BANDS, View, from_text, frame, look, marks, open_source, run_frame, say_run, sources, to_text
-from understanding_lrs.app.explore import contents, describe, origin, snapshot, spelled, strip
+from understanding_lrs.app import explore_frames, explore_lessons, explorer
+from understanding_lrs.app.explore_controls import PictureBox
+from understanding_lrs.app.explore_frames import REACH, answers, how_far, frame, look, describe, origin, snapshot
+from understanding_lrs.app.run_frames import _wide, open_source, run_frame, sources, contents
+from understanding_lrs.probes.features import DOMINANT
+from understanding_lrs.app.explore_lessons import Lesson, marks
+from understanding_lrs.app.explore_panels import Page, strip
+from understanding_lrs.app.explore_settings import NETWORKS, Settings, from_text, to_text, spelled
+from understanding_lrs.app.explore_tour import TOUR
+from understanding_lrs.app.explorer import Explorer
+from understanding_lrs.app.run_pages import RunExplorer, RunPage, say_run
+from understanding_lrs.core.errors import InputError
+from understanding_lrs.studies.synthetic import GRID
+from understanding_lrs.figures.images_bands import BANDS
+from understanding_lrs.figures.view import View
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.runs.published import read_published
 from understanding_lrs.runs.store import Run
@@ -20,7 +31,7 @@ from understanding_lrs.studies.registry import live, protocols
 from understanding_lrs.data.synthetic import SHAPES, make_data
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch): monkeypatch.setattr(explore, 'FIRST', explore.PAUSE) # no browser is waited for
+def at_once(monkeypatch): monkeypatch.setattr(explorer, 'FIRST', explorer.PAUSE) # no browser is waited for
 
 TINY = Settings(steps=500, n_train=64, width=8, n_features=4, utility=1.)
 
@@ -52,7 +63,7 @@ def test_marks_leave_no_trace():
 
 def test_a_look_trains_nothing(monkeypatch):
     *_, shot = Lesson(TINY).follow(TINY.flr)
-    monkeypatch.setattr(explore, 'Trainer', None)
+    monkeypatch.setattr(explore_lessons, 'Trainer', None)
     start = time.perf_counter()
     for lr in GRID[::4]:
         for network in NETWORKS: f = look(shot, replace(TINY, lr=lr, network=network, feature=2))
@@ -60,9 +71,9 @@ def test_a_look_trains_nothing(monkeypatch):
 
 def test_answers_are_those_of_the_network():
     net, others = MLPSpec(32, 8, 2).build(1, 1), torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
-    region = explore.answers(net, others, 4, n=5)
+    region = answers(net, others, 4, n=5)
     x = others.clone()
-    x[:, 4], x[:, 5] = -explore.REACH, explore.REACH # the first column of the last row
+    x[:, 4], x[:, 5] = -REACH, REACH # the first column of the last row
     assert region[-1, 0] == pytest.approx(float(net(x).sigmoid().mean().detach()), abs=1e-6)
 
 def test_other_features_tell_nothing():
@@ -78,7 +89,7 @@ def test_every_shape(shape): assert frame(replace(TINY, shape=shape, n_features=
 
 def test_one_feature_and_odd_sizes():
     f = frame(replace(TINY, n_features=1, utility=.5, depth=4, noise=.5))
-    assert f.ranks.shape == (23, 1) and list(f.order) == [1] and 'regime' in explore.describe(f)
+    assert f.ranks.shape == (23, 1) and list(f.order) == [1] and 'regime' in describe(f)
 
 # text
 
@@ -145,7 +156,7 @@ def test_training_is_left_when_settings_change():
         left, last = x.task, replace(TINY, n_train=128)
         x.controls['margin'].value = .15
         await x.task
-        assert left.cancelled() and len(x.lessons) <= explore.KEPT
+        assert left.cancelled() and len(x.lessons) <= explorer.KEPT
         return x, replace(last, margin=.15)
     x, s = run(play())
     assert x.settings == s and x.image.value == Page().show(frame(s)).png() and x.bar.value == 1
@@ -196,7 +207,7 @@ def test_a_failure_while_training_is_said(monkeypatch):
     async def play():
         x = Explorer(TINY)
         await x.task
-        monkeypatch.setattr(explore, 'Lesson', lambda *a: 1/0)
+        monkeypatch.setattr(explorer, 'Lesson', lambda *a: 1/0)
         before, x.controls['margin'].value = x.image.value, .2
         await x.task
         assert 'ZeroDivisionError' in x.error.value and x.image.value == before
@@ -205,7 +216,7 @@ def test_a_failure_while_training_is_said(monkeypatch):
 def test_lessons_are_forgotten():
     x = Explorer(TINY)
     for k in range(1, 7): x.controls['seed'].value = k
-    assert len(x.lessons) == explore.KEPT
+    assert len(x.lessons) == explorer.KEPT
 
 # one state
 
@@ -248,7 +259,7 @@ def test_another_fine_tuning_rate_is_not_shown_before_it_was_used():
         await x.task
         x.controls['flr'].value = GRID[1]
         x.controls['lr'].value = GRID[4]
-        await asyncio.sleep(3*explore.SOON)
+        await asyncio.sleep(3*explorer.SOON)
         assert x.frame.shown == x.settings or pale(x)
         await x.task
         assert not pale(x) and x.frame.flr == GRID[1] and x.frame.shown == x.settings
@@ -256,13 +267,13 @@ def test_another_fine_tuning_rate_is_not_shown_before_it_was_used():
 
 def test_after_a_failure_the_picture_stays_pale_until_it_is_right(monkeypatch):
     async def play():
-        x, lesson = Explorer(TINY), explore.Lesson
+        x, lesson = Explorer(TINY), Lesson
         await x.task
-        monkeypatch.setattr(explore, 'Lesson', lambda *a: 1/0)
+        monkeypatch.setattr(explorer, 'Lesson', lambda *a: 1/0)
         x.controls['margin'].value = .2
         await x.task
         assert pale(x) and 'ZeroDivisionError' in x.error.value and 'stopped for margin 0.2' in x.board.note.value
-        monkeypatch.setattr(explore, 'Lesson', lesson)
+        monkeypatch.setattr(explorer, 'Lesson', lesson)
         x.controls['lr'].value = GRID[4] # the next move tries again
         await x.task
         assert not pale(x) and 'alert' not in x.error.value and x.frame.shown == x.settings
@@ -270,7 +281,7 @@ def test_after_a_failure_the_picture_stays_pale_until_it_is_right(monkeypatch):
 
 def test_a_failure_without_a_loop_is_said(monkeypatch):
     x = Explorer(TINY)
-    monkeypatch.setattr(explore, 'Lesson', lambda *a: 1/0)
+    monkeypatch.setattr(explorer, 'Lesson', lambda *a: 1/0)
     x.controls['margin'].value = .2
     assert pale(x) and 'ZeroDivisionError' in x.error.value
 
@@ -317,7 +328,7 @@ def test_the_answers_of_the_tour_hold():
         f = look(shots[s.taught], s)
         best, second = f.single[s.network][:2]
         sparse = stop.title in ('Just above the threshold', 'Calm it down')
-        assert (best >= 65 and best - second >= explore.DOMINANT) == sparse
+        assert (best >= 65 and best - second >= DOMINANT) == sparse
 
 @pytest.mark.parametrize('seed', [99999, -1, 1.5, float('inf')])
 def test_a_seed_out_of_range_is_said(seed):
@@ -356,9 +367,9 @@ def test_a_presentation_folds_all_but_one_rate_and_the_tour():
     def order(): return [type(c) for c in x.children if c.layout.display != 'none']
     seen = open_widgets(x)
     assert [w for w in seen if isinstance(w, W.SelectionSlider)] == [x.controls['lr']] and x.board in seen
-    assert order()[0] is explore.PictureBox and sum(isinstance(w, W.Button) for w in seen) == len(TOUR) + 1
+    assert order()[0] is PictureBox and sum(isinstance(w, W.Button) for w in seen) == len(TOUR) + 1
     x.present.value = False
-    assert x.controls['margin'] in open_widgets(x) and order()[0] is not explore.PictureBox
+    assert x.controls['margin'] in open_widgets(x) and order()[0] is not PictureBox
 
 @pytest.mark.parametrize('shape', ['circles', 'diamond', 'cross'])
 def test_small_rates_that_are_slow_do_not_break_the_run_of_regime_1(shape):
@@ -366,7 +377,7 @@ def test_small_rates_that_are_slow_do_not_break_the_run_of_regime_1(shape):
     f = frame(s, 5000)
     assert list(f.regimes) == sorted(f.regimes) and f.regimes[0] == '1'
     assert f.slow and f.slow == list(GRID[:len(f.slow)]) and f.slow[-1] < GRID[f.regimes.count('1') - 1]
-    assert 'regime 1, not converged yet after 5,000' in describe(f) and 'not converged yet' in origin(f) and 'not converged yet' in explore.how_far(f)
+    assert 'regime 1, not converged yet after 5,000' in describe(f) and 'not converged yet' in origin(f) and 'not converged yet' in how_far(f)
     page = Page().show(f, )
     losses, over = page.panels[3], page.panels[4]
     assert [line.get_linestyle() for line in losses.lines].count('--') == len(f.slow)
@@ -500,7 +511,7 @@ def test_two_protocols_have_no_common_mean(root):
         assert f.acc['fine-tuned'][list(f.plrs).index(plr)] == pytest.approx(m[(m.plr == plr) & (m.flr == flr)].value.mean())
         assert say_run(f).endswith('Runs with a second rate are left out (2 of 6).')
     rows = tables['bands'].query("metric == 'band_acc_band' and stage == 'pretrain' and plr == plr.max()")
-    with pytest.raises(ValueError, match='duplicate'): explore._wide(rows, 'band')
+    with pytest.raises(ValueError, match='duplicate'): _wide(rows, 'band')
 
 def test_other_settings_are_left_out_too(root):
     f = run_frame(v := open_source(root/'figures/data/synthetic_utilities/wide'), .01, v.flrs[0])
@@ -538,11 +549,11 @@ def test_no_notebook_keeps_the_state_of_widgets(root):
 
 def test_the_strip_is_light_and_repeatable():
     s = replace(TINY, n_features=16, utility=1.)
-    a, b = (explore.strip(s=s).render('svg') for _ in range(2))
+    a, b = (strip(s=s).render('svg') for _ in range(2))
     assert a == b and len(a) < 200_000
 
 def test_a_strip_of_what_was_trained_trains_nothing(monkeypatch):
     shot = snapshot(replace(TINY, n_features=16, utility=1.))
     drawn = strip(s=shot.lesson.settings).render('svg')
-    monkeypatch.setattr(explore, 'Lesson', None)
+    monkeypatch.setattr(explore_frames, 'Lesson', None)
     assert strip(shot=shot).render('svg') == drawn

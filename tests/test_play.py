@@ -7,8 +7,12 @@ import torch
 from conftest import patience, until
 from test_browser import ERRORS, browser, opened, served # noqa: F401
 from understanding_lrs.analysis.regimes import boundaries, network_regimes, regime_of, unconverged
-from understanding_lrs.app import explore
-from understanding_lrs.app.explore import GRID, Settings, from_text, looks, to_text
+from understanding_lrs.app.explore_frames import frame
+from understanding_lrs.app.explore_lessons import Lesson, MARKS, looks
+from understanding_lrs.app.explore_settings import CHOICES, NETWORKS, RANGES, Settings, from_text, to_text
+from understanding_lrs.app.explore_tour import TOUR
+from understanding_lrs.core.errors import InputError
+from understanding_lrs.studies.synthetic import GRID
 from understanding_lrs.core.seeds import batch_order
 from understanding_lrs.core.stats import tail_std
 from understanding_lrs.data.synthetic import SHAPES, make_data, single_feature_sets
@@ -78,7 +82,7 @@ DRAWN = [dict(shape=shape, n_features=(16, 3, 7, 1)[i % 4], utility=[(1., .5, .8
 def test_every_draw_is_the_package_s(given):
     "The streams are those of NumPy; single precision hides the last bit of its logarithms, so one number in thousands is one rounding off"
     s, spec = Settings(**given), MLPSpec()
-    data, (x, y), lesson = make_data(s.config, s.seed), single_feature_sets(s.config), explore.Lesson(s)
+    data, (x, y), lesson = make_data(s.config, s.seed), single_feature_sets(s.config), Lesson(s)
     lesson.exam.result()
     expected = dict(x=data.x_train, y=data.y_train, x_test=data.x_test, y_test=data.y_test, x_single=x, y_single=y, others=lesson.others,
                     border=lesson.border, w=spec.initial_weights(s.seed), readout=spec.initial_readout(s.seed),
@@ -117,14 +121,14 @@ def test_a_lesson_reads_what_the_explorer_reads():
     "Below the threshold: losses, accuracies of the three networks and of single features at every mark"
     small = dict(n_train=64, n_features=4, steps=5000, width=16, utility=1.)
     rates, s = [GRID[4], GRID[6]], Settings(**small)
-    *_, shot = (x for x in explore.Lesson(s).follow(s.flr) if x.readings)
+    *_, shot = (x for x in Lesson(s).follow(s.flr) if x.readings)
     events = ask('lesson', settings=small, rates=rates)
     assert [e['mark'] for e in events if e['type'] == 'read'] == [2000]*3 + [5000]*3
     curves = {e['step']: e for e in events if e['type'] == 'curve'}
     assert set(curves) == looks(5000)
     at = [GRID.index(r) for r in rates]
     for t,row in zip(shot.steps, shot.loss): assert curves[t]['loss'] == pytest.approx(row[at].tolist(), rel=.02, abs=2e-5), t
-    for name in explore.NETWORKS:
+    for name in NETWORKS:
         read, single = (next(e for e in events if e['type'] == kind and e['mark'] == 5000 and e['network'] == name) for kind in ('read', 'single'))
         assert np.abs(np.float32(read['weights']) - shot.readings.nets[name].flat()[at].flatten().numpy()).max() < 2e-3
         assert read['acc'] == pytest.approx(shot.readings.acc[name][at].tolist(), abs=.4)
@@ -174,23 +178,23 @@ def test_the_regimes_are_those_of_the_package():
 
 TEXTS = ['{}', to_text(Settings()), '{"n_features": 3, "utility": [1, 0.5, 0]}', '{"lr": 0.0101}', '{"margin": 3}', '{"feature": 17}', '{', '[]', '{"shape": "tik"}',
          '{"utility": [1]}', '{"depth": 2.5}', '{"marginn": 1}', '{"seed": -1}', '{"lr": 0.02}', '{"utility": 1.5}', '{"network": "best"}', '{"width": true}',
-         '{"lr": null}', *(to_text(t.settings) for t in explore.TOUR)]
+         '{"lr": null}', *(to_text(t.settings) for t in TOUR)]
 
 @needs_node
 def test_settings_are_those_of_the_explorer():
-    steps = list(explore.CHOICES['steps'])
+    steps = list(CHOICES['steps'])
     found = ask('settings', texts=TEXTS, steps=steps)
     for text,one in zip(TEXTS, found['texts']):
         try: s = from_text(text)
-        except explore.InputError:
+        except InputError:
             assert one.get('kind') == 'InputError' and '\n' not in one['error'], text
             continue
         assert from_text(one['text']) == s, text
     assert [set(e) for e in found['evals']] == [looks(n) for n in steps]
-    assert found['GRID'] == list(GRID) and found['rates'] == [rate(p) for p in GRID] and found['MARKS'] == list(explore.MARKS)
-    assert {k: tuple(v) for k,v in found['CHOICES'].items()} == {k: tuple(v) for k,v in explore.CHOICES.items()}
-    assert {k: tuple(v) for k,v in found['RANGES'].items()} == explore.RANGES
-    assert [t['title'] for t in found['TOUR']] == [t.title for t in explore.TOUR]
+    assert found['GRID'] == list(GRID) and found['rates'] == [rate(p) for p in GRID] and found['MARKS'] == list(MARKS)
+    assert {k: tuple(v) for k,v in found['CHOICES'].items()} == {k: tuple(v) for k,v in CHOICES.items()}
+    assert {k: tuple(v) for k,v in found['RANGES'].items()} == RANGES
+    assert [t['title'] for t in found['TOUR']] == [t.title for t in TOUR]
 
 # The tour
 
@@ -266,11 +270,11 @@ def test_the_page_shows_what_the_package_computes(browser, server):
     "Below the threshold: regimes and accuracies of a small setting"
     with Visit(browser, server[0], SMALL) as v:
         found = v.trained()
-        f = explore.frame(Settings(**SMALL))
+        f = frame(Settings(**SMALL))
         calm = [i for i,p in enumerate(GRID) if p < 5e-3]
         assert (found['mark'], found['flr'], found['plr']) == (500, GRID[6], list(GRID))
         assert [found['regimes'][i] for i in calm] == [f.regimes[i] for i in calm]
-        for name in explore.NETWORKS: assert [found['test_acc'][name][i] for i in calm] == pytest.approx(f.acc[name][calm].tolist(), abs=1.5)
+        for name in NETWORKS: assert [found['test_acc'][name][i] for i in calm] == pytest.approx(f.acc[name][calm].tolist(), abs=1.5)
         assert v.ask("document.querySelectorAll('.chart svg').length") == 6
         assert 'regime' in v.page.locator('.words').inner_text()
         assert v.hosts == {server[0].split('/')[2]} # and nothing else was asked for
@@ -313,7 +317,7 @@ def test_a_link_begins_where_it_was_copied_and_a_mistake_changes_nothing(browser
 
 def test_the_tour(browser, server):
     with Visit(browser, server[0]) as v:
-        for i,stop in enumerate(explore.TOUR):
+        for i,stop in enumerate(TOUR):
             v.page.get_by_role('button', name=f'{i + 1}{stop.title}').click()
             v.wait(lambda stop=stop: stop.title in v.page.locator('.stop').inner_text())
         v.page.get_by_role('slider', name='PLR').press('Home')
@@ -424,7 +428,7 @@ def test_it_is_quick(browser, server):
 
 CELL = """import json
 from pathlib import Path
-from understanding_lrs.app.explore import Settings, to_text
+from understanding_lrs.app.explore_settings import Settings, to_text
 from understanding_lrs.app.play import Play
 play = Play(Settings(**SMALL))
 def found(change):
@@ -472,4 +476,4 @@ def test_the_widget_is_optional(monkeypatch):
     "Without anywidget the module is still there, and says in one line what is missing"
     from understanding_lrs.app import play
     monkeypatch.setattr(play, 'AnyWidget', None)
-    with pytest.raises(explore.InputError, match='pip install'): play.Play()
+    with pytest.raises(InputError, match='pip install'): play.Play()

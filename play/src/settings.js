@@ -1,4 +1,4 @@
-// What the page shows: the same settings, limits, words and tour as understanding_lrs.app.explore.
+// What the page shows: the same settings, limits, words and tour as understanding_lrs.app.explore_settings.
 
 export const GRID = [
   3.162e-5, 5.623e-5, 0.0001, 0.0001778, 0.0003162, 0.0005623, 0.001, 0.001778, 0.003162, 0.005623, 0.007499,
@@ -178,7 +178,7 @@ const stop = (title, question, answer, settings, free = ['feature'], mark = MARK
   mark,
 })
 
-/** The questions of understanding_lrs.app.explore. Above the threshold other hardware gives other numbers, so the answers here
+/** The questions of understanding_lrs.app.explore_tour. Above the threshold other hardware gives other numbers, so the answers here
     are about a seed for which both kernels agree (tests/test_play.py). */
 export const TOUR = [
   stop(

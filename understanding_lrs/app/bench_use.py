@@ -11,7 +11,9 @@ import json, resource, subprocess, sys, tempfile
 from dataclasses import replace
 
 from .bench_timing import seconds_of
-from .explore import PAUSE, Explorer, Lesson, Settings
+from .explore_lessons import Lesson
+from .explore_settings import Settings
+from .explorer import PAUSE, Explorer
 from ..runs.provenance import environment
 from ..runs.published import published_protocols, read_published
 from ..runs.store import Run

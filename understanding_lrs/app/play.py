@@ -12,7 +12,7 @@ import ipywidgets as W
 import pandas as pd
 import traitlets as T
 
-from .explore import NETWORKS, Settings, from_text, to_text
+from .explore_settings import NETWORKS, Settings, from_text, to_text
 from ..core.errors import InputError
 
 try: from anywidget import AnyWidget

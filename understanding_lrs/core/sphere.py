@@ -29,7 +29,8 @@ def bare_copy(
 def _batch(inputs, rng):
     "A fresh random batch: of the same shape as a float example, or from a callable; integers stay"
     x = inputs(rng) if callable(inputs) else inputs
-    if not isinstance(x, Tensor): raise TypeError(f"inputs must be a tensor or return one, got {type(x).__name__}")
+    if not isinstance(x, Tensor):
+        raise TypeError(f"inputs must be a tensor or return one, got {type(x).__name__}")
     if not x.is_floating_point(): return x.cpu()
     return x.cpu().double() if callable(inputs) else torch.randn(x.shape, generator=rng, dtype=torch.float64)
 
@@ -38,7 +39,7 @@ def _fan_in(p): return p[0].numel() if p.ndim > 1 else 1
 # %% ../../nbs/core/01_sphere.ipynb #da1678ac
 def scale_products(
     model:nn.Module,        # any network whose output is one tensor; not changed
-    inputs:Tensor|Callable, # example batch (its shape counts; integers are used as they are), or generator -> batch
+    inputs:Tensor|Callable, # example batch (its shape counts; integers stay), or generator -> batch
     n_probes:int,           # rows wanted, >= 1
     seed:int=0,             # of weights, batches, readouts and dropout
 ) -> tuple[list[str], Tensor, Tensor]: # T names; (n_probes, T) products <grad, p>; (n_probes, T) |grad|*|p|
@@ -89,12 +90,13 @@ def echelon(
 # %% ../../nbs/core/01_sphere.ipynb #193ff619
 def zero_one_sums(
     rows:Tensor,       # (k, T) rows in reduced echelon form
-    limit:int=2000,    # most partial sums to look at; then what was found is returned, nothing found is an error
+    limit:int=2000,    # most partial sums to look at; an error where nothing was found by then
     tol:float=1e-4,    # how far from an integer an entry may be
 ) -> list[tuple]:      # supports: column indices where the sum is 1
     "Sums of distinct rows whose entries are 0 or 1: all of them within the limit"
     ahead = lambda part: torch.stack([part[i:].sum(0) for i in range(len(rows) + 1)])
-    least, most = ahead(rows.clamp(max=0)) - tol, ahead(rows.clamp(min=0)) + tol # what rows i and later can still add
+    # what rows i and later can still add
+    least, most = ahead(rows.clamp(max=0)) - tol, ahead(rows.clamp(min=0)) + tol
     found, stack, looked = [], [(0, torch.zeros_like(rows[0]))], 0
     while stack:
         i, total = stack.pop()
@@ -150,10 +152,12 @@ def invariant_groups(
     "The sets of trainable tensors that can be scaled together without changing the function"
     count = sum(p.requires_grad for p in model.parameters())
     if n_probes is None: n_probes = 2*count + 8
-    if n_probes < 2*count: raise ValueError(f"n_probes must be >= {2*count} for {count} tensors, got {n_probes}")
+    if n_probes < 2*count:
+        raise ValueError(f"n_probes must be >= {2*count} for {count} tensors, got {n_probes}")
     if not count: return []
     names, a, size = scale_products(model, inputs, n_probes, seed)
-    if not size.isfinite().all(): raise ValueError("the network gives infinite or NaN gradients for random weights")
+    if not size.isfinite().all():
+        raise ValueError("the network gives infinite or NaN gradients for random weights")
     rms = lambda t: t.pow(2).mean(0).sqrt()
     alive = rms(size) > 1e-10*rms(size).max()
     alone = alive & (rms(a) <= tol*rms(size))
@@ -174,7 +178,8 @@ def scaling_error(
     eps:float|None=1e-14, # guard of the norm layers in the copy; None keeps their own
 ) -> float:              # largest change of an output, relative to the largest output
     "How much the outputs change when some tensors are multiplied by `c`"
-    same, scaled = (copy.deepcopy(model).double().train() if eps is None else bare_copy(model, eps) for _ in range(2))
+    def twin(): return copy.deepcopy(model).double().train() if eps is None else bare_copy(model, eps)
+    same, scaled = twin(), twin()
     params, names = dict(scaled.named_parameters()), list(names)
     if missing := [n for n in names if n not in params]:
         raise ValueError(f"no tensors {missing} in the model; it has {sorted(params)}")

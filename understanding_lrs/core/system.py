@@ -16,7 +16,7 @@ except ImportError: fcntl = None # Windows
 # %% ../../nbs/core/02_system.ipynb #b385310f
 def read_numbers(
     file:Path, # of a control group
-) -> list:     # of floats; `max` and negative numbers mean no limit, which is infinity; empty where there is no such file
+) -> list:     # of floats; infinity for `max` and negative numbers; empty where there is no such file
     "The numbers in a file of a control group"
     try: words = file.read_text().split()
     except OSError: return []
@@ -79,10 +79,12 @@ def can_write(
 
 def spare_folder() -> Path: # absolute
     "A folder of this user among the temporary files; ValueError where somebody else has made it"
-    folder = Path(tempfile.gettempdir())/f"understanding_lrs-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    user = os.getuid() if hasattr(os, 'getuid') else 'user'
+    folder = Path(tempfile.gettempdir())/f"understanding_lrs-{user}"
     with contextlib.suppress(FileExistsError): folder.mkdir(mode=0o700)
     if not only_ours(folder): raise ValueError(
-        f"{folder} is not a folder that only you can write; set ULRS_CACHE to a folder where data can be kept")
+        f"{folder} is not a folder that only you can write; set ULRS_CACHE to a folder where data can "
+        "be kept")
     return folder.absolute()
 
 # %% ../../nbs/core/02_system.ipynb #15fc77e3
@@ -93,13 +95,15 @@ def ensure_home():
 
 # %% ../../nbs/core/02_system.ipynb #8bae0dcc
 def cache_folder(
-    cache=None, # folder; default $ULRS_CACHE, ~/.cache/understanding_lrs or, where that cannot be written, `spare_folder`
+    cache=None, # folder; default $ULRS_CACHE, ~/.cache/understanding_lrs, or `spare_folder` as a last resort
 ) -> Path:      # absolute
     "Where data and compiled kernels are kept between runs"
     named = cache or os.environ.get('ULRS_CACHE')
     if not named: ensure_home()
     try: folder = Path(named or '~/.cache/understanding_lrs').expanduser().absolute()
-    except RuntimeError: raise ValueError(f"ULRS_CACHE is {named}, and there is no such home directory; write the full path") from None
+    except RuntimeError:
+        raise ValueError(
+            f"ULRS_CACHE is {named}, and there is no such home directory; write the full path") from None
     return folder if named or can_write(folder) else spare_folder()
 
 # %% ../../nbs/core/02_system.ipynb #1fb027c2

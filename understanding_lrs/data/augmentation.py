@@ -16,16 +16,17 @@ from ..core.seeds import stream
 def augment_table(
     seed:int,      # train seed
     epoch:int,     # 0 is the first
-    n:int,         # pictures
+    n:int,         # images
     pad:int=4,     # pixels added at each side, >= 0
     flip:bool=True,
     purpose:str='augment', # or 'finetune_augment'
-) -> Tensor:       # (n, 3) int64: first row and first column of the crop in the padded picture, 1 for mirrored
+) -> Tensor:       # (n, 3) int64: first row and column of the crop in the padded image, 1 for mirrored
     "What happens to each picture of an epoch"
     if pad < 0: raise ValueError(f"pad must be >= 0, got {pad}")
     u = torch.from_numpy(stream(purpose, seed, epoch).random((n, 3)))
     return (u*torch.tensor([2*pad + 1, 2*pad + 1, 2*flip], dtype=torch.float64)).long()
 
+# %% ../../nbs/data/11_augmentation.ipynb #43c56cb5
 def crop_flip(
     x:Tensor,     # (n, C, H, W) any type; zero is black for bytes, the mean after `normalise`
     table:Tensor, # (n, 3) rows of `augment_table`, on the device of x
@@ -45,12 +46,13 @@ def augment(
     epoch:int,     # 0 is the first
     pad:int=4,     # pixels of padding, 0: no crop
     flip:bool=True,
-    index=None,    # (n,) positions of the pictures in the training set; default 0..n-1
+    index=None,    # (n,) positions of the images in the training set; default 0..n-1
     ops=(),        # callables (x, seed, epoch, index) -> x, applied before crop and mirror
 ) -> Tensor:       # like x
     "Random crop and mirror image, a function of (seed, epoch, position)"
     index = torch.arange(len(x)) if index is None else torch.as_tensor(index, dtype=torch.int64).cpu()
-    if len(index) != len(x): raise ValueError(f"index must have one position a picture ({len(x)}), got {len(index)}")
+    if len(index) != len(x):
+        raise ValueError(f"index must have one position a picture ({len(x)}), got {len(index)}")
     for op in ops: x = op(x, seed, epoch, index)
     table = augment_table(seed, epoch, int(index.max()) + 1 if len(index) else 0, pad, flip)[index]
     return crop_flip(x, table.to(x.device), pad)

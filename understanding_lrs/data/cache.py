@@ -27,7 +27,7 @@ def image_cache(
     return cache_folder(cache)/'images'
 
 # %% ../../nbs/data/07_cache.ipynb #4dbd8a88
-def names_digest(name, class_names): # of pictures
+def names_digest(name, class_names): # of images
     "SHA-256 of what a cached file says beside its tensors"
     return hashlib.sha256(json.dumps([name, *class_names]).encode()).hexdigest()
 
@@ -43,6 +43,7 @@ def save_cached(
     atomic_write(file, save(tensors, {'pictures': json.dumps(meta)}))
     return file
 
+# %% ../../nbs/data/07_cache.ipynb #b9a6d2f9
 def read_cached(
     id:str,      # name@12 digits
     folder:Path,
@@ -52,7 +53,9 @@ def read_cached(
     if not re.fullmatch(ID, id) or not file.exists(): raise FileNotFoundError(f"{file} is not there")
     try:
         open_plain(file).close()
-        with safe_open(file, 'pt') as f: meta, tensors = json.loads(f.metadata()['pictures']), {k: f.get_tensor(k) for k in f.keys()}
+        with safe_open(file, 'pt') as f:
+            meta = json.loads(f.metadata()['pictures'])
+            tensors = {k: f.get_tensor(k) for k in f.keys()}
         name, class_names = meta['name'], tuple(meta['class_names'])
         if meta.get('digest') != names_digest(name, class_names): raise ValueError('names of the classes')
         p = Images(name, class_names, **tensors)

@@ -32,11 +32,13 @@ def on_device(values, device): # C floats
     "Constants of the channels as a (C, 1, 1) tensor, copied to a device once: later calls need no traffic"
     return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
 
+# %% ../../nbs/data/10_channels.ipynb #d11d0077
 def channel_stats(
     x:Tensor,  # (n, C, H, W) uint8
 ) -> tuple:    # (mean, std), each C floats in [0, 1]; exact, from histograms
     "Mean and standard deviation of each channel over all pixels"
-    counts = torch.stack([torch.bincount(x[:, c].flatten(), minlength=256) for c in range(x.shape[1])]).double().cpu()
+    counts = [torch.bincount(x[:, c].flatten(), minlength=256) for c in range(x.shape[1])]
+    counts = torch.stack(counts).double().cpu()
     v = torch.arange(256, dtype=torch.float64)/255
     mean = counts@v/counts.sum(1)
     var = (counts*(v - mean[:, None])**2).sum(1)/counts.sum(1)

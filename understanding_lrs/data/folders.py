@@ -27,31 +27,38 @@ def readable_name(
     except UnicodeEncodeError: name = os.fsencode(name).decode('latin-1')
     return unicodedata.normalize('NFC', name)
 
+# %% ../../nbs/data/04_folders.ipynb #874fc1e1
 def class_files(
     folder:Path, # of one class
 ) -> list:       # of Path
     "The pictures of a class; ValueError for what is not a plain file, and would not be read or never end"
     files = visible(folder)
     for f in files:
-        if f.is_dir(): raise ValueError(f"{f} is a folder; the pictures of a class lie in its own folder {folder}, not below it")
+        if f.is_dir():
+            raise ValueError(
+                f"{f} is a folder; the pictures of a class lie in its own folder {folder}, not below it")
         if not f.exists(): raise ValueError(f"{f} is a link to a file that is not there; repair or remove it")
         if not f.is_file(): raise ValueError(f"{f} is not a plain file; remove it")
     return files
 
+# %% ../../nbs/data/04_folders.ipynb #0f2865e7
 def class_folders(
     folder:Path, # holds one folder a class
 ) -> dict:       # name of the class -> its files
     "The files of every class"
     folders = [c for c in visible(folder) if c.is_dir()]
     found = {readable_name(c.name): class_files(c) for c in folders}
-    if not any(found.values()): raise ValueError(f"{folder} holds no pictures; it needs one folder a class with the pictures in it")
-    if len(found) < len(folders): raise ValueError(f"{folder}: two folders have names that read the same; rename one")
+    if not any(found.values()):
+        raise ValueError(f"{folder} holds no pictures; it needs one folder a class with the pictures in it")
+    if len(found) < len(folders):
+        raise ValueError(f"{folder}: two folders have names that read the same; rename one")
     return found
 
+# %% ../../nbs/data/04_folders.ipynb #b56ffa30
 def folder_part(
     classes:dict, # name of the class -> its files
 ) -> Part:
-    "The pictures of class folders, class by class"
+    "The images of class folders, class by class"
     files = [f for fs in classes.values() for f in fs]
     y = np.repeat(np.arange(len(classes)), [len(fs) for fs in classes.values()])
     return Part(files, y, lambda i: str(files[i]), tuple(classes))
@@ -65,7 +72,8 @@ def split_classes(
     train, test = {}, {}
     for c, (name, files) in enumerate(classes.items()):
         if len(files) < 3: raise ValueError(
-            f"{folder}: class {name} has {len(files)} pictures, expected at least 3: two to train on and one to test on; add some")
+            f"{folder}: class {name} has {len(files)} pictures, expected at least 3: two to train on "
+            "and one to test on; add some")
         drawn = set(stream('split', c).permutation(len(files))[:max(1, len(files)//5)].tolist())
         test[name] = [f for i, f in enumerate(files) if i in drawn]
         train[name] = [f for i, f in enumerate(files) if i not in drawn]

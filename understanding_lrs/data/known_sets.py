@@ -22,7 +22,9 @@ def read_digits(
 ) -> Images:
     "scikit-learn's digits as RGB bytes"
     try: from sklearn.datasets import load_digits
-    except ImportError: raise ValueError("the digits come with scikit-learn, which is missing; pip install scikit-learn") from None
+    except ImportError:
+        raise ValueError(
+            "the digits come with scikit-learn, which is missing; pip install scikit-learn") from None
     x, y = load_digits(return_X_y=True)
     x = torch.from_numpy(np.rint(x*(255/16)).astype(np.uint8).reshape(-1, 1, 8, 8).repeat(3, 1))
     order = stream('split', 0).permutation(len(y))
@@ -37,7 +39,9 @@ def torchvision_class(
 ) -> type:
     "torchvision's data set, or one line on how to repair the installation"
     try: from torchvision import datasets
-    except Exception as e: raise ValueError(f"torchvision cannot be imported ({one_line(e)}); install the version that belongs to torch "
+    except Exception as e:
+        raise ValueError(
+            f"torchvision cannot be imported ({one_line(e)}); install the version that belongs to torch "
         f"{torch.__version__}, both from the same index") from None
     return getattr(datasets, kind)
 
@@ -58,8 +62,10 @@ def read_cifar(
             root.mkdir(parents=True, exist_ok=True)
             train, test = load(download=True)
     except Exception as e: raise ValueError(
-        f"cannot get {kind} ({one_line(e)}). Three ways to provide pictures: (1) torchvision's download, on a machine with a network, or "
-        f"{data.filename} put into {root} by hand; (2) the path of a folder with train*.parquet and test*.parquet (columns img or image, "
+        f"cannot get {kind} ({one_line(e)}). Three ways to provide pictures: (1) torchvision's download, "
+        "on a machine with a network, or "
+        f"{data.filename} put into {root} by hand; (2) the path of a folder with train*.parquet and "
+        "test*.parquet (columns img or image, "
         "and label); (3) the path of a folder with train/ and test/, in each one folder a class") from None
-    x, y = zip(*((torch.from_numpy(d.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(d.targets)) for d in (train, test)))
-    return Images(name, tuple(train.classes), x[0], y[0], x[1], y[1])
+    x, xt = (torch.from_numpy(d.data).permute(0, 3, 1, 2).contiguous() for d in (train, test))
+    return Images(name, tuple(train.classes), x, torch.tensor(train.targets), xt, torch.tensor(test.targets))

@@ -33,6 +33,7 @@ def stamp_of(
     files = [(str(f), s.st_size, s.st_mtime_ns) for f in source.files for s in [f.stat()]]
     return hashlib.sha256(json.dumps([DECODER, files]).encode()).hexdigest()
 
+# %% ../../nbs/data/08_loading.ipynb #d454630b
 def from_cache(
     note:Path,     # JSON file of the source
     stamp:str,     # of the source as it is now
@@ -55,7 +56,8 @@ def alone(
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, 'O_NOFOLLOW', 0), 0o666) # a link would lock, or make, another file
+            # a link would lock, or make, another file
+            fd = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, 'O_NOFOLLOW', 0), 0o666)
             stack.callback(os.close, fd)
             lock_file(fd, wait=True)
         yield
@@ -75,10 +77,12 @@ def canonical_order(
         place[i] = ((seen[c] - .5)/counts[c], c)
     return torch.tensor(sorted(place, key=place.__getitem__))
 
+# %% ../../nbs/data/08_loading.ipynb #1dd0321e
 def ordered(p:Images) -> Images:
-    "The same pictures in their canonical order"
+    "The same images in their canonical order"
     train, test = canonical_order(p.x_train, p.y_train), canonical_order(p.x_test, p.y_test)
-    return replace(p, x_train=p.x_train[train], y_train=p.y_train[train], x_test=p.x_test[test], y_test=p.y_test[test])
+    return replace(p, x_train=p.x_train[train], y_train=p.y_train[train],
+                   x_test=p.x_test[test], y_test=p.y_test[test])
 
 # %% ../../nbs/data/08_loading.ipynb #a7b8f1cd
 def find_source(
@@ -88,21 +92,27 @@ def find_source(
     "What a user's word means"
     if source in CIFAR: return Source(source, [], partial(read_cifar, source, root))
     if source == 'digits': return Source(source, [], read_digits)
-    if not str(source).strip(): raise ValueError("the name of the pictures is empty; a source is cifar10, cifar100, digits or the path of a folder")
+    if not str(source).strip():
+        raise ValueError(
+            "the name of the pictures is empty; a source is cifar10, cifar100, digits or the path of a "
+            "folder")
     try: return folder_source(Path(source).expanduser())
     except RuntimeError as e: raise ValueError(f"{source}: {one_line(e)}; write the full path") from None
 
+# %% ../../nbs/data/08_loading.ipynb #b0ffa8fa
 def shadowed(
     source, # as in `load_images`
 ) -> str:   # a line to say; empty where there is nothing to say
     "Whether a name that is known hides a folder of one's own"
     known = isinstance(source, str) and (source in (*CIFAR, 'digits') or re.fullmatch(ID, source))
     if not (known and Path(source).is_dir()): return ''
-    return f"{source} is the known set of this name, not the folder {source} that is here; for the folder write ./{source}"
+    return (f"{source} is the known set of this name, not the folder {source} that is here; "
+            f"for the folder write ./{source}")
 
+# %% ../../nbs/data/08_loading.ipynb #560780f0
 def repeated(
     p:Images,
-) -> str: # a line to say; empty where less than one picture in a hundred is there twice
+) -> str: # a line to say; empty where less than one image in a hundred is there twice
     "Whether pictures are there more than once, as after copying a folder twice"
     train, test = ([hash(picture.numpy().tobytes()) for picture in x] for x in (p.x_train, p.x_test))
     seen = set(train)
@@ -124,8 +134,10 @@ def load_images(
     if line := shadowed(source): say(line)
     if re.fullmatch(ID, str(source)):
         try: return read_cached(str(source), images)
-        except (ValueError, FileNotFoundError) as e: raise ValueError(f"{e}; load {source} once more by its path or name") from None
-    known = find_source(source, Path(folder or os.environ.get('ULRS_DATA') or images.parent/'downloads').expanduser().absolute())
+        except (ValueError, FileNotFoundError) as e:
+            raise ValueError(f"{e}; load {source} once more by its path or name") from None
+    downloads = Path(folder or os.environ.get('ULRS_DATA') or images.parent/'downloads')
+    known = find_source(source, downloads.expanduser().absolute())
     note = images/'sources'/f'{hashlib.sha256(os.fsencode(known.key)).hexdigest()[:16]}.json'
     with alone(note.with_suffix('.lock')):
         stamp = stamp_of(known)
@@ -138,7 +150,10 @@ def load_images(
             save_cached(p, images)
             atomic_write(note, json.dumps(dict(source=known.key, stamp=stamp, id=p.id)).encode())
         except OSError as e:
-            if keep: raise ValueError(f"{p.name} cannot be kept in {images} ({one_line(e)}), where its runs look for it; "
-                                      "set ULRS_CACHE to a folder that can be written") from None
-            warnings.warn(f"{p.name} cannot be kept ({one_line(e)}), so it will be decoded each time; set ULRS_CACHE")
+            if keep:
+                raise ValueError(
+                    f"{p.name} cannot be kept in {images} ({one_line(e)}), where its runs look for it; "
+                    "set ULRS_CACHE to a folder that can be written") from None
+            warnings.warn(f"{p.name} cannot be kept ({one_line(e)}), so it will be decoded each time; "
+                          "set ULRS_CACHE")
     return p

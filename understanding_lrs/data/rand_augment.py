@@ -14,7 +14,8 @@ from torch import Tensor
 from ..core.seeds import stream
 
 # %% ../../nbs/data/12_rand_augment.ipynb #35d72cd3
-RAND_OPS = ('autocontrast', 'equalize', 'invert', 'rotate', 'posterize', 'solarize', 'solarize_add', 'saturation', 'contrast', 'brightness', 'sharpness',
+RAND_OPS = ('autocontrast', 'equalize', 'invert', 'rotate', 'posterize', 'solarize', 'solarize_add',
+            'saturation', 'contrast', 'brightness', 'sharpness',
             'shear_x', 'shear_y', 'cutout', 'translate_x', 'translate_y') # each as likely [code]
 HOLE = 125, 123, 114 # colour of a cutout [code]
 
@@ -23,7 +24,7 @@ def cut_out(
     width:float, # side of the hole, pixels
     u:Tensor,    # (n, 2) in [0, 1): where its centre is, across and down
 ) -> Tensor:
-    "A grey square somewhere in each picture, ends included [code]"
+    "A grey square somewhere in each image, ends included [code]"
     side = x.shape[-1]
     first = ((1 + 31*u)*side/32 - width/2).clip(min=0).floor()
     last, i = (first + width).clip(max=side), torch.arange(side)
@@ -42,7 +43,8 @@ def rand_op(
     from torchvision.transforms.v2 import functional as V
     share, side = strength/30, x.shape[-1]
     if op in ('autocontrast', 'equalize', 'invert'): return getattr(V, op)(x)
-    if op in ('saturation', 'contrast', 'brightness', 'sharpness'): return getattr(V, f'adjust_{op}')(x, .1 + 1.8*share)
+    if op in ('saturation', 'contrast', 'brightness', 'sharpness'):
+        return getattr(V, f'adjust_{op}')(x, .1 + 1.8*share)
     if op == 'posterize': return V.posterize(x, max(int(4*share), 1))
     if op == 'solarize': return torch.where(x >= 256*share, 255 - x, x) # torchvision takes no 256
     if op == 'solarize_add': return V.solarize((x.float() + 110*share).clip(max=255).to(torch.uint8), 128)
@@ -51,7 +53,7 @@ def rand_op(
         if op == 'rotate': return V.rotate(x, sign*30*share)
         if op.startswith('translate'): shift, tilt = round(sign*100*share*side/32), 0.
         else: shift, tilt = 0, math.degrees(math.atan(sign*.3*share))
-        pair = lambda v: [v, 0] if op.endswith('x') else [0, v]
+        def pair(v): return [v, 0] if op.endswith('x') else [0, v]
         return V.affine(x, 0., pair(shift), 1., pair(tilt), center=[0., 0.])
     return torch.where((u[:, 0] < .5).view(-1, 1, 1, 1).to(x.device), moved(x, -1), moved(x, 1))
 
@@ -59,19 +61,23 @@ def rand_op(
 def rand_augment(
     x:Tensor,     # (n, 3, s, s) uint8: a whole epoch, or the batch at `index`
     seed:int, epoch:int, index=None, # as in `augment`
-    ops:int=2,    # operations a picture, one after the other
+    ops:int=2,    # operations per image, one after the other
     strength:int=14, # 0..30
     purpose:str='randaugment', # or 'finetune_randaugment'
 ) -> Tensor:      # like x
     "RandAugment, a function of (seed, epoch, position)"
-    if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3: raise ValueError(f"RandAugment takes (n, 3, s, s) uint8 pictures, got {tuple(x.shape)} {x.dtype}")
+    if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
+        raise ValueError(f"RandAugment takes (n, 3, s, s) uint8 pictures, got {tuple(x.shape)} {x.dtype}")
     if not 0 <= strength <= 30: raise ValueError(f"strength of RandAugment must be 0..30, got {strength}")
     index = torch.arange(len(x)) if index is None else torch.as_tensor(index, dtype=torch.int64).cpu()
     if not len(index): return x
-    u, out = torch.from_numpy(stream(purpose, seed, epoch).random((int(index.max()) + 1, ops, 4)))[index], x.clone()
+    u = torch.from_numpy(stream(purpose, seed, epoch).random((int(index.max()) + 1, ops, 4)))[index]
+    out = x.clone()
     for i in range(ops):
         which = (u[:, i, 0]*len(RAND_OPS)).long()
         for k,op in enumerate(RAND_OPS):
             mine = (which == k).nonzero().flatten()
-            if len(mine): out[mine.to(x.device)] = rand_op(out[mine.to(x.device)], op, strength, u[mine, i, 1:])
+            if not len(mine): continue
+            at = mine.to(x.device)
+            out[at] = rand_op(out[at], op, strength, u[mine, i, 1:])
     return out

@@ -18,30 +18,36 @@ from .images import Images, class_words
 def first_of_each(
     y:Tensor,    # (n,) labels
     classes:int,
-    n:int,       # pictures wanted, at least one of each class
+    n:int,       # images wanted, at least one of each class
     what:str,    # start of the error
     class_names:tuple=(), # of str, for errors; default: the numbers
 ) -> Tensor:     # (n,) positions, ascending
-    "The first n/classes pictures of every class; where that is no whole number, one more of the first classes"
-    counts, (each, rest) = torch.bincount(y, minlength=classes).tolist(), divmod(n, classes)
-    if n < classes: raise ValueError(f"{what} pictures must be at least one of each of the {classes} classes, got {n}")
+    "The first n/classes images of every class; where that is no whole number, one more of the first classes"
+    counts = torch.bincount(y, minlength=classes).tolist()
+    each, rest = divmod(n, classes)
+    if n < classes:
+        raise ValueError(f"{what} pictures must be at least one of each of the {classes} classes, got {n}")
     most, few = each + bool(rest), counts.index(min(counts))
-    if most > counts[few]: raise ValueError(
-        f"{what}: {n} pictures are {most} of each class, but {class_words(few, class_names or tuple(map(str, range(classes))))} "
-        f"has only {counts[few]}; ask for at most {counts[few]*classes}")
+    if most > counts[few]:
+        short = class_words(few, class_names or tuple(map(str, range(classes))))
+        raise ValueError(
+            f"{what}: {n} pictures are {most} of each class, but {short} has only {counts[few]}; "
+            f"ask for at most {counts[few]*classes}")
     return torch.cat([(y == c).nonzero().flatten()[:each + (c < rest)] for c in range(classes)]).sort().values
 
+# %% ../../nbs/data/09_sizes.ipynb #620a59dd
 def subset(
     p:Images,
-    n_train:int|None=None, # pictures, as many of each class or one more; None: all
+    n_train:int|None=None, # images, as many of each class or one more; None: all
     n_test:int|None=None,  # likewise
 ) -> Images:
-    "The first pictures of each class, in their canonical order"
+    "The first images of each class, in their canonical order"
     def take(x, y, n, part):
         if n is None: return x, y
         at = first_of_each(y, p.classes, n, f"{p.name}: {part}", p.class_names)
         return x[at], y[at]
-    (x, y), (xt, yt) = take(p.x_train, p.y_train, n_train, 'training'), take(p.x_test, p.y_test, n_test, 'test')
+    x, y = take(p.x_train, p.y_train, n_train, 'training')
+    xt, yt = take(p.x_test, p.y_test, n_test, 'test')
     return replace(p, x_train=x, y_train=y, x_test=xt, y_test=yt)
 
 # %% ../../nbs/data/09_sizes.ipynb #a0d3de39
@@ -59,11 +65,12 @@ def shrink(
         for j in range(k): total += x[..., i::k, j::k]
     return total.div_(k*k, rounding_mode='floor').to(torch.uint8)
 
+# %% ../../nbs/data/09_sizes.ipynb #50f94c7b
 def resized(
     p:Images,
     size:int,    # side wanted
 ) -> Images:
-    "Images of another size: black around them up to the next multiple, then smaller; 28 becomes 32, and 16 by way of 32"
+    "Images of another size: padded with black to the next multiple, then shrunk (28 to 32; 28 to 32 to 16)"
     if size < 1: raise ValueError(f"size must be at least 1, got {size}")
     if size == p.size: return p
     more = -p.size % size

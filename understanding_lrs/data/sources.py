@@ -22,15 +22,16 @@ from .folders import class_folders, folder_part, split_classes, visible
 
 # %% ../../nbs/data/05_sources.ipynb #7c2133ac
 class Source(NamedTuple):
-    "Where pictures come from"
+    "Where images come from"
     key:str        # 'cifar10', 'digits' or the folder's full path
-    files:list     # what the pictures depend on; empty where the content is fixed
+    files:list     # what the images depend on; empty where the content is fixed
     read:Callable  # (say) -> Images
 
 def clean_name(folder): # Path
     "A folder's name as the name of its pictures: lower case, letters, digits and -._"
     return re.sub(r'[^a-z0-9._-]+', '-', folder.name.lower()).strip('-.') or 'pictures'
 
+# %% ../../nbs/data/05_sources.ipynb #4c92ea5d
 def join_parts(
     name:str,
     train:Part,
@@ -51,7 +52,10 @@ def number_classes(
 ) -> tuple:       # of str, '0', '1', ...
     "Names for classes that have none"
     last = int(y.max())
-    if last >= len(y): raise ValueError(f"{what}: found label {last} among {len(y)} pictures, expected labels 0..classes-1 without gaps")
+    if last >= len(y):
+        raise ValueError(
+            f"{what}: found label {last} among {len(y)} pictures, expected labels 0..classes-1 without "
+            "gaps")
     return tuple(map(str, range(max(last, 0) + 1)))
 
 # %% ../../nbs/data/05_sources.ipynb #b07622fd
@@ -62,32 +66,44 @@ def parquet_halves(
     train, test, validation = (sorted(folder.glob(f'{half}*.parquet')) for half in ('train', 'test', 'val'))
     return train, test or validation
 
+# %% ../../nbs/data/05_sources.ipynb #c23b792f
 def parquet_folder(
     folder:Path,
 ) -> Path|None: # the folder itself, or the only one below it that has the files
     "Where train*.parquet and test*.parquet lie"
     if any(parquet_halves(folder)): return folder
     below = [f for f in visible(folder) if f.is_dir() and any(parquet_halves(f))]
-    if len(below) > 1: raise ValueError(f"{folder} has Parquet files in {[f.name for f in below]}; pass one of these folders")
+    if len(below) > 1:
+        raise ValueError(
+            f"{folder} has Parquet files in {[f.name for f in below]}; pass one of these folders")
     return below[0] if below else None
 
+# %% ../../nbs/data/05_sources.ipynb #144b50d9
 def check_shards(
     files:list, # Parquet files of one half
 ):
     "Refuse a half of which a shard `-of-N` is missing or there twice"
     groups = {}
     for f in files:
-        if m := re.fullmatch(r'(.*?)-(\d+)-of-(\d+)\b.*', f.stem): groups.setdefault(m[1], []).append((int(m[3]), int(m[2]), f))
+        m = re.fullmatch(r'(.*?)-(\d+)-of-(\d+)\b.*', f.stem)
+        if m: groups.setdefault(m[1], []).append((int(m[3]), int(m[2]), f))
     for start, shards in groups.items():
         (n, _, first), *_ = shards
         seen = {}
         for total, i, f in shards:
-            if total != n: raise ValueError(f"{f} is one of {total} shards, {first.name} one of {n}; keep the files of one version")
-            if i in seen: raise ValueError(f"{f} is the same shard as {seen[i].name}; delete one of the two files")
+            if total != n:
+                raise ValueError(
+                    f"{f} is one of {total} shards, {first.name} one of {n}; keep the files of one "
+                    "version")
+            if i in seen:
+                raise ValueError(f"{f} is the same shard as {seen[i].name}; delete one of the two files")
             seen[i] = f
         one = int(n in seen and 0 not in seen) # some count from 1
         lack = sorted(set(range(one, n + one)) - set(seen))
-        if lack: raise ValueError(f"{first.parent} lacks {start}-{lack[0]:05}-of-{n:05}.parquet: {len(lack)} of {n} shards are missing; fetch them")
+        if lack:
+            raise ValueError(
+                f"{first.parent} lacks {start}-{lack[0]:05}-of-{n:05}.parquet: {len(lack)} of {n} shards "
+                "are missing; fetch them")
 
 # %% ../../nbs/data/05_sources.ipynb #406f0809
 def parquet_source(
@@ -96,14 +112,17 @@ def parquet_source(
 ) -> Source:
     "A folder with Parquet files"
     train, test = parquet_halves(base)
-    if not (train and test): raise ValueError(f"{base} has no {'test' if train else 'train'}*.parquet; both parts are needed")
+    if not (train and test):
+        raise ValueError(f"{base} has no {'test' if train else 'train'}*.parquet; both parts are needed")
     for half in train, test: check_shards(half)
     def read(say):
         tables = {f: read_table(f) for f in (*train, *test)}
         check_tables(tables)
-        return join_parts(clean_name(folder), parquet_part({f: tables[f] for f in train}), parquet_part({f: tables[f] for f in test}), say)
+        halves = [parquet_part({f: tables[f] for f in files}) for files in (train, test)]
+        return join_parts(clean_name(folder), *halves, say)
     return Source(str(folder), train + test, read)
 
+# %% ../../nbs/data/05_sources.ipynb #4f294246
 def halves_source(
     folder:Path, train:Path, test:Path, # that the user named, absolute; its halves
 ) -> Source:
@@ -115,37 +134,47 @@ def halves_source(
     return Source(str(folder), [f for c in (a, b) for fs in c.values() for f in fs],
                   lambda say: join_parts(clean_name(folder), folder_part(a), folder_part(b), say))
 
+# %% ../../nbs/data/05_sources.ipynb #8fb1f462
 def classes_source(
     folder:Path, # that the user named, absolute
 ) -> Source:
     "A folder with one folder a class"
     classes = class_folders(folder)
-    if len(classes) < 2: raise ValueError(f"{folder} has one folder of pictures, {next(iter(classes))}; pass a folder with one folder a class")
+    if len(classes) < 2:
+        raise ValueError(
+            f"{folder} has one folder of pictures, {next(iter(classes))}; pass a folder with one folder "
+            "a class")
     train, test = split_classes(classes, folder)
     def read(say):
-        say(f"{folder} has no folders train and test: of each class one picture in five is for testing, the same ones each time")
+        say(f"{folder} has no folders train and test: of each class one picture in five is for testing, "
+            "the same ones each time")
         return join_parts(clean_name(folder), folder_part(train), folder_part(test), say)
     return Source(str(folder), [f for files in classes.values() for f in files], read)
 
 # %% ../../nbs/data/05_sources.ipynb #745a43db
-TRAIN, TEST = ('train', 'training'), ('test', 'val', 'valid', 'validation', 'testing') # names of the folders, best first
+TRAIN = 'train', 'training' # names of the folders, best first
+TEST = 'test', 'val', 'valid', 'validation', 'testing'
 
 def folder_source(
     folder:Path, # of one of the three layouts
 ) -> Source:
     "A folder with Parquet files, with train/ and test/, or with one folder a class"
     if not folder.exists(): raise FileNotFoundError(
-        f"there is no folder {folder}; a source is cifar10, cifar100, digits, the path of a folder, or an id name@12 digits")
-    if not folder.is_dir(): raise ValueError(f"{folder} is a file; pass the folder that holds train*.parquet and test*.parquet")
+        f"there is no folder {folder}; a source is cifar10, cifar100, digits, the path of a folder, or "
+        "an id name@12 digits")
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file; pass the folder that holds train*.parquet and test*.parquet")
     folder = Path(os.path.abspath(folder))
     inside = {f.name: f for f in visible(folder) if f.is_dir()}
     train, test = (next((inside[h] for h in names if h in inside), None) for names in (TRAIN, TEST))
     if base := parquet_folder(folder):
         if train and test and base not in (train, test): raise ValueError(
-            f"{folder} holds {base/'train*.parquet'} and the folders {train.name} and {test.name}; pass a folder with one of the two")
+            f"{folder} holds {base/'train*.parquet'} and the folders {train.name} and {test.name}; pass "
+            "a folder with one of the two")
         return parquet_source(folder, base)
     if train and test: return halves_source(folder, train, test)
     if train or test or not inside: raise ValueError(
-        f"{folder} has neither train*.parquet and test*.parquet, nor folders train and test, nor one folder a class; "
+        f"{folder} has neither train*.parquet and test*.parquet, nor folders train and test, nor one "
+        "folder a class; "
         "bring it into one of these layouts")
     return classes_source(folder)

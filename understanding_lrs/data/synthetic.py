@@ -80,7 +80,9 @@ class Shape:
         if not (isinstance(margin, (int, float, np.number)) and 0 <= margin < math.inf):
             raise ValueError(f"margin must be a number >= 0, got {margin!r}")
         for k, a in enumerate(self.areas(float(margin))):
-            if a < 1e-9: raise ValueError(f"margin {margin} leaves class {k} of {self.name!r} empty; use a smaller one")
+            if a < 1e-9:
+                raise ValueError(
+                    f"margin {margin} leaves class {k} of {self.name!r} empty; use a smaller one")
 
     def sample(
         self,
@@ -133,7 +135,8 @@ class Circles(Shape):
     def radii(self, k, margin): return (1. + margin, 2.) if k else (0., 1. - margin)
     def rule(self, x1, x2): return np.hypot(x1, x2) > 1
     def areas(self, margin):
-        return tuple(math.pi*(hi**2 - lo**2) if hi > lo else 0. for lo, hi in (self.radii(k, margin) for k in (0, 1)))
+        radii = [self.radii(k, margin) for k in (0, 1)]
+        return tuple(math.pi*(hi**2 - lo**2) if hi > lo else 0. for lo, hi in radii)
     def place(self, k, u, margin):
         lo, hi = self.radii(k, margin)
         return self.ring(u[:, 1])*np.sqrt(lo**2 + (hi**2 - lo**2)*u[:, :1])
@@ -208,7 +211,8 @@ def _cross(g):
             [[side, end] for side in (right(hi), left(-hi)) for end in (above(0, hi), below(0, -hi))])
 
 cross = Straight('cross', _cross, rule=lambda x1, x2: (abs(x1) > CROSS) & (abs(x2) > CROSS),
-    edges=lambda g: chains(*[[(s*2, t*CROSS), (s*CROSS, t*CROSS), (s*CROSS, t*2)] for s in (1, -1) for t in (1, -1)]))
+    edges=lambda g: chains(*[[(s*2, t*CROSS), (s*CROSS, t*CROSS), (s*CROSS, t*2)]
+                             for s in (1, -1) for t in (1, -1)]))
 
 # %% ../../nbs/data/00_synthetic.ipynb #2f9c562f
 def _union_jack(g):
@@ -217,7 +221,8 @@ def _union_jack(g):
     return ([[n, below(1, -m)], [w, above(-1, m)], [s, above(1, m)], [e, below(-1, -m)]],
             [[e, above(1, m)], [n, below(-1, -m)], [w, below(1, -m)], [s, above(-1, m)]])
 
-union_jack = Straight('union_jack', _union_jack, rule=lambda x1, x2: np.floor(np.arctan2(x2, x1)*4/np.pi) % 2 == 1,
+union_jack = Straight('union_jack', _union_jack,
+    rule=lambda x1, x2: np.floor(np.arctan2(x2, x1)*4/np.pi) % 2 == 1,
     edges=lambda g: chains([(-2, 0), (2, 0)], [(0, -2), (0, 2)], [(-2, -2), (2, 2)], [(-2, 2), (2, -2)]))
 
 # %% ../../nbs/data/00_synthetic.ipynb #9a6359ef
@@ -238,9 +243,12 @@ def _whole(name, v, lo):
 def _feature_ids(ids, in_dim):
     "First coordinates as a tuple of ints, or one clear line naming the culprits"
     ids = tuple(_whole('a feature id', i, 0) for i in ids)
-    for what, bad in {'odd': [i for i in ids if i % 2], 'used twice': sorted({i for i in ids if ids.count(i) > 1}),
+    for what, bad in {'odd': [i for i in ids if i % 2],
+                      'used twice': sorted({i for i in ids if ids.count(i) > 1}),
                       f'outside the {in_dim} inputs': [i for i in ids if i + 1 >= in_dim]}.items():
-        if bad: raise ValueError(f"feature ids {bad} are {what}; use distinct even numbers from 0 to {in_dim//2*2 - 2}")
+        if bad:
+            raise ValueError(
+                f"feature ids {bad} are {what}; use distinct even numbers from 0 to {in_dim//2*2 - 2}")
     if not ids: raise ValueError("feature_ids is empty; give at least one first coordinate")
     return ids
 
@@ -248,7 +256,8 @@ def _feature_ids(ids, in_dim):
 def _utility(utility, n):
     "One number, or one a feature, in [0, 1]; or one clear line"
     if not isinstance(utility, (tuple, list)): return _number('utility', utility)
-    if len(utility) != n: raise ValueError(f"utility needs one number or {n}, one a feature; got {len(utility)}")
+    if len(utility) != n:
+        raise ValueError(f"utility needs one number or {n}, one a feature; got {len(utility)}")
     return tuple(_number('utility', p) for p in utility)
 
 # %% ../../nbs/data/00_synthetic.ipynb #725366e1
@@ -258,7 +267,8 @@ def _joint(joint, n_features, utility):
     if len(joint) != 3 or abs(sum(joint) - 1) > 1e-9:
         raise ValueError(f"joint needs three probabilities with sum 1, got {joint}")
     if n_features != 2: raise ValueError(f"joint is for exactly two features, got {n_features}")
-    if set(np.ravel(utility)) != {1.}: raise ValueError(f"joint replaces utility, which must stay 1, got {utility}")
+    if set(np.ravel(utility)) != {1.}:
+        raise ValueError(f"joint replaces utility, which must stay 1, got {utility}")
     return joint
 
 # %% ../../nbs/data/00_synthetic.ipynb #31719782
@@ -272,7 +282,8 @@ def _checked(c):
     sizes = {k: _whole(k, getattr(c, k), lo) for k, lo in dict(in_dim=2, n_train=1, n_test=1).items()}
     ids = _feature_ids(c.feature_ids, sizes['in_dim'])
     utility = _utility(c.utility, len(ids))
-    return dict(sizes, feature_ids=ids, margin=float(c.margin), utility=utility, noise=_number('noise', c.noise),
+    return dict(sizes, feature_ids=ids, margin=float(c.margin), utility=utility,
+                noise=_number('noise', c.noise),
                 joint=_joint(c.joint, len(ids), utility) if c.joint else None)
 
 # %% ../../nbs/data/00_synthetic.ipynb #4d1bbf17
@@ -287,7 +298,7 @@ class SyntheticConfig:
     noise:float = 0.          # share of the smaller class whose points are swapped, in [0, 1]
     n_train:int = 512         # training samples, >= 1
     n_test:int = 2000         # test samples, >= 1
-    joint:tuple|None = None   # two features only: probabilities of both useful, only the first, only the second
+    joint:tuple|None = None   # two features only: probabilities that both, the first, the second are useful
 
     def __post_init__(self):
         for k, v in _checked(self).items(): object.__setattr__(self, k, v)
@@ -314,7 +325,8 @@ def useful_samples(
 ) -> np.ndarray: # (F, n) bool: feature f lies in the region of its class in sample i
     "Who is useful where: exact counts and independent subsets, or the joint mode"
     if config.joint:
-        which = np.searchsorted(np.cumsum(config.joint)[:2], rng.random(n), side='right') # 0 both, 1 first, 2 second
+        # 0: both are useful, 1: the first one, 2: the second one
+        which = np.searchsorted(np.cumsum(config.joint)[:2], rng.random(n), side='right')
         return np.stack([which != 2, which != 1])
     rank = np.stack([rng.permutation(n) for _ in config.utilities])
     return rank < np.array([[int(p*n)] for p in config.utilities])

@@ -10,7 +10,9 @@ from understanding_lrs.data.loading import load_images
 from understanding_lrs.data.channels import channel_stats, normalise
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.training.image_networks import evaluate_nets, lend, resident
+from understanding_lrs.training.image_data import resident
+from understanding_lrs.training.image_epochs import evaluate_nets
+from understanding_lrs.training.image_lanes import load_network
 from understanding_lrs.training.networks import make_networks
 
 CONVNET, RESNET = ConvNetSpec(4, 10, 8), ResNet18Spec(2, 10, 8)
@@ -164,10 +166,10 @@ def test_a_classifier_is_a_network(data, engine):
     test, sets = (data.x_test, data.y_test), BandSets(data.mean, data.std, data.x_train, varied=True)
     stacked = [(b, m, evaluate_nets(nets, p, data.y_test, data, engine=engine)[1]) for b,m,p in sets.of(data.x_test)]
     for k in range(2):
-        rows = band_accuracy(lend(nets, k).train(), *test, sets)
+        rows = band_accuracy(load_network(nets, k).train(), *test, sets)
         assert [(r['band'], r['metric']) for r in rows] == [s[:2] for s in stacked]
         for r,(_,_,acc) in zip(rows, stacked): assert r['accuracy'] == pytest.approx(acc[k].item(), abs=.41)
-    assert {r['metric'] for r in band_accuracy(lend(nets, 0), *test, BandSets(data.mean, data.std, remove=False))} == {'band_acc_raw', 'band_acc_std'}
+    assert {r['metric'] for r in band_accuracy(load_network(nets, 0), *test, BandSets(data.mean, data.std, remove=False))} == {'band_acc_raw', 'band_acc_std'}
 
 def test_bad_classifiers(data):
     sets = BandSets(data.mean, data.std)

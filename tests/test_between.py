@@ -12,7 +12,7 @@ from understanding_lrs.data.sizes import subset
 from understanding_lrs.data.channels import channel_stats, normalise
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.training.image_networks import evaluate_net, reestimate_
+from understanding_lrs.training.image_reference import evaluate_net, reestimate_
 
 SPEC = ConvNetSpec(4, 10, 8)
 

@@ -6,14 +6,17 @@ import pytest, torch
 from understanding_lrs.app import bench_gpu, bench_timing
 from understanding_lrs.app.bench_gpu import GpuCase
 from understanding_lrs.probes import context as probe_context
-from understanding_lrs.training import image_networks as pictures
+from understanding_lrs.training import gpu_lanes, gpu_memory, image_data, image_lanes, networks
 from understanding_lrs.data.images import Images
 from understanding_lrs.data.loading import load_images
 from understanding_lrs.data.channels import channel_stats
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.training.image_networks import ImageTask, epoch_, evaluate_nets, lanes
-from understanding_lrs.training.image_networks import numerics, resident, step_, step_bytes, what_fits
+from understanding_lrs.training.image_epochs import epoch_, evaluate_nets
+from understanding_lrs.training.image_lanes import lanes, step_
+from understanding_lrs.training.image_task import ImageTask
+from understanding_lrs.training.gpu_memory import step_bytes, what_fits
+from understanding_lrs.training.image_data import numerics, resident
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.core.seeds import batches, epoch_order
@@ -39,9 +42,9 @@ def there(): return digits('cuda')
 
 @pytest.fixture(autouse=True)
 def fresh_lanes():
-    pictures._LANES.clear()
+    image_lanes.LANES.clear()
     yield
-    pictures._LANES.clear()
+    image_lanes.LANES.clear()
 
 @pytest.fixture
 def deterministic(monkeypatch): monkeypatch.setattr(torch.backends.cudnn, 'deterministic', True)
@@ -60,7 +63,7 @@ def near(a, b, rel): assert (a - b).norm() <= rel*b.norm(), ((a - b).norm()/b.no
 def test_the_step_is_the_epoch(data):
     "the function that is recorded, called by hand"
     nets, (loss,) = trained(SMALL, data, epochs=1, seeds=(3,))
-    net, lr, out = pictures.module_of(SMALL), rates(SMALL, 1e-4)[0], torch.zeros(2, dtype=torch.float64)
+    net, lr, out = image_lanes.module_of(SMALL), rates(SMALL, 1e-4)[0], torch.zeros(2, dtype=torch.float64)
     net.load_state_dict({n: v[0] for n,v in make_networks(SMALL, [3], RHO).state.items()}, strict=False)
     params = [dict(net.named_parameters())[n] for n in SMALL.layer_names()]
     for b in batches(torch.from_numpy(epoch_order(3, len(data.x_train), 0)), BATCH): step_(net.train(), params, data, b, lr, RHO, out)
@@ -89,7 +92,7 @@ def test_kept_memory_is_counted_without_memory():
     "of a batch that no machine here could hold; as much as a small one takes, times the pictures"
     kept, weights = {}, step_bytes(SMALL, 3)*2 - step_bytes(SMALL, 6)
     def pack(t): kept[t.untyped_storage().data_ptr()] = t; return t
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t): pictures.module_of(SMALL).train()(torch.randn(3, 3, 8, 8))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t): image_lanes.module_of(SMALL).train()(torch.randn(3, 3, 8, 8))
     assert sum(t.untyped_storage().nbytes() for t in kept.values()) == step_bytes(SMALL, 3)
     assert step_bytes(SMALL, 10**6) - weights == 10**6*(step_bytes(SMALL, 6) - step_bytes(SMALL, 3))//3
 
@@ -99,7 +102,7 @@ def test_too_small_a_gpu_says_what_would_fit(data, monkeypatch, free, words):
     spec, seeds = replace(SMALL, width=32, size=32), [1, 2]
     big = resident(Images('noise', tuple('0123456789'), *(torch.zeros(256, 3, 32, 32, dtype=torch.uint8), torch.arange(256) % 10)*2), (.5,)*3, (.2,)*3)
     def no_room(*a): raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
-    monkeypatch.setattr(pictures, 'step_', no_room); monkeypatch.setattr(pictures, 'free_bytes', lambda device: free)
+    monkeypatch.setattr(image_lanes, 'step_', no_room); monkeypatch.setattr(gpu_memory, 'free_bytes', lambda device: free)
     with pytest.raises(ValueError, match=words) as e:
         epoch_(make_networks(spec, seeds, 20.), big, 0, torch.ones(2), 20., 256, engine='torch', streams=2)
     text = str(e.value)
@@ -109,7 +112,7 @@ def test_what_fits_fits(data, monkeypatch):
     "a tight GPU, and the batch that is named for it"
     nets = make_networks(SMALL, [1, 2], RHO)
     for free in (2**25, 2**26, 2**27):
-        monkeypatch.setattr(pictures, 'free_bytes', lambda device: free)
+        monkeypatch.setattr(gpu_memory, 'free_bytes', lambda device: free)
         b = int(what_fits(nets, data, 4096).split(' or batch ')[-1].split('fit: batch ')[-1])
         assert step_bytes(SMALL, b) <= free < step_bytes(SMALL, 2*b) + 2**24 # weights and pictures
 
@@ -137,7 +140,7 @@ class FakeStream:
 @pytest.fixture
 def pretended(data, monkeypatch):
     "pictures that say they are on a GPU, and a CUDA whose recordings are played back by calling the step"
-    class There(pictures.Resident):
+    class There(image_data.Resident):
         device = 'cuda'
     played, current = [], []
     class Graph:
@@ -148,12 +151,12 @@ def pretended(data, monkeypatch):
         yield
     @contextlib.contextmanager
     def on(stream): current.append(stream); yield; current.pop()
-    made, init = [], pictures.Lane.__init__
+    made, init = [], image_lanes.Lane.__init__
     def iter_lanes(): return made
     def seen(self, *a, **kw): made.append(self); init(self, *a, **kw)
-    bare = pictures.module_of
-    monkeypatch.setattr(pictures.Lane, '__init__', seen)
-    monkeypatch.setattr(pictures, 'module_of', lambda spec, device='cpu': bare(spec))
+    bare = image_lanes.module_of
+    monkeypatch.setattr(image_lanes.Lane, '__init__', seen)
+    for module in (image_lanes, gpu_lanes): monkeypatch.setattr(module, 'module_of', lambda spec, device='cpu': bare(spec))
     for name,f in dict(Stream=FakeStream, stream=on, CUDAGraph=Graph, graph=record, current_stream=FakeStream).items(): monkeypatch.setattr(torch.cuda, name, f)
     d = There(*(getattr(data, f) for f in ('x_train', 'y_train', 'x_test', 'y_test', 'mean', 'std')))
     return SimpleNamespace(data=d, played=played, made=made)
@@ -196,7 +199,7 @@ def test_compiling_is_tried(data, pretended, monkeypatch, fails):
     monkeypatch.setattr(torch, 'compile', compile); monkeypatch.setenv('ULRS_COMPILE', 'default')
     with pytest.warns(UserWarning, match='without torch.compile, slower: no compiler') if fails else contextlib.nullcontext(): nets, b = lent(pretended.data)
     assert asked == ['default'] and torch.equal(b, lent(data)[1])
-    lane = pictures._LANES[0][1]
+    lane = image_lanes.LANES[0][1]
     assert lane.compiled is not bool(fails) and lane.trouble == ['without torch.compile: no compiler']*bool(fails)
 
 def test_a_benchmark_row_is_what_it_says(data, pretended, monkeypatch):
@@ -205,7 +208,7 @@ def test_a_benchmark_row_is_what_it_says(data, pretended, monkeypatch):
     monkeypatch.setattr(torch, 'compile', no)
     for module in (bench_gpu, bench_timing): monkeypatch.setattr(module, 'noise', lambda *a: pretended.data)
     monkeypatch.setattr(bench_gpu, 'device_seconds', lambda f, device: f() or .5)
-    monkeypatch.setattr(pictures.Networks, 'to', lambda self, device: self)
+    monkeypatch.setattr(networks.Networks, 'to', lambda self, device: self)
     ways = bench_gpu.gpu_ways(GpuCase(SMALL, 140, BATCH, 2, 'fp32', 'cpu'), (), 0)
     monkeypatch.setattr(bench_gpu, 'numerics', lambda *a: contextlib.nullcontext())
     with warnings.catch_warnings():
@@ -265,10 +268,10 @@ def test_a_path_that_fails_loses_no_row(monkeypatch):
 def test_the_recorded_step_is_the_eager_one(spec, there, monkeypatch, deterministic):
     "over two epochs, the last batch of each smaller"
     recorded, a = trained(spec, there)
-    assert pictures._LANES[0][1].graph is not None
+    assert image_lanes.LANES[0][1].graph is not None
     monkeypatch.setenv('ULRS_GRAPH', '0')
     eager, b = trained(spec, there)
-    assert pictures._LANES[0][1].graph is None
+    assert image_lanes.LANES[0][1].graph is None
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5); near(recorded.flat(), eager.flat(), 1e-3)
     if spec.arch == 'resnet18': assert torch.equal(recorded.flat(), eager.flat()) # its pooling is deterministic too
     assert all(torch.isfinite(v).all() for v in recorded.state.values())
@@ -279,12 +282,12 @@ def test_the_gpu_does_what_the_cpu_does(data, there):
 
 @needs_gpu
 def test_another_rate_needs_no_recording(data, there):
-    trained(SMALL, there, 1e-4); lane = pictures._LANES[0][1]
+    trained(SMALL, there, 1e-4); lane = image_lanes.LANES[0][1]
     nets, _ = trained(SMALL, there, 5e-4)
-    assert pictures._LANES[0][1] is lane
+    assert image_lanes.LANES[0][1] is lane
     near(nets.flat().cpu(), trained(SMALL, data, 5e-4)[0].flat(), 1e-2)
     trained(SMALL, there, precision='bf16')
-    assert pictures._LANES[0][1] is not lane, 'another number format does'
+    assert image_lanes.LANES[0][1] is not lane, 'another number format does'
 
 @needs_gpu
 def test_other_pictures_need_one(data, there):
@@ -297,7 +300,7 @@ def test_other_pictures_need_one(data, there):
 def test_streams_give_the_same(there, deterministic):
     one, a = trained(SMALL, there, seeds=(1, 2, 3))
     three, b = trained(SMALL, there, seeds=(1, 2, 3), streams=2) # 2 lanes, then 1
-    assert len(pictures._LANES) == 2
+    assert len(image_lanes.LANES) == 2
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5); near(three.flat(), one.flat(), 1e-3)
 
 @needs_gpu
@@ -324,8 +327,8 @@ def test_nothing_waits_in_the_loop(there):
     "an epoch is queued without a synchronisation but the last one"
     nets, lr = make_networks(SMALL, [1], RHO).to('cuda'), rates(SMALL, 1e-4).cuda()
     orders = torch.arange(len(there.x_train), device='cuda')[None]
-    pictures.epoch_torch_(nets, there, orders, lr, RHO, BATCH)
-    lane = pictures._LANES[0][1]
+    image_lanes.epoch_torch_(nets, there, orders, lr, RHO, BATCH)
+    lane = image_lanes.LANES[0][1]
     torch.cuda.synchronize(); torch.cuda.set_sync_debug_mode('error')
     try:
         with lane.on():

@@ -3,12 +3,17 @@ import contextlib
 from dataclasses import replace
 from types import SimpleNamespace
 import pytest, torch
-from understanding_lrs.training import image_networks as pictures
+from understanding_lrs.training import gpu_lanes, image_data, image_epochs, image_lanes
 from understanding_lrs.data.loading import load_images
 from understanding_lrs.data.channels import channel_stats
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.training.image_networks import Evaluation, ImageTask, LaneTrainer, Recorded, Way
-from understanding_lrs.training.image_networks import evaluate_lanes, evaluate_torch_nets, lend, reestimate_, resident
+from understanding_lrs.training.gpu_lanes import Way, evaluate_lanes
+from understanding_lrs.training.image_evaluation import Evaluation, Recorded, evaluate_torch_nets
+from understanding_lrs.training.image_task import ImageTask
+from understanding_lrs.training.lane_trainer import LaneTrainer
+from understanding_lrs.training.image_data import resident
+from understanding_lrs.training.image_lanes import load_network
+from understanding_lrs.training.image_reference import reestimate_
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.trainer import Schedule, Trainer, joined_states, joined_trainer, part_of_state
 from understanding_lrs.core.sphere import elr_to_lr
@@ -27,9 +32,9 @@ def data(): return digits()
 
 @pytest.fixture(autouse=True)
 def fresh_lanes():
-    pictures._RESIDENT.clear()
+    gpu_lanes.RESIDENT.clear()
     yield
-    pictures._RESIDENT.clear()
+    gpu_lanes.RESIDENT.clear()
 
 def rates(k=3): return torch.tensor([elr_to_lr(e, RHO) for e in (1e-4, 1e-3, 1e-1)[:k]])
 def same(a, b): assert sorted(a) == sorted(b) and all(torch.equal(a[n].nan_to_num(-1), b[n].nan_to_num(-1)) for n in a)
@@ -77,10 +82,10 @@ def test_an_evaluation_is_the_plain_one(data, own):
 
 def test_statistics_are_those_of_the_reference(data):
     nets = make_networks(SPEC, [1], RHO)
-    lane, = pictures.resident_lanes(1, SPEC, data)
+    lane, = gpu_lanes.resident_lanes(1, SPEC, data)
     lane.load(nets, 0)
     lane.evaluation(data.x_train, BATCH, own=True)(data.x_train, data.y_train)
-    plain = reestimate_(lend(nets, 0), data.floats(data.x_train), BATCH).state_dict()
+    plain = reestimate_(load_network(nets, 0), data.floats(data.x_train), BATCH).state_dict()
     for n in (n for n in lane.tensors if 'running' in n): torch.testing.assert_close(lane.tensors[n], plain[n], rtol=1e-5, atol=1e-6)
     assert not torch.equal(lane.tensors['bn.running_mean'], nets.state['bn.running_mean'][0])
 
@@ -112,7 +117,7 @@ class FakeStream:
 
 @pytest.fixture
 def pretended(data, monkeypatch):
-    class There(pictures.Resident): device = 'cuda'
+    class There(image_data.Resident): device = 'cuda'
     played = []
     class Graph:
         def replay(self): played.append(self.work); self.work()
@@ -122,9 +127,9 @@ def pretended(data, monkeypatch):
         self.graph.work = self.work
     @contextlib.contextmanager
     def anywhere(*a, **kw): yield
-    bare = pictures.module_of
+    bare = image_lanes.module_of
     monkeypatch.setattr(Recorded, 'record', seen)
-    monkeypatch.setattr(pictures, 'module_of', lambda spec, device='cpu': bare(spec))
+    for module in (image_lanes, gpu_lanes): monkeypatch.setattr(module, 'module_of', lambda spec, device='cpu': bare(spec))
     for name,f in dict(Stream=FakeStream, stream=anywhere, CUDAGraph=Graph, graph=anywhere, current_stream=FakeStream).items(): monkeypatch.setattr(torch.cuda, name, f)
     there = There(*(getattr(data, f) for f in ('x_train', 'y_train', 'x_test', 'y_test', 'mean', 'std')))
     return SimpleNamespace(data=there, played=played)
@@ -134,15 +139,15 @@ def test_everything_in_a_stage_is_recorded(data, pretended):
     same(stage(Trainer, data, engine='torch').run().state(), stage(LaneTrainer, pretended.data).run().state())
     looks = 4 # 0 to 3, one batch each
     assert len(pretended.played) == 3*(3*(3 + 1) + looks)
-    lanes = [lane for _,lane in pictures._RESIDENT]
+    lanes = [lane for _,lane in gpu_lanes.RESIDENT]
     assert len(lanes) == 3 and {lane.how for lane in lanes} == {'graph'} and not any(lane.trouble for lane in lanes)
     graphs = [lane.full.graph for lane in lanes]
     stage(LaneTrainer, pretended.data, k=2).run()
-    assert [lane.full.graph for _,lane in pictures._RESIDENT] == graphs
+    assert [lane.full.graph for _,lane in gpu_lanes.RESIDENT] == graphs
 
 def test_paths_are_evaluated_from_recordings(data, pretended):
     a, b = (make_networks(SPEC, [1, 2], RHO) for _ in range(2))
-    got = pictures.evaluate_nets(a, data.x_train, data.y_train, pretended.data, BATCH, own=True)
+    got = image_epochs.evaluate_nets(a, data.x_train, data.y_train, pretended.data, BATCH, own=True)
     for one,two in zip(got, evaluate_torch_nets(b, data.x_train, data.y_train, data, BATCH, True)): assert torch.equal(one, two)
     assert len(pretended.played) == 2*4
 
@@ -151,19 +156,19 @@ def test_a_recording_that_fails_is_noted_and_the_plain_step_goes_on(data, preten
     def fails(*a, **kw): yield; raise RuntimeError('operation not permitted\nwhen stream is capturing')
     monkeypatch.setattr(torch.cuda, 'graph', fails)
     same(stage(Trainer, data, engine='torch').run().state(), stage(LaneTrainer, pretended.data).run().state())
-    lane = pictures._RESIDENT[0][1]
+    lane = gpu_lanes.RESIDENT[0][1]
     assert lane.how == 'eager' and lane.trouble[0] == 'CUDA graph: operation not permitted when stream is capturing' and not pretended.played
     assert not torch.backends.cudnn.benchmark
 
 def test_one_compilation_serves_all_lanes(data, pretended, monkeypatch):
     made = []
     def backend(graph, inputs): made.append(1); return graph.forward
-    pictures.compiled_forward.cache_clear()
+    gpu_lanes.compiled_forward.cache_clear()
     compile = torch.compile
     monkeypatch.setattr(torch, 'compile', lambda f: compile(f, backend=backend))
     try: got = stage(LaneTrainer, pretended.data, way=Way(compiled=True)).run()
-    finally: pictures.compiled_forward.cache_clear()
-    assert len(made) == 1 and {lane.how for _,lane in pictures._RESIDENT} == {'compiled graph'}
+    finally: gpu_lanes.compiled_forward.cache_clear()
+    assert len(made) == 1 and {lane.how for _,lane in gpu_lanes.RESIDENT} == {'compiled graph'}
     plain = stage(Trainer, data, engine='torch').run()
     torch.testing.assert_close(got.curves[:, 0, :1], plain.curves[:, 0, :1], rtol=1e-3, atol=1e-3, equal_nan=True)
 
@@ -171,9 +176,9 @@ def test_one_compilation_serves_all_lanes(data, pretended, monkeypatch):
 def test_a_compilation_that_fails_is_noted(data, pretended, monkeypatch, at):
     "an unknown mode raises at once, a missing compiler at the first step"
     def no(*a): raise RuntimeError('no compiler')
-    monkeypatch.setattr(pictures, 'compiled_forward', no if at == 'once' else lambda: no)
+    monkeypatch.setattr(gpu_lanes, 'compiled_forward', no if at == 'once' else lambda: no)
     same(stage(Trainer, data, engine='torch').run().state(), stage(LaneTrainer, pretended.data, way=Way(compiled=True)).run().state())
-    lane = pictures._RESIDENT[0][1]
+    lane = gpu_lanes.RESIDENT[0][1]
     assert lane.how == 'graph' and lane.trouble == ['torch.compile: no compiler']
 
 def test_short_memory_leaves_no_lane_behind(data, pretended, monkeypatch):
@@ -185,7 +190,7 @@ def test_short_memory_leaves_no_lane_behind(data, pretended, monkeypatch):
     monkeypatch.setattr(Evaluation, '_add', lambda *a: no_room(*a))
     nets = make_networks(SPEC, [1], RHO)
     assert torch.equal(evaluate_lanes(nets, data.x_test, data.y_test, pretended.data, BATCH, False)[0], evaluate_torch_nets(nets, data.x_test, data.y_test, data, BATCH, False)[0])
-    assert not pictures._RESIDENT
+    assert not gpu_lanes.RESIDENT
 
 # with a GPU
 
@@ -198,7 +203,7 @@ def test_lanes_of_a_gpu_do_what_the_cpu_does(data, compiled):
     nets, lr = make_networks(SPEC, [1, 2], RHO), torch.full((2,), elr_to_lr(5e-5, RHO))
     there = LaneTrainer(ImageTask(digits('cuda'), RHO, BATCH), nets.to('cuda'), lr, Schedule(3, **SOME), way=Way(compiled=compiled)).run()
     here = Trainer(ImageTask(data, RHO, BATCH, engine='torch'), nets, lr, Schedule(3, **SOME)).run()
-    assert {lane.how for _,lane in pictures._RESIDENT} == {'compiled graph' if compiled else 'graph'}
+    assert {lane.how for _,lane in gpu_lanes.RESIDENT} == {'compiled graph' if compiled else 'graph'}
     torch.testing.assert_close(there.curves[:, [0, 2]], here.curves[:, [0, 2]], rtol=1e-2, atol=1e-2, equal_nan=True)
     for k in (2, 3): assert (there.averages[k].cpu() - here.averages[k]).norm() <= 1e-2*here.averages[k].norm()
 
@@ -206,7 +211,7 @@ def test_lanes_of_a_gpu_do_what_the_cpu_does(data, compiled):
 def test_a_gpu_never_waits_in_a_stage():
     "looks, averages and the level included"
     one = LaneTrainer(ImageTask(digits('cuda'), RHO, BATCH), make_networks(SPEC, [1, 2], RHO).to('cuda'), rates(2), Schedule(3, **SOME))
-    with pictures.numerics('fp32', 'cuda'):
+    with image_data.numerics('fp32', 'cuda'):
         one.enter()
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode('error')

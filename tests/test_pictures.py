@@ -9,8 +9,11 @@ from understanding_lrs.data.loading import load_images
 from understanding_lrs.data.channels import channel_stats, normalise
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.training.image_networks import ImageTask, epoch_, evaluate_net, evaluate_nets
-from understanding_lrs.training.image_networks import lend, numerics, reestimate_, resident, train_epoch
+from understanding_lrs.training.image_epochs import epoch_, evaluate_nets
+from understanding_lrs.training.image_reference import evaluate_net, reestimate_, train_epoch
+from understanding_lrs.training.image_task import ImageTask
+from understanding_lrs.training.image_data import numerics, resident
+from understanding_lrs.training.image_lanes import load_network
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.core.errors import InputError, OutOfTime
@@ -131,8 +134,8 @@ def test_averages_are_torchs(data):
     st, swa = Trainer(ImageTask(data, rho, BATCH), make_networks(CONVNET, [5], rho), rates(CONVNET, 1e-2), Schedule(4, swa_k=(3, 5))), None
     for e in range(5):
         st.run(until=e) if e else None
-        swa = AveragedModel(lend(st.networks, 0)) if swa is None else swa
-        swa.update_parameters(lend(st.networks, 0))
+        swa = AveragedModel(load_network(st.networks, 0)) if swa is None else swa
+        swa.update_parameters(load_network(st.networks, 0))
         if e + 1 in (3, 5): close(st.averages[e + 1][0], swa.module.flat())
 
 def test_resident_pictures_are_the_loaders(data):

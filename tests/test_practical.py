@@ -10,8 +10,10 @@ from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.studies.image_trial import ImageTrial
 from understanding_lrs.probes.context import ImageEvaluator, PathSettings
-from understanding_lrs.training.image_networks import ImageTask, Rule, VELOCITY
-from understanding_lrs.training.image_networks import at_rest, evaluate_nets, resident
+from understanding_lrs.training.image_task import ImageTask
+from understanding_lrs.training.optimizers import Rule, VELOCITY, at_rest
+from understanding_lrs.training.image_data import resident
+from understanding_lrs.training.image_epochs import evaluate_nets
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.core.errors import InputError, OutOfTime

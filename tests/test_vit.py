@@ -10,10 +10,12 @@ from understanding_lrs.data.augmentation import augment_table, crop_flip
 from understanding_lrs.data.rand_augment import HOLE, RAND_OPS, rand_augment, rand_op
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.vit import VisionTransformer, VitSpec, patches
-from understanding_lrs.training.image_networks import ImageTask, Rule, VELOCITY, at_rest
+from understanding_lrs.training.image_task import ImageTask
+from understanding_lrs.training.optimizers import Rule, VELOCITY, at_rest
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.trainer import Schedule, Trainer
-from understanding_lrs.training.image_networks import evaluate_nets, resident
+from understanding_lrs.training.image_data import resident
+from understanding_lrs.training.image_epochs import evaluate_nets
 from understanding_lrs.studies.image_trial import ImageTrial
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
@@ -306,20 +308,20 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 
 @pytest.fixture
 def there(data, monkeypatch):
-    from understanding_lrs.training import image_networks as pictures
+    from understanding_lrs.training import image_lanes
     monkeypatch.setattr(torch.backends.cudnn, 'deterministic', True)
-    pictures._LANES.clear()
+    image_lanes.LANES.clear()
     yield replace(data, **{n: getattr(data, n).cuda() for n in ('x_train', 'y_train', 'x_test', 'y_test')})
-    pictures._LANES.clear()
+    image_lanes.LANES.clear()
 
 @needs_gpu
 def test_the_recorded_step_is_the_eager_one_and_the_cpus(there, data, monkeypatch):
-    from understanding_lrs.training import image_networks as pictures
+    from understanding_lrs.training import image_lanes
     def trained(device, graph):
-        monkeypatch.setenv('ULRS_GRAPH', graph); pictures._LANES.clear()
+        monkeypatch.setenv('ULRS_GRAPH', graph); image_lanes.LANES.clear()
         return stage(make_networks(SPEC, [3, 4], 0.).to(device), there if device == 'cuda' else data, 2).run().networks.flat().cpu()
     recorded = trained('cuda', '1')
-    assert pictures._LANES[0][1].graph is not None
+    assert image_lanes.LANES[0][1].graph is not None
     eager, cpu = trained('cuda', '0'), trained('cpu', '0')
     torch.testing.assert_close(recorded, eager, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(recorded, cpu, rtol=2e-2, atol=1e-3)
@@ -328,10 +330,10 @@ def test_the_recorded_step_is_the_eager_one_and_the_cpus(there, data, monkeypatc
 @pytest.mark.parametrize('graph', '10')
 def test_nothing_waits_in_the_loop(there, monkeypatch, graph):
     "Adam, dropout, shifts, and a last batch that is smaller"
-    from understanding_lrs.training import image_networks as pictures
+    from understanding_lrs.training import image_lanes
     monkeypatch.setenv('ULRS_GRAPH', graph)
     spec = replace(SPEC, dropout=.3)
-    lane, = pictures.lanes(1, spec, there, BATCH, 0., rule=RULE)
+    lane, = image_lanes.lanes(1, spec, there, BATCH, 0., rule=RULE)
     lane.load(stage(make_networks(spec, [3], 0.).to('cuda'), there, 1, lr=(1e-3,)).networks, 0, torch.tensor(1e-3), augment_table(3, 0, 100, RULE.pad), there.x_train, 5)
     order = torch.from_numpy(epoch_order(3, 100, 0)).cuda()
     for b in order.split(BATCH): lane.step(b)

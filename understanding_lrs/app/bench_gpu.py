@@ -21,7 +21,9 @@ from ..networks.resnet import ResNet18Spec
 from ..networks.spec import Spec
 from ..probes.context import ImageEvaluator, PathSettings
 from ..runs.provenance import environment
-from ..training.image_networks import _LANES, epoch_torch_, numerics, step_bytes
+from ..training.gpu_memory import step_bytes
+from ..training.image_data import numerics
+from ..training.image_lanes import LANES, epoch_torch_
 from ..training.networks import make_networks
 
 # %% ../../nbs/app/33_bench_gpu.ipynb #fb908ac0
@@ -74,9 +76,9 @@ def our_steps(
 # %% ../../nbs/app/33_bench_gpu.ipynb #07705f0a
 def as_asked(measure) -> float: # function -> seconds
     "Time lanes that are what they were asked to be; one that could not be compiled or recorded is an error"
-    _LANES.clear()
+    LANES.clear()
     seconds = measure()
-    troubles = [trouble for _,lane in _LANES for trouble in lane.trouble]
+    troubles = [trouble for _,lane in LANES for trouble in lane.trouble]
     if troubles: raise RuntimeError(troubles[0])
     return seconds
 

@@ -18,7 +18,9 @@ from ..core.sphere import ProjectedSGD
 from ..networks.spec import Spec
 from ..runs.provenance import environment
 from ..training import native_conv
-from ..training.image_networks import epoch_, numerics, train_epoch
+from ..training.image_data import numerics
+from ..training.image_epochs import epoch_
+from ..training.image_reference import train_epoch
 from ..training.networks import make_networks
 
 # %% ../../nbs/app/32_bench_images.ipynb #5cd40aab

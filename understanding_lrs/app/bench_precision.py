@@ -21,7 +21,8 @@ from ..data.channels import channel_stats
 from ..networks.resnet import ResNet18Spec
 from ..networks.spec import Spec
 from ..runs.provenance import environment
-from ..training.image_networks import ImageTask, resident
+from ..training.image_data import resident
+from ..training.image_task import ImageTask
 from ..training.networks import make_networks
 from ..training.trainer import Schedule, Trainer
 

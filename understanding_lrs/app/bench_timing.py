@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..data.images import Images
 from ..networks.convnet import ConvNetSpec
 from ..networks.spec import Spec
-from ..training.image_networks import numerics, resident
+from ..training.image_data import numerics, resident
 
 # %% ../../nbs/app/30_bench_timing.ipynb #cab36102
 def seconds_of(

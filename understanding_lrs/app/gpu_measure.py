@@ -25,11 +25,15 @@ from ..data.loading import load_images
 from ..networks.spec import spec_of_sizes
 from ..runs.protocol import Protocol
 from ..studies.registry import study_of
-from ..training import image_networks
-from ..training.image_networks import ImageTask, LaneTrainer, Way, epoch_torch_, evaluate_torch_nets
+from ..training.gpu_lanes import RESIDENT, Way, resident_lanes
+from ..training.image_evaluation import evaluate_torch_nets
+from ..training.image_lanes import epoch_torch_
+from ..training.image_task import ImageTask
+from ..training.lane_trainer import LaneTrainer
 from ..training.networks import make_networks
 from ..training.trainer import Schedule
-from ..training.image_networks import numerics, resident_lanes, step_bytes
+from ..training.gpu_memory import step_bytes
+from ..training.image_data import numerics
 
 # %% ../../nbs/app/22_gpu_measure.ipynb #391477fe
 NEEDED = 'torch', 'numpy', 'pandas', 'pyarrow', 'safetensors'
@@ -268,7 +272,7 @@ def efficiency(
 # %% ../../nbs/app/22_gpu_measure.ipynb #6ef14f6e
 def free_lanes():
     "Give the memory of all lanes back"
-    image_networks._RESIDENT.clear()
+    RESIDENT.clear()
     shared_noise.cache_clear()
     if torch.cuda.is_available(): torch.cuda.empty_cache()
 

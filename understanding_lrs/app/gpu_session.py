@@ -31,7 +31,7 @@ from ..runs.find import find_runs
 from ..studies.image_trial import ImageTrial
 from ..studies.registry import study_of
 from ..studies.registry import protocols
-from ..training.image_networks import Way
+from ..training.gpu_lanes import Way
 
 
 # %% ../../nbs/app/24_gpu_session.ipynb #67131a67

@@ -19,7 +19,9 @@ from ..runs.store import Run
 from ..studies.image_trial import ImageTrial
 from ..studies.registry import live
 from ..studies.registry import protocols, resolved
-from ..training.image_networks import LaneTrainer, Way, by_native
+from ..training.gpu_lanes import Way
+from ..training.image_epochs import by_native
+from ..training.lane_trainer import LaneTrainer
 from ..training.trainer import joined_states, joined_trainer, part_of_state, trainer_like
 
 # %% ../../nbs/app/23_gpu_waves.ipynb #fb355b2a

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data.bands import BandSets, varied_limits
 from .context import ProbeContext, columns_of, register_probe
 from .features import dominance, effective_number
-from ..training.image_networks import at_rest
+from ..training.optimizers import at_rest
 from ..training.networks import joined
 
 # %% ../../nbs/probes/06_bands.ipynb #ec4e5b80

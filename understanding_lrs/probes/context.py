@@ -24,7 +24,10 @@ from ..networks.convnet import ConvNetSpec
 from ..networks.mlp import MLPSpec
 from ..networks.resnet import ResNet18Spec
 from .geometry import path
-from ..training.image_networks import AT_A_TIME, ImageTask, Resident, evaluate_nets, resident
+from ..training.gpu_lanes import AT_A_TIME
+from ..training.image_data import Resident, resident
+from ..training.image_epochs import evaluate_nets
+from ..training.image_task import ImageTask
 from ..training.networks import Networks, make_networks
 from ..training.stacked import Sets, SyntheticTask, evaluate, stack_sets
 from ..training.trainer import Schedule, Trainer

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from .context import ProbeContext, columns_of, register_probe
-from ..training.image_networks import Resident, by_batch, lend
+from ..training.image_data import Resident
+from ..training.image_lanes import by_batch, load_network
 from ..training.networks import Networks
 
 # %% ../../nbs/probes/05_norms.ipynb #3283c124
@@ -27,7 +28,7 @@ def gradient_norms(
     "How steep the loss is at the current weights"
     batches, out = list(zip(data.x_train.split(batch), data.y_train.split(batch)))[:n], np.zeros(len(nets))
     for k in range(len(nets)):
-        net, norms = by_batch(lend(nets, k)), []
+        net, norms = by_batch(load_network(nets, k)), []
         params = [p for p in net.parameters() if p.requires_grad]
         for x,y in batches:
             if len(x) == 1: continue # one image has no batch statistics

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..networks.spec import parameters_of
 from .context import ProbeContext, columns_of, register_probe
-from ..training.image_networks import lend
+from ..training.image_lanes import load_network
 
 # %% ../../nbs/probes/08_sharpness.ipynb #1e49e076
 def flat64(tensors) -> Tensor: # of any shapes -> (P,) float64
@@ -199,7 +199,7 @@ def probe_sharpness(context:ProbeContext) -> pd.DataFrame:
         nets = context.checkpoints[name]
         found = np.full((len(nets), 2), np.nan)
         for k in wanted.nonzero().flatten().tolist():
-            net = lend(nets, k).train()
+            net = load_network(nets, k).train()
             params = parameters_of(net, nets.spec.sphere_names())
             found[k] = sharpness(lambda: F.cross_entropy(net(x), y), params, DIRECTIONS, tol=.05)
         rows.append(context.rows(found[:, 0], 'sharpness', **columns_of(name)))

@@ -17,9 +17,11 @@ from ..core.stats import CONVERGED, tail_std
 from ..data.channels import CIFAR_MEAN, CIFAR_STD, channel_stats
 from ..probes.context import ImageEvaluator, PathSettings, columns_of, image_offers, probes_for
 from .trial import Trial, fine_tunings
-from ..training.image_networks import (VELOCITY, ImageTask, at_rest, by_native,
-                                                       evaluate_nets, free_bytes, looks,
-                                                       numerics, resident, what_fits)
+from ..training.gpu_memory import free_bytes, what_fits
+from ..training.image_data import numerics, resident
+from ..training.image_epochs import by_native, evaluate_nets
+from ..training.image_task import ImageTask, looks
+from ..training.optimizers import VELOCITY, at_rest
 from ..training.networks import make_networks
 from ..training.trainer import METRICS
 

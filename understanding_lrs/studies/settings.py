@@ -23,7 +23,8 @@ from ..networks.convolutional import ConvolutionalSpec
 from ..networks.mlp import MLPSpec
 from ..networks.spec import Spec, architecture
 from ..networks.vit import VitSpec
-from ..training.image_networks import Rule, numerics
+from ..training.image_data import numerics
+from ..training.optimizers import Rule
 from ..training.reference import ORDERS
 
 # %% ../../nbs/studies/00_settings.ipynb #e1596349

@@ -17,8 +17,9 @@ from ..figures.drawing import rate
 from .explore_settings import CHOICES, NETWORKS, RANGES, Settings
 
 # %% ../../nbs/app/06_explore_controls.ipynb #fd14440c
-LABELS = dict(shape='shape', n_features='features', margin='margin', noise='label noise', n_train='samples', width='width', depth='depth',
-              steps='steps', seed='seed', flr='fine-tuning LR', lr='LR', feature='feature', network='network')
+LABELS = dict(shape='shape', n_features='features', margin='margin', noise='label noise', n_train='samples',
+              width='width', depth='depth', steps='steps', seed='seed',
+              flr='fine-tuning LR', lr='LR', feature='feature', network='network')
 
 def _evenly(lo, hi, step): return [round(lo + step*i, 2) for i in range(round((hi - lo)/step) + 1)]
 SLIDES = CHOICES | dict(n_features=range(1, 17), depth=range(1, 5), margin=_evenly(*RANGES['margin'], .01),
@@ -56,7 +57,8 @@ def controls() -> dict: # name of a setting -> widget; `utility` is a list of wi
     made['seed'] = W.FloatText(value=Settings().seed, step=1, description='seed', style=style, layout=layout)
     made['network'] = W.ToggleButtons(options=NETWORKS, style=dict(button_width='110px'))
     def upright(i): # the layout is the slider's own: the one of a feature that is not there is hidden
-        look = dict(orientation='vertical', layout=W.Layout(height='160px'), style=dict(description_width='auto'))
+        look = dict(orientation='vertical', layout=W.Layout(height='160px'),
+                    style=dict(description_width='auto'))
         return slide('utility', description=str(i + 1), **look)
     made['utility'] = [upright(i) for i in range(16)]
     return made
@@ -69,7 +71,8 @@ def turn(made:dict, s:Settings): # made: as `controls` gives them
         if name in SLIDES and name not in ('shape', 'network'):
             options = tuple(offered(name, value, steps.get(name)))
             if options != widget.options:
-                widget.index = 0 # within both lists: a handle beyond the new one would be moved by the browser, behind our back
+                # within both lists: a handle beyond the new one would be moved by the browser
+                widget.index = 0
                 widget.options = options
         widget.value = value
     for name in LABELS: to(made[name], name, getattr(s, name))
@@ -92,7 +95,7 @@ def still(image:W.Image, words:str) -> dict: # MIME type -> content
     return {'text/plain': words, 'image/png': base64.b64encode(image.value).decode()}
 
 class PictureBox(W.Box):
-    "A picture as wide as the page; while it is not the one that was asked for it is pale, and a note on it says so"
+    "A picture as wide as the page; it is pale, with a note, while it is not the one that was asked for"
     def __init__(self):
         self.image, self.note, self.unseen = W.Image(format='png'), W.HTML(), W.HTML()
         self.note.add_class('ulrs-note')

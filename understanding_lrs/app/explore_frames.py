@@ -91,17 +91,21 @@ def look(
     regimes, steps = tuple(regime_of(p, r.bounds) for p in GRID), np.array(shot.steps)
     keep = sparse(steps + 1)
     points, labels = lesson.data.x_train[:240, first:first + 2].numpy(), lesson.data.y_train[:240].numpy()
+    region = answers(network_of(r.nets[s.network], i), lesson.others, first)
+    tinted = spans(r.bounds, GRID[0]/1.2, GRID[-1]*1.2)
+    ranks = -np.sort(-r.single[s.network], axis=1)
+    single = {k: v[i][best] for k,v in r.single.items()}
     return Frame(s, feature, shot.step, r.mark, shot.done, r.flr, points, labels,
-                 lesson.border, SHAPES[s.shape].boundary(), answers(network_of(r.nets[s.network], i), lesson.others, first),
-                 steps[keep], shot.loss[keep], regimes, spans(r.bounds, GRID[0]/1.2, GRID[-1]*1.2), r.slow, r.acc,
-                 -np.sort(-r.single[s.network], axis=1), best + 1, {k: v[i][best] for k,v in r.single.items()})
+                 lesson.border, SHAPES[s.shape].boundary(), region,
+                 steps[keep], shot.loss[keep], regimes, tinted, r.slow, r.acc, ranks, best + 1, single)
 
 def snapshot(
     s:Settings=Settings(), # what to train
     mark:int=MARKS[0],     # after how many steps, one of the marks; more than there are: the last
 ) -> Snapshot:
     "Train up to a mark"
-    return next(shot for shot in Lesson(s).follow(s.flr) if shot.readings and shot.readings.mark >= min(mark, s.steps))
+    shots = (shot for shot in Lesson(s).follow(s.flr) if shot.readings)
+    return next(shot for shot in shots if shot.readings.mark >= min(mark, s.steps))
 
 def frame(
     s:Settings=Settings(), # what to train and what to look at
@@ -119,13 +123,15 @@ def describe(f:Frame) -> str: # plain text
     second = f", the next, {f.order[1]}, with {own[1]:.0f} %" if len(own) > 1 else ''
     best = f"Best single feature of the {s.network} network: {f.order[0]} with {own[0]:.0f} %{second}"
     used = f"; effective number of features {n:.1f} of {len(own)}." if n == n else '.'
-    return f"PLR {rate(s.lr)}, seed {s.seed}, regime {f.regime} after {f.mark:,} steps. Test accuracy: {acc}. {best}{used}"
+    where = f"PLR {rate(s.lr)}, seed {s.seed}, regime {f.regime} after {f.mark:,} steps"
+    return f"{where}. Test accuracy: {acc}. {best}{used}"
 
 def how_far(f:Frame) -> str: # plain text
     "How far the training is, and what that means"
     low = int((f.loss[-1] < CONVERGED).sum())
     end = f.settings.steps
-    state = f"All {end:,} steps done" if f.done >= 1 else f"{f.step:,} of {end:,} steps; accuracies and features read at {f.mark:,}"
+    state = f"{f.step:,} of {end:,} steps; accuracies and features read at {f.mark:,}"
+    if f.done >= 1: state = f"All {end:,} steps done"
     count = f"{len(f.slow)} small rate{'s' if len(f.slow) > 1 else ''}"
     slow = f" At {f.mark:,} steps {count} had not converged yet." if f.slow else ''
     return f"{state}. {low} of {len(GRID)} rates have converged (training loss below {CONVERGED:g}).{slow}"
@@ -134,7 +140,9 @@ def how_far(f:Frame) -> str: # plain text
 def origin(f:Frame) -> str: # two lines
     "What a picture was computed from; it stands below every picture"
     s = f.shown
-    data = listed(s, ['shape', 'n_features', 'utility', 'margin', 'noise', 'n_train', 'width', 'depth', 'seed'], 9)
+    names = 'shape n_features utility margin noise n_train width depth seed'.split()
+    data = listed(s, names, 9)
     look = listed(s, ['lr', 'flr', 'network', 'feature'])
     slow = f" Hatched, dashed: {SLOW}." if f.slow else ''
-    return f"{data}\n{look}. Losses to step {f.step:,}, everything else after {f.mark:,}, of {s.steps:,} steps.{slow}"
+    reach = f"Losses to step {f.step:,}, everything else after {f.mark:,}, of {s.steps:,} steps."
+    return f"{data}\n{look}. {reach}{slow}"

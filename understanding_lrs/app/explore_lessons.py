@@ -30,8 +30,10 @@ from .explore_settings import NETWORKS, Settings
 
 # %% ../../nbs/app/01_explore_lessons.ipynb #55a08660
 MARKS = (2000, 5000, 10_000, 20_000, 40_000) # [choice]
-WINDOW = 2000*2048                            # steps x weights between two chances to leave
-EVERY, AVERAGED, TAIL = 100, 5, 8             # steps between checkpoints; how many are averaged; looks in the last tenth
+WINDOW = 2000*2048 # steps x weights between two chances to leave
+EVERY = 100    # steps between checkpoints
+AVERAGED = 5   # checkpoints that are averaged
+TAIL = 8       # looks in the last tenth
 
 def marks(steps:int) -> list: # the steps at which everything is read
     "Where a lesson pauses"
@@ -74,7 +76,8 @@ def lines(
 ) -> tuple:        # name -> Boundary; rates of regime 1 that have not converged yet
     "The regime lines of one seed, from its curves"
     tail = torch.stack([c[3] for t,c in zip(steps, curves) if .9*mark < t <= mark])
-    values = dict(train_loss=curves[steps.index(mark)][0], test_acc_tail=tail.mean(0), test_acc_tail_std=torch.tensor(tail_std(tail.numpy())))
+    values = dict(train_loss=curves[steps.index(mark)][0], test_acc_tail=tail.mean(0),
+                  test_acc_tail_std=torch.tensor(tail_std(tail.numpy())))
     rows = [pd.DataFrame(dict(plr=GRID, metric=m, value=v.numpy())) for m,v in values.items()]
     seeds = dict(data_seed=seed, train_seed=seed, readout_seed=seed)
     table = pd.concat(rows).assign(stage='pretrain', pair=None, **seeds)
@@ -95,12 +98,15 @@ class Lesson:
         self.sets = stack_sets([self.data])
         spec = MLPSpec(self.config.in_dim, s.width, s.depth)
         self.marks, self.window = marks(s.steps), max(20, WINDOW//spec.n_params)
-        self.stage = self._stage(make_networks(spec, [s.seed]*n, readouts=[s.seed]*n, data=[0]*n), self.marks[0])
+        start = make_networks(spec, [s.seed]*n, readouts=[s.seed]*n, data=[0]*n)
+        self.stage = self._stage(start, self.marks[0])
         self.base = self.readings = None # the stage at the last mark; what was read there
         rng, aside = stream('probe', s.seed), np.zeros((s.n_features, 12), bool)
-        self.others = torch.tensor(fill(self.config, rng.integers(0, 2, 12), aside, rng), dtype=torch.float32) # tell nothing
+        others = fill(self.config, rng.integers(0, 2, 12), aside, rng) # samples that tell nothing
+        self.others = torch.tensor(others, dtype=torch.float32)
         self.border = SHAPES[s.shape].border(240, s.margin, rng)
-        self.exam = ThreadPoolExecutor(1).submit(exam, replace(self.config, utility=1., noise=0., n_train=1)) # ready when training is
+        plain = replace(self.config, utility=1., noise=0., n_train=1)
+        self.exam = ThreadPoolExecutor(1).submit(exam, plain) # ready when training is
 
     def _stage(self, networks, end):
         schedule = Schedule(end, evals=looks(self.settings.steps), swa_k=(AVERAGED,), swa_every=EVERY)
@@ -109,14 +115,16 @@ class Lesson:
     def _onward(self):
         "The same training with a later end"
         old, later = self.stage, next(m for m in self.marks if m > self.stage.steps)
-        self.stage = self._stage(old.networks, later).load({n: v for n,v in old.state().items() if not n.startswith(('swa.', 'sum.'))})
+        kept = {n: v for n,v in old.state().items() if not n.startswith(('swa.', 'sum.'))}
+        self.stage = self._stage(old.networks, later).load(kept)
 
     def _now(self, doing, tuned=0, flr=0.): # tuned: steps of fine-tuning done since the mark
         "A snapshot"
         st, m = self.stage, self.marks
         work = max(st.step, 0) + sum(k//2 for k in m if self.base and k < self.base.steps) + tuned
-        return Snapshot(self, doing, max(st.step, 0), min(1., work/(m[-1] + sum(k//2 for k in m))), tuple(st.curve_steps),
-                        st.curves[:, 0].numpy(), self.readings)
+        done = min(1., work/(m[-1] + sum(k//2 for k in m)))
+        loss = st.curves[:, 0].numpy()
+        return Snapshot(self, doing, max(st.step, 0), done, tuple(st.curve_steps), loss, self.readings)
 
     def _tune(self, flr):
         "Fine-tune and read what the last mark left"
@@ -126,9 +134,11 @@ class Lesson:
         while not fine.done:
             fine.run(min(max(fine.step, 0) + self.window, half))
             if not fine.done: yield self._now('fine-tuning', fine.step)
-        nets = dict(zip(NETWORKS, (base.networks, base.networks.at_flat(base.averages[AVERAGED]), fine.networks)))
-        acc = {k: evaluate(n, self.sets.x_test, self.sets.y_test, threads=self.threads)[1].numpy() for k,n in nets.items()}
-        single = {k: single_feature_accuracy(n, *self.exam.result(), threads=self.threads).numpy() for k,n in nets.items()}
+        averaged = base.networks.at_flat(base.averages[AVERAGED])
+        nets = dict(zip(NETWORKS, (base.networks, averaged, fine.networks)))
+        x, y, threads, exam = self.sets.x_test, self.sets.y_test, self.threads, self.exam.result()
+        acc = {k: evaluate(n, x, y, threads=threads)[1].numpy() for k,n in nets.items()}
+        single = {k: single_feature_accuracy(n, *exam, threads=threads).numpy() for k,n in nets.items()}
         bounds, slow = lines(base.steps, self.stage.curve_steps, list(self.stage.curves), self.settings.seed)
         self.readings = Readings(base.steps, flr, bounds, slow, nets, acc, single)
         yield self._now('read', half)

@@ -20,9 +20,11 @@ from ..figures.drawing import rate
 # %% ../../nbs/app/00_explore_settings.ipynb #baa0981d
 NETWORKS = ('pre-trained', 'averaged', 'fine-tuned')
 CHOICES = dict(shape=tuple(SHAPES), n_train=(64, 128, 256, 512, 1024, 2048), width=(8, 16, 32, 64),
-               steps=(500, 1000, 2000, 5000, 10_000, 20_000, 40_000), lr=GRID, flr=GRID[:11], network=NETWORKS)
+               steps=(500, 1000, 2000, 5000, 10_000, 20_000, 40_000),
+               lr=GRID, flr=GRID[:11], network=NETWORKS)
 RANGES = dict(n_features=(1, 16), margin=(0., .3), noise=(0., .5), depth=(1, 4), seed=(0, 999)) # [choice]
-LOOKS = ('lr', 'flr', 'feature', 'network') # what can change without training the grid again; `flr` fine-tunes again
+# what can change without training the grid again; `flr` fine-tunes again
+LOOKS = ('lr', 'flr', 'feature', 'network')
 
 def _chosen(name, v):
     "One of the choices; a number may be rounded by one percent"
@@ -31,7 +33,8 @@ def _chosen(name, v):
     if isinstance(v, (int, float)) and not isinstance(v, bool):
         near = min(known, key=lambda k: abs(k - v))
         if abs(near - v) <= .01*near: return near
-    some = f"{', '.join(map(rate, known[:3]))} ... {rate(known[-1])}" if 'lr' in name else ', '.join(map(str, known))
+    some = ', '.join(map(str, known))
+    if 'lr' in name: some = f"{', '.join(map(rate, known[:3]))} ... {rate(known[-1])}"
     raise InputError(f"{name} must be one of {some}, got {v!r}")
 
 def _within(name, v, lo, hi):
@@ -39,7 +42,8 @@ def _within(name, v, lo, hi):
     real = isinstance(lo, float)
     number = isinstance(v, (int, float)) and not isinstance(v, bool)
     if number and lo <= v <= hi and (real or v == int(v)): return type(lo)(v)
-    raise InputError(f"{name} must be a {'number' if real else 'whole number'} from {lo:g} to {hi:g}, got {v!r}")
+    kind = 'number' if real else 'whole number'
+    raise InputError(f"{name} must be a {kind} from {lo:g} to {hi:g}, got {v!r}")
 
 # %% ../../nbs/app/00_explore_settings.ipynb #71e5a31f
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class Settings:
         for name,ends in RANGES.items(): put(name, _within(name, getattr(self, name), *ends))
         put('feature', _within('feature', self.feature, 0, self.n_features))
         u = self.utility if isinstance(self.utility, (list, tuple)) else [self.utility]*self.n_features
-        if len(u) != self.n_features: raise InputError(f"utility needs one number or {self.n_features}, one a feature; got {len(u)}")
+        if len(u) != self.n_features:
+            raise InputError(f"utility needs one number or {self.n_features}, one a feature; got {len(u)}")
         put('utility', tuple(_within('utility', p, 0., 1.) for p in u))
         try: self.config
         except ValueError as e: raise InputError(str(e)) from None
@@ -74,7 +79,8 @@ class Settings:
     @property
     def config(self): # SyntheticConfig of the data
         ids = tuple(range(0, 2*self.n_features, 2))
-        return SyntheticConfig(self.shape, ids, STUDIES['synthetic'].defaults.in_dim, self.margin, self.utility, self.noise, self.n_train)
+        in_dim = STUDIES['synthetic'].defaults.in_dim
+        return SyntheticConfig(self.shape, ids, in_dim, self.margin, self.utility, self.noise, self.n_train)
     @property
     def taught(self): # Settings that share their training have the same one
         return replace(self, **{k: Settings.__dataclass_fields__[k].default for k in LOOKS})
@@ -83,7 +89,9 @@ class Settings:
 def to_text(s:Settings) -> str: # JSON of one line
     "Settings to copy and share; equal utilities are written once"
     d = asdict(s)
-    return json.dumps(d | dict(utility=d['utility'][0] if len(set(d['utility'])) == 1 else list(d['utility'])))
+    utility = list(d['utility'])
+    if len(set(utility)) == 1: utility = utility[0]
+    return json.dumps(d | dict(utility=utility))
 
 def from_text(
     text:str, # JSON of an object; what is left out has its default
@@ -91,14 +99,16 @@ def from_text(
     "Read settings, or one line that says what is wrong"
     try: d = json.loads(text)
     except ValueError as e: raise InputError(f"this is not JSON: {e}") from None
-    if not isinstance(d, dict): raise InputError(f"settings are an object like {{\"lr\": 0.01}}, got {type(d).__name__}")
+    if not isinstance(d, dict):
+        raise InputError(f"settings are an object like {{\"lr\": 0.01}}, got {type(d).__name__}")
     names = [f.name for f in fields(Settings)]
     for k in d: pick(k, names, 'setting')
     return Settings(**({} if 'utility' in d else dict(utility=1.)) | d)
 
 # %% ../../nbs/app/00_explore_settings.ipynb #5e1a0b02
-WORDS = dict(shape='{}', n_features='{} features', margin='margin {:g}', noise='label noise {:g}', n_train='{:,} samples',
-             width='width {}', depth='depth {}', steps='{:,} steps', seed='seed {}', network='{} network')
+WORDS = dict(shape='{}', n_features='{} features', margin='margin {:g}', noise='label noise {:g}',
+             n_train='{:,} samples', width='width {}', depth='depth {}',
+             steps='{:,} steps', seed='seed {}', network='{} network')
 
 def spelled(
     s:Settings,

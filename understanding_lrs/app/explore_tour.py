@@ -28,22 +28,32 @@ class Stop:
     def heading(self): return self.title if self.title.endswith('?') else f'{self.title}.'
 
 TOUR = (
-    Stop('A small rate', "The rate is 1e-3 and training converges. How many of the sixteen features does the network use?",
-         "Many, each a little. No single feature takes it more than a few points above chance (50 %), all together about 70 %. "
-         "The first panel is pale: the network hardly answers to one feature alone.", Settings(lr=GRID[6])),
-    Stop('Just above the threshold', "The rate is 1e-2: the loss no longer goes to zero. What happened to the features by 10,000 steps?",
-         "One stands out: alone it gives 65 % or more, all others are near chance. The colours of the first panel follow the true "
-         "boundary. This is the sparsity that the paper finds in regime 2A.", Settings(lr=GRID[11])),
+    Stop('A small rate',
+         "The rate is 1e-3 and training converges. How many of the sixteen features does the network use?",
+         "Many, each a little. No single feature takes it more than a few points above chance (50 %), "
+         "all together about 70 %. The first panel is pale: "
+         "the network hardly answers to one feature alone.", Settings(lr=GRID[6])),
+    Stop('Just above the threshold',
+         "The rate is 1e-2: the loss no longer goes to zero. What happened to the features by 10,000 steps?",
+         "One stands out: alone it gives 65 % or more, all others are near chance. "
+         "The colours of the first panel follow the true boundary. "
+         "This is the sparsity that the paper finds in regime 2A.", Settings(lr=GRID[11])),
     Stop('Calm it down',
-         "Now look at the average of the last five checkpoints, or at the fine-tuned network. Do the other features come back?",
-         "No. The network stays sparse and learns its one feature better; its test accuracy passes that of every small rate in the "
-         "fifth panel.", Settings(lr=GRID[11], network='averaged'), ('feature', 'network')),
+         "Now look at the average of the last five checkpoints, or at the fine-tuned network. "
+         "Do the other features come back?",
+         "No. The network stays sparse and learns its one feature better; "
+         "its test accuracy passes that of every small rate in the fifth panel.",
+         Settings(lr=GRID[11], network='averaged'), ('feature', 'network')),
     Stop('Too large', "The rate is 4.2e-2, still in regime 2. Is larger better?",
-         "No. Here training settles on nothing, and fine-tuning from it ends like a small rate: many features, each a little.",
+         "No. Here training settles on nothing, and fine-tuning from it ends like a small rate: "
+         "many features, each a little.",
          Settings(lr=GRID[16], network='fine-tuned')),
-    Stop('Was it luck?', "The same rate as in step 2 with other data and another initial point: seed 1. Does it become sparse?",
-         "Often it does not: near the threshold some networks find a dominant feature and some do not. One seed is an example, no "
-         "evidence; the study counts networks over many seeds.", Settings(lr=GRID[11], seed=1)),
+    Stop('Was it luck?',
+         "The same rate as in step 2 with other data and another initial point: seed 1. "
+         "Does it become sparse?",
+         "Often it does not: near the threshold some networks find a dominant feature and some do not. "
+         "One seed is an example, no evidence; the study counts networks over many seeds.",
+         Settings(lr=GRID[11], seed=1)),
 )
 
 # %% ../../nbs/app/05_explore_tour.ipynb #5e1a0b0f
@@ -57,8 +67,10 @@ def asked(
     question = f"<div class='ulrs-step'><b>{stop.heading}</b> {stop.question}</div>"
     moved = [name for name in differences(stop.settings, s) if name not in stop.free]
     if moved:
-        return question, f"You have moved on, to {listed(s, moved)}; this step is about {listed(stop.settings, moved)}. Its button leads back."
-    if [name for name in differences(f.shown, s) if name not in stop.free]: return question, 'The answer comes with the picture.'
+        left = f"You have moved on, to {listed(s, moved)}"
+        return question, f"{left}; this step is about {listed(stop.settings, moved)}. Its button leads back."
+    waiting = [name for name in differences(f.shown, s) if name not in stop.free]
+    if waiting: return question, 'The answer comes with the picture.'
     answer = f"<details class='ulrs-step'><summary>Answer</summary>{stop.answer}</details>"
     early = f"The answer is about {stop.mark:,} steps and more; this picture is of {f.mark:,}."
     return question + answer, early if f.mark < stop.mark else ''

@@ -38,7 +38,8 @@ def approximated(text:str, s:Settings) -> str: # text: JSON that `s` was read fr
     "Which numbers of a text are the nearest of a grid, in words; empty where none is"
     given = json.loads(text)
     near = [name for name in given if name != 'utility' and given[name] != getattr(s, name)]
-    return '; '.join(f"{name} {given[name]!r} is read as {reading(name, getattr(s, name))}, the nearest that there is" for name in near)
+    def said_of(name): return f"{name} {given[name]!r} is read as {reading(name, getattr(s, name))}"
+    return '; '.join(f"{said_of(name)}, the nearest that there is" for name in near)
 
 # %% ../../nbs/app/07_explorer.ipynb #ebfba184
 def locked(f): # a method that no other thread may interrupt
@@ -58,17 +59,21 @@ class Explorer(W.VBox):
         self.settings, self.start = s, min(start, s.steps)
         self.page, self.pool, self.lessons = Page(), ThreadPoolExecutor(1), {}
         self.shot = self.frame = None          # the last readings; what the picture shows
-        self.task = self.aim = None            # follows a lesson; its (settings that are trained, fine-tuning rate)
+        self.task = self.aim = None            # follows a lesson; its (trained settings, fine-tuning rate)
         self.at = None                         # step of the tour
-        self.quiet, self.due, self.drawn, self.took = False, None, 0., 0. # when the last picture was drawn, how long it took
-        self.lock = threading.RLock() # JupyterLab lets messages of widgets run in a thread beside the one that follows a lesson
+        self.quiet, self.due = False, None
+        self.drawn, self.took = 0., 0.         # when the last picture was drawn, how long it took
+        # JupyterLab lets messages of widgets run in a thread beside the one that follows a lesson
+        self.lock = threading.RLock()
         self.controls, self.board = controls(), PictureBox()
         self.image = self.board.image
-        self.bar = W.FloatProgress(min=0, max=1, layout=W.Layout(width='220px', height='14px'), style=dict(bar_color=BLUE))
+        thin = W.Layout(width='220px', height='14px')
+        self.bar = W.FloatProgress(min=0, max=1, layout=thin, style=dict(bar_color=BLUE))
         self.far, self.words, self.error, self.stop, self.aside = (W.HTML() for _ in range(5))
         self.words.add_class('ulrs-words')
         self.text = W.Textarea(layout=W.Layout(width='100%', height='64px'), continuous_update=False)
-        self.present = W.ToggleButton(value=present, description='Presentation', tooltip='picture, one rate and the tour; the rest folded')
+        self.present = W.ToggleButton(value=present, description='Presentation',
+                                      tooltip='picture, one rate and the tour; the rest folded')
         super().__init__()
         self.add_class('ulrs')
         self._arrange()
@@ -96,8 +101,10 @@ class Explorer(W.VBox):
         c = self.controls
         names = 'shape n_features margin noise n_train seed width depth steps flr feature'.split()
         grid = W.Box([c[name] for name in names]).add_class('ulrs-controls')
-        use = button('Use these settings', lambda: None, 'or leave the field with Tab') # leaving the field is what counts
-        utility = folded('Utility of each feature: the share of samples in which it helps', W.Box(c['utility']).add_class('ulrs-utility'))
+        # leaving the field is what counts
+        use = button('Use these settings', lambda: None, 'or leave the field with Tab')
+        utility = folded('Utility of each feature: the share of samples in which it helps',
+                         W.Box(c['utility']).add_class('ulrs-utility'))
         return grid, utility, folded('Settings as text: copy, paste, share', self.text, use)
 
     def _arrange(self):
@@ -111,7 +118,8 @@ class Explorer(W.VBox):
             self.add_class('ulrs-present')
         else:
             training = W.VBox([grid, utility]).add_class('ulrs-training')
-            self.children = [style_sheet(), *tour, training, self.error, row(rate, network), self.board, state, self.words, text]
+            self.children = [style_sheet(), *tour, training, self.error, row(rate, network), self.board,
+                             state, self.words, text]
             self.remove_class('ulrs-present')
 
     @locked
@@ -158,7 +166,8 @@ class Explorer(W.VBox):
         if seed.is_integer(): wanted['seed'] = int(seed)
         wanted['utility'] = [w.value for w in c['utility'][:n]]
         if wanted['feature'] > n:
-            note = f"feature {wanted['feature']} is gone: there {'is' if n == 1 else 'are'} {n} now; looking at {n}"
+            are = 'is' if n == 1 else 'are'
+            note = f"feature {wanted['feature']} is gone: there {are} {n} now; looking at {n}"
             wanted['feature'] = n
         try: s = Settings(**wanted)
         except InputError as e:
@@ -167,7 +176,8 @@ class Explorer(W.VBox):
         else: self.put(s, note) if change['owner'] is c['n_features'] else self._act(s, note)
 
     def _fits(self): # is the last snapshot one of the settings?
-        return self.shot is not None and (self.shot.lesson.settings, self.shot.readings.flr) == _aim(self.settings)
+        if self.shot is None: return False
+        return (self.shot.lesson.settings, self.shot.readings.flr) == _aim(self.settings)
 
     def _busy(self): # is a lesson followed, in a loop that runs?
         return self.task is not None and not self.task.done() and self.task.get_loop().is_running()
@@ -184,7 +194,8 @@ class Explorer(W.VBox):
 
     def _draw_soon(self):
         "Moves that wait in the queue share one picture"
-        late = self.due is not None and time.monotonic() > self.due.when() + 1 # the loop that should have drawn is gone
+        # late: the loop that should have drawn is gone
+        late = self.due is not None and time.monotonic() > self.due.when() + 1
         if self.due is None or late: self.due = _loop().call_later(SOON, self._try, self._draw)
 
     def _train(self):
@@ -195,7 +206,8 @@ class Explorer(W.VBox):
         self._tell()
         if first: self._train_here(self.start) # a mistake here has nothing to keep: it is raised
         elif loop is None: self._try(self._train_here, 0)
-        if loop and self.aim: self.task = loop.create_task(self._follow(self.settings, FIRST if first else PAUSE))
+        pause = FIRST if first else PAUSE
+        if loop and self.aim: self.task = loop.create_task(self._follow(self.settings, pause))
 
     def _train_here(self, mark):
         "Train up to a mark, and only then go on"
@@ -251,7 +263,7 @@ class Explorer(W.VBox):
 
     @locked
     def _draw(self):
-        "The picture of what was trained and is looked at; where the two do not belong together the last one stays, and says so"
+        "The picture of what is looked at; as long as it was not trained the last one stays, and says so"
         self.due = None
         if not self._fits(): return self._tell()
         start, f = time.monotonic(), look(self.shot, self.settings)
@@ -262,12 +274,13 @@ class Explorer(W.VBox):
         self._tell()
 
     def _tell(self):
-        "Picture, controls, words and tour are one state: whatever is not of the present settings says so or is gone"
+        "Picture, controls, words and tour are one state: what is of other settings says so or is gone"
         f, s = self.frame, self.settings
         if f is None: return
         names = differences(f.shown, s)
         doing = 'Training for' if self.aim else 'Training stopped for'
-        self.board.pale(f"{doing} {listed(s, names)}. The picture still shows {listed(f.shown, names)}." if names else '')
+        note = f"{doing} {listed(s, names)}. The picture still shows {listed(f.shown, names)}."
+        self.board.pale(note if names else '')
         self.words.value = said('' if names else describe(f))
         self._tell_tour()
 

@@ -39,12 +39,16 @@ def plainest(
     "The runs without a second rate, or whose settings are nearest to the defaults"
     texts = tables['runs'].set_index('run').settings
     known = {t: json.loads(t) for t in texts}
-    far = {t: (s.get('then_plr', 0) > 0, sum(v != study.settings.get(k) for k,v in s.items())) for t,s in known.items()}
+    def distance(s): # from the defaults
+        return s.get('then_plr', 0) > 0, sum(v != study.settings.get(k) for k,v in s.items())
+    far = {t: distance(s) for t,s in known.items()}
     if len(known) == 1: return tables, ''
     best = min(far, key=far.get)
-    kept, others = texts.index[texts == best], sorted({k for s in known.values() for k in s if s[k] != known[best].get(k)})
+    kept = texts.index[texts == best]
+    others = sorted({k for s in known.values() for k in s if s[k] != known[best].get(k)})
     what = 'a second rate' if 'then_plr' in others else f"another {' or '.join(others)}"
-    return {n: t[t.run.isin(kept)] for n,t in tables.items()}, f"Runs with {what} are left out ({len(texts) - len(kept)} of {len(texts)})."
+    left = f"Runs with {what} are left out ({len(texts) - len(kept)} of {len(texts)})."
+    return {n: t[t.run.isin(kept)] for n,t in tables.items()}, left
 
 # %% ../../nbs/app/08_run_frames.ipynb #5e1a0c01
 def sound(
@@ -68,8 +72,12 @@ def open_source(
     folder = Path('.' if many else where).expanduser()
     if not many and (folder/'tables.json').exists(): tables = read_published(folder)
     else:
-        done = where if many else [folder] if (folder/'DONE').exists() else sorted(f.parent for f in folder.glob('*/DONE'))
-        if not done: raise InputError(f"{folder}: expected published tables (tables.json) or finished runs (DONE), found neither")
+        if many: done = where
+        elif (folder/'DONE').exists(): done = [folder]
+        else: done = sorted(f.parent for f in folder.glob('*/DONE'))
+        if not done:
+            expected = 'published tables (tables.json) or finished runs (DONE)'
+            raise InputError(f"{folder}: expected {expected}, found neither")
         runs, lost = sound(done)
         if not runs: raise InputError(f"{folder if not many else done[0].parent}: no run can be read. {lost}")
         tables = collect(runs)
@@ -89,12 +97,15 @@ def found_below(
         deeper = []
         for folder in level:
             seen += 1
-            if seen > MOST: raise InputError(f"{root}: more than {MOST:,} folders; name the folder of the runs itself")
+            if seen > MOST:
+                raise InputError(f"{root}: more than {MOST:,} folders; name the folder of the runs itself")
             try: inside = {entry.name: entry for entry in os.scandir(folder)}
             except OSError: continue
             if 'tables.json' in inside: published.append(folder)
             elif {'DONE', 'protocol.json'} <= set(inside): done.append(folder)
-            else: deeper += [folder/n for n,e in inside.items() if n[0] != '.' and e.is_dir(follow_symlinks=False)]
+            else:
+                seen_names = [n for n,e in inside.items() if n[0] != '.' and e.is_dir(follow_symlinks=False)]
+                deeper += [folder/n for n in seen_names]
         level = sorted(deeper)
     return published, done
 
@@ -105,20 +116,25 @@ def named(
 ) -> str:
     "Runs of one study by what they are"
     study, rates = ledger.study.iloc[0], sorted(ledger.plr.unique())
-    span = f"PLR {rate(rates[0])}" if len(rates) == 1 else f"{len(rates)} PLRs {rate(rates[0])} to {rate(rates[-1])}"
+    span = f"{len(rates)} PLRs {rate(rates[0])} to {rate(rates[-1])}"
+    if len(rates) == 1: span = f"PLR {rate(rates[0])}"
     count = f"{networks:,} network{'s' if networks > 1 else ''}"
     if study not in STUDIES: return f'{study} (unknown here): {span}, {count}'
     known = [json.loads(text) for text in ledger.settings.unique()]
     def unlike(preset): # where the runs differ from a preset; runs of several settings are not told apart
         usual = STUDIES[study].settings | STUDIES[study].presets[preset].settings
         return {k: v for k,v in known[0].items() if len(known) == 1 and k != 'data' and v != usual.get(k)}
-    preset = preset_of(ledger, STUDIES[study]) or min(STUDIES[study].presets, key=lambda name: len(unlike(name)))
+    nearest = min(STUDIES[study].presets, key=lambda name: len(unlike(name)))
+    preset = preset_of(ledger, STUDIES[study]) or nearest
     other = ', '.join(f'{k}={v}' for k,v in unlike(preset).items())
-    return f"{study}, {preset}{f' with {other}' if other else ''}: {span}, {count}"
+    if other: preset += f' with {other}'
+    return f"{study}, {preset}: {span}, {count}"
 
 def _protocol_rows(protocols): # -> as rows of a ledger
-    return pd.DataFrame([dict(study=p.study, plr=p.plr, settings=canonical(p.settings), flrs=p.flrs,
-                              **{k: getattr(p, k) for k in ('data_seeds', 'train_seeds', 'readout_seeds')}) for p in protocols])
+    def row(p):
+        seeds = {k: getattr(p, k) for k in ('data_seeds', 'train_seeds', 'readout_seeds')}
+        return dict(study=p.study, plr=p.plr, settings=canonical(p.settings), flrs=p.flrs, **seeds)
+    return pd.DataFrame([row(p) for p in protocols])
 
 # %% ../../nbs/app/08_run_frames.ipynb #5e1a0c06
 def _published(folders): # -> (name, folder), the richest first, of these the synthetic study at laptop size
@@ -127,8 +143,10 @@ def _published(folders): # -> (name, folder), the richest first, of these the sy
         try:
             ledger = read_table((folder/'runs.csv').read_bytes())
             name = f"published: {named(ledger, json.loads((folder/'tables.json').read_bytes())['networks'])}"
-        except (OSError, ValueError, KeyError, AttributeError): name = f'published, but damaged: {folder.name}'
-        rank = not list(folder.glob('curves.*')), 'laptop' not in name, not name.startswith('published: synthetic,'), name
+        except (OSError, ValueError, KeyError, AttributeError):
+            name = f'published, but damaged: {folder.name}'
+        synthetic = name.startswith('published: synthetic,')
+        rank = not list(folder.glob('curves.*')), 'laptop' not in name, not synthetic, name
         out.append((rank, name, folder))
     return [(name, folder) for _,name,folder in sorted(out)]
 
@@ -172,7 +190,7 @@ class RunFrame:
     acc:dict         # network -> (P,) mean test accuracy (%)
     angle:dict       # pair -> (P,) mean angle, radians
     barrier:dict     # pair -> (P,) median training error barrier, pp
-    loss:dict        # 'pretrain' and 'finetune' -> (steps (T,), losses (n, T)); empty where there are no curves
+    loss:dict        # 'pretrain', 'finetune' -> (steps (T,), losses (n, T)); empty where there are no curves
     ranks:dict       # network -> (n, F) sorted single-feature accuracies of every network at this PLR (%)
     bands:dict       # network -> (n, 4) accuracies on pictures that keep one band of `BANDS` (%)
     source:str       # what it was computed from
@@ -181,21 +199,25 @@ def contents(view:View) -> str: # one line or two
     "What a source holds, and which of its runs are left out"
     rates, counts = sorted(view.found), sorted(set(view.found.values()))
     each = '-'.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
-    span = f"PLR {rate(rates[0])}" if len(rates) == 1 else f"{len(rates)} PLRs {rate(rates[0])} to {rate(rates[-1])}"
+    span = f"{len(rates)} PLRs {rate(rates[0])} to {rate(rates[-1])}"
+    if len(rates) == 1: span = f"PLR {rate(rates[0])}"
     name = ', '.join(filter(None, [view.study.id, view.preset]))
     return f"{name}: {span}, networks a PLR: {each}. {view.left_out}".strip()
 
 def table_rows(view, table, **columns): # none where there is no such table
-    return view(table, **columns) if table in view.tables else pd.DataFrame(columns=['run', 'plr', 'pair', 'step', 'value'], dtype=float)
+    if table in view.tables: return view(table, **columns)
+    return pd.DataFrame(columns=['run', 'plr', 'pair', 'step', 'value'], dtype=float)
 
 def over_rates(view, table, of='mean', **columns): # one number a PLR
     rows = table_rows(view, table, **columns)
     return rows.groupby('plr').value.agg(of).reindex(view.plrs).to_numpy(float)
 
 def stage_columns(view, flr): # network -> its columns
-    return dict(zip(NETWORKS, (dict(stage='pretrain'), dict(stage='average', swa_k=AVERAGED), dict(stage='finetune', flr=flr))))
+    average = dict(stage='average', swa_k=AVERAGED)
+    return dict(zip(NETWORKS, (dict(stage='pretrain'), average, dict(stage='finetune', flr=flr))))
 
-def _wide(rows, column): # rows of one PLR -> a row a network, a column a value of `column`; two runs of one network are an error
+def _wide(rows, column):
+    "Rows of one PLR: a row per network, a column per value of `column`; two runs of one network are an error"
     return by_network(rows, column).dropna(how='all')
 
 # %% ../../nbs/app/08_run_frames.ipynb #17b23ece
@@ -215,16 +237,21 @@ def run_frame(
     stages, loss, ranks, bands = stage_columns(view, flr), {}, {}, {}
     runs = view.metrics.run[view.metrics.plr == plr].unique()
     for stage in ('pretrain', 'finetune'):
-        rows = table_rows(view, 'curves', stage=stage, metric='train_loss', **dict(flr=flr) if stage == 'finetune' else {})
+        tuned = dict(flr=flr) if stage == 'finetune' else {}
+        rows = table_rows(view, 'curves', stage=stage, metric='train_loss', **tuned)
         rows = rows[rows.run.isin(runs)]
-        if len(rows): loss[stage] = (wide := _wide(rows, 'step')).columns.to_numpy(float), wide.to_numpy(float)
+        if not len(rows): continue
+        wide = _wide(rows, 'step')
+        loss[stage] = wide.columns.to_numpy(float), wide.to_numpy(float)
     for name,columns in stages.items():
         rows = table_rows(view, 'features', metric='single_feature_acc', plr=plr, **columns)
         if len(rows): ranks[name] = _wide(rows, 'rank').to_numpy(float)
         rows = table_rows(view, 'bands', metric='band_acc_band', plr=plr, **columns)
         if len(rows): bands[name] = _wide(rows, 'band').reindex(columns=list(BANDS)).to_numpy(float)
-    geometry = lambda metric, of: {p: over_rates(view, 'geometry', of, metric=metric, pair=p) for p in PAIRS}
+    def geometry(metric, of):
+        return {p: over_rates(view, 'geometry', of, metric=metric, pair=p) for p in PAIRS}
+    acc = {k: over_rates(view, 'metrics', metric='test_acc', **c) for k,c in stages.items()}
     regime, ends = regime_words(plr, view.bounds, view.slow), (view.plrs[0]/1.2, view.plrs[-1]*1.2)
     return RunFrame(plr, flr, regime, tints(view, *ends), view.slow, view.plrs,
-                    {k: over_rates(view, 'metrics', metric='test_acc', **c) for k,c in stages.items()}, geometry('angle', 'mean'),
+                    acc, geometry('angle', 'mean'),
                     geometry('train_barrier', 'median'), loss, ranks, bands, contents(view))

@@ -37,7 +37,9 @@ class Paths:
         self.stage, self.what, self.title = stage, title, titled(ax)
         self.moving = [self.lines, self.none, self.title]
         ax.set(xscale='log', yscale='log', xlabel=f'{unit} + 1', ylabel='training loss, nats', **axis)
-        for axis in (ax.xaxis, ax.yaxis): axis.set_major_formatter(DECADES); axis.set_minor_locator(mpl.ticker.NullLocator())
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(DECADES)
+            axis.set_minor_locator(mpl.ticker.NullLocator())
         if unit == 'epoch':
             lo, hi = ax.get_xlim()
             ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5) if hi < 500*lo else (1,)))
@@ -54,7 +56,8 @@ class Over(OverRates):
     "Some quantities of a frame over the grid"
     def __init__(self, ax, plrs, field, looks, title, **axis): # looks: name -> (label, colour, marker)
         super().__init__(ax, plrs)
-        self.lines = {k: ax.plot([], [], marker=m, color=c, ms=3.2, label=label)[0] for k,(label,c,m) in looks.items()}
+        self.lines = {k: ax.plot([], [], marker=m, color=c, ms=3.2, label=label)[0]
+                      for k,(label,c,m) in looks.items()}
         self.field, self.what = field, title
         self.here.set_ydata([0, .93]) # below the names of the regimes
         ax.set(**axis)
@@ -66,8 +69,10 @@ class Over(OverRates):
 
 class Profile:
     "Accuracies on single features or bands at the PLR, one line a network"
-    def __init__(self, ax, field, what, chance=None, **axis): # what: the parts are called; chance: accuracy of guessing (%), None: not drawn
-        self.lines = {k: ax.add_collection(LineCollection([], colors=c, linewidths=.8, alpha=.55)) for k,(c,_) in STAGES.items()}
+    def __init__(self, ax, field, what, chance=None, **axis):
+        # what: the parts are called; chance: accuracy of guessing (%), None: not drawn
+        def lines(color): return LineCollection([], colors=color, linewidths=.8, alpha=.55)
+        self.lines = {k: ax.add_collection(lines(c)) for k,(c,_) in STAGES.items()}
         for k,(c,_) in STAGES.items(): ax.plot([], [], color=c, label=k)
         self.field, self.what, self.title = field, what, titled(ax)
         self.moving = [*self.lines.values(), self.title]
@@ -76,12 +81,15 @@ class Profile:
         ax.legend(loc='upper right', ncols=1 if chance is None else 2)
     def show(self, f:RunFrame):
         parts = getattr(f, self.field)
-        for k,lines in self.lines.items(): lines.set_segments([np.c_[np.arange(1, len(row) + 1), row] for row in parts.get(k, ())])
+        for k,lines in self.lines.items():
+            lines.set_segments([np.c_[np.arange(1, len(row) + 1), row] for row in parts.get(k, ())])
         lack = [k for k in STAGES if k not in parts]
-        self.title.set_text(f"{self.what} at PLR {rate(f.lr)}, one line a network" + (f"\nnot read: {', '.join(lack)}" if lack else '\n '))
+        second = f"not read: {', '.join(lack)}" if lack else ' '
+        self.title.set_text(f"{self.what} at PLR {rate(f.lr)}, one line a network\n{second}")
 
 # %% ../../nbs/app/09_run_pages.ipynb #5d0c1b90
-FIXED = dict(pretrain=(1, 50_000), finetune=(1, 50_000), loss=(1e-5, 30), parts=(44, 101), acc=(44, 101), barrier=(-.5, 50), angle=(-.08, 1.9))
+FIXED = dict(pretrain=(1, 50_000), finetune=(1, 50_000), loss=(1e-5, 30), parts=(44, 101), acc=(44, 101),
+             barrier=(-.5, 50), angle=(-.08, 1.9))
 
 def _room(values, otherwise): # ends of an axis below and above all values, the legend in its upper third
     v = np.concatenate([np.asarray(x, float) for x in values])
@@ -94,22 +102,27 @@ def limits(view) -> dict: # quantity -> ends of its axis
     if not on_images(view.study): return FIXED
     stages = [c for flr in view.flrs or [None] for c in stage_columns(view, flr).values()]
     curves = {s: table_rows(view, 'curves', metric='train_loss', stage=s) for s in ('pretrain', 'finetune')}
-    out = {s: ((c.step.min() + 1)/1.1, (c.step.max() + 1)*1.1) if len(c) else (1, 200) for s,c in curves.items()}
+    def ends(c): return ((c.step.min() + 1)/1.1, (c.step.max() + 1)*1.1) if len(c) else (1, 200)
+    out = {s: ends(c) for s,c in curves.items()}
     loss = pd.concat(curves.values()).value.to_numpy(float)
     loss = np.log10(np.maximum(loss[np.isfinite(loss)], 1e-6))
     out['loss'] = (10**np.floor(loss.min()), 10**np.ceil(loss.max())) if len(loss) else FIXED['loss']
-    values = dict(parts=[[view.study.chance], *(table_rows(view, 'bands', metric='band_acc_band', **c).value for c in stages)],
+    bands = [table_rows(view, 'bands', metric='band_acc_band', **c).value for c in stages]
+    barrier = [over_rates(view, 'geometry', 'median', metric='train_barrier', pair=p) for p in PAIRS]
+    values = dict(parts=[[view.study.chance], *bands],
                   acc=[over_rates(view, 'metrics', metric='test_acc', **c) for c in stages],
-                  barrier=[over_rates(view, 'geometry', 'median', metric='train_barrier', pair=p) for p in PAIRS])
+                  barrier=barrier)
     return FIXED | out | {k: _room(v, FIXED[k]) for k,v in values.items()}
 
 # %% ../../nbs/app/09_run_pages.ipynb #21ad7950
 class RunPage(Board):
     "The six panels of finished runs, with axes that suit their source"
     def __init__(self, view):
-        there = {*view.metrics.stage, *table_rows(view, 'geometry').pair} # what is not gets no place in a legend
+        # what is not there gets no place in a legend
+        there = {*view.metrics.stage, *table_rows(view, 'geometry').pair}
         pairs = dict(PAIRS)
-        looks = {k: (k, c, m) for (k,(c,m)),columns in zip(STAGES.items(), stage_columns(view, None).values()) if columns['stage'] in there}
+        stages = {k: columns['stage'] for k,columns in stage_columns(view, None).items()}
+        looks = {k: (k, c, m) for k,(c,m) in STAGES.items() if stages[k] in there}
         pairs = {k: v for k,v in pairs.items() if k in there} or pairs
         ends, pictures = limits(view), on_images(view.study)
         part, unit = ('band', 'epoch') if pictures else ('feature', 'step')
@@ -117,30 +130,38 @@ class RunPage(Board):
         if pictures:
             side = json.loads(view.tables['runs'].settings.iloc[0])['size']
             names = [f'{b} {lo}' + f'-{hi}'*(hi > lo) for b,(lo,hi) in band_limits(side).items()]
-            axis = dict(xlim=(.6, 4.4), xticks=range(1, 5), xticklabels=names, xlabel='frequencies that pictures keep, |fx| + |fy|')
+            axis = dict(xlim=(.6, 4.4), xticks=range(1, 5), xticklabels=names,
+                        xlabel='frequencies that pictures keep, |fx| + |fy|')
         def paths(ax, stage, title): return Paths(ax, stage, title, unit, xlim=ends[stage], ylim=ends['loss'])
         def over(ax, field, looks, title, label):
-            ticks = dict(xticks=apart(view.plrs)) if pictures and view.plrs[-1] < 20*view.plrs[0] else {} # too narrow for powers of ten
+            narrow = pictures and view.plrs[-1] < 20*view.plrs[0] # for powers of ten
+            ticks = dict(xticks=apart(view.plrs)) if narrow else {}
             return Over(ax, view.plrs, field, looks, title, ylabel=label, ylim=ends[field], **ticks)
+        profile = ('bands', 'bands', view.study.chance) if pictures else ('ranks', 'features')
         def make(ax):
             last = over(ax[5], 'angle', pairs, 'angle between the same pairs', 'angle, radians')
             last.moving.pop().remove() # its legend is that of the panel before
             return [paths(ax[0], 'pretrain', 'pre-training'), paths(ax[1], 'finetune', 'fine-tuning'),
-                    Profile(ax[2], *('bands', 'bands', view.study.chance) if pictures else ('ranks', 'features'), ylim=ends['parts'],
-                            ylabel=f'accuracy on one {part}, %', **axis),
+                    Profile(ax[2], *profile, ylim=ends['parts'], ylabel=f'accuracy on one {part}, %', **axis),
                     over(ax[3], 'acc', looks, 'mean test accuracy', 'test accuracy, %'),
                     over(ax[4], 'barrier', pairs, 'median training error barrier', 'barrier, pp'), last]
-        super().__init__(make, (WIDE, HIGH), [(x, y, .255, .33) for y in (.594, .136) for x in (.06, .39, .725)])
+        boxes = [(x, y, .255, .33) for y in (.594, .136) for x in (.06, .39, .725)]
+        super().__init__(make, (WIDE, HIGH), boxes)
     def show(self, f:RunFrame, still=None): return super().show(f, still, caption_of(f))
 
 def say_run(f:RunFrame) -> str: # plain text
     "What a frame of finished runs shows, in words"
     i, mid = list(f.plrs).index(f.lr), list(BANDS).index('mid')
-    each = lambda values: ', '.join(f"{k} {v:.1f} %" for k,v in values.items() if v == v)
+    def each(values): return ', '.join(f"{k} {v:.1f} %" for k,v in values.items() if v == v)
     ahead = [row[0] - row[1] for row in f.ranks.get(NETWORKS[0], ()) if len(row) > 1]
-    words = [f"PLR {rate(f.lr)}, regime {f.regime}. Mean test accuracy: {each({k: v[i] for k,v in f.acc.items()})}."]
-    if ahead: words += [f"A dominant feature in {sum(a >= DOMINANT for a in ahead)} of {len(ahead)} pre-trained networks."]
-    if f.bands: words += [f"On pictures that keep the mid band only: {each({k: v[:, mid].mean() for k,v in f.bands.items()})}."]
+    acc = each({k: v[i] for k,v in f.acc.items()})
+    words = [f"PLR {rate(f.lr)}, regime {f.regime}. Mean test accuracy: {acc}."]
+    if ahead:
+        dominant = sum(a >= DOMINANT for a in ahead)
+        words.append(f"A dominant feature in {dominant} of {len(ahead)} pre-trained networks.")
+    if f.bands:
+        bands = each({k: v[:, mid].mean() for k,v in f.bands.items()})
+        words.append(f"On pictures that keep the mid band only: {bands}.")
     return ' '.join([*words, f'Shown: {f.source}'])
 
 # %% ../../nbs/app/09_run_pages.ipynb #6d0e9432
@@ -150,12 +171,15 @@ class RunExplorer(W.VBox):
         found=None, # folder to search; or name -> what `open_source` opens; None: this checkout
     ):
         style, layout = dict(description_width='92px'), W.Layout(width='auto')
-        self.folder = W.Text(description='search', continuous_update=False, placeholder='a folder of runs, then Enter', style=style, layout=layout)
+        self.folder = W.Text(description='search', continuous_update=False, style=style, layout=layout,
+                             placeholder='a folder of runs, then Enter')
         self.source = W.Dropdown(description='open', style=style, layout=layout)
-        self.plr, self.flr = (W.SelectionSlider(options=[('-', 0.)], description=d, style=style, layout=layout) for d in ('PLR', 'FLR'))
+        kept = dict(options=[('-', 0.)], style=style, layout=layout)
+        self.plr, self.flr = (W.SelectionSlider(description=d, **kept) for d in ('PLR', 'FLR'))
         self.error, self.words, self.board = W.HTML(said('')), W.HTML(), PictureBox()
         self.image, self.quiet, self.view, self.opened = self.board.image, False, None, None
-        grid = W.Box([self.folder, self.source, self.plr, self.flr]).add_class('ulrs-controls').add_class('ulrs-wide')
+        grid = W.Box([self.folder, self.source, self.plr, self.flr])
+        grid.add_class('ulrs-controls').add_class('ulrs-wide')
         super().__init__([style_sheet(), grid, self.error, self.board, self.words])
         self.add_class('ulrs')
         self.folder.observe(lambda change: self.search(change['new']), 'value')
@@ -165,7 +189,8 @@ class RunExplorer(W.VBox):
         else: self.search(found)
 
     def _repr_mimebundle_(self, **kw):
-        return super()._repr_mimebundle_(**kw) | still(self.image, f"RunExplorer: {contents(self.view) if self.view else 'nothing open'}")
+        words = contents(self.view) if self.view else 'nothing open'
+        return super()._repr_mimebundle_(**kw) | still(self.image, f"RunExplorer: {words}")
 
     def _refuse(self, text):
         "A mistake: controls and picture stay with the source that is open"
@@ -179,12 +204,16 @@ class RunExplorer(W.VBox):
         "Offer what a folder holds"
         try: found = sources(folder)
         except InputError as e: return self._refuse(str(e))
-        if folder and not found: return self._refuse(f"{folder}: neither finished runs nor published tables here, {DEEP} levels deep")
+        if folder and not found:
+            lack = 'neither finished runs nor published tables here'
+            return self._refuse(f"{folder}: {lack}, {DEEP} levels deep")
         self._offer(found)
 
     def _offer(self, found): # name -> what `open_source` opens
         "Another list of sources, the first of them opened"
-        if not found: return self._refuse("nothing to open yet; first: ulrs sweep synthetic --preset laptop; or name a folder of runs")
+        if not found:
+            return self._refuse("nothing to open yet; first: ulrs sweep synthetic --preset laptop; "
+                                "or name a folder of runs")
         self.quiet, self.opened = True, None
         self.source.options = list(found.items())
         self.source.index = 0
@@ -199,8 +228,10 @@ class RunExplorer(W.VBox):
             page = RunPage(view)
         except InputError as e: return self._refuse(str(e))
         self.view, self.page, self.opened, self.quiet = view, page, where, True
-        for w, values, at in (self.plr, sorted(view.found), len(view.found)//2), (self.flr, view.flrs, -1): # a partial grid has holes
-            w.index = 0 # within both lists: a handle beyond the new one would be moved by the browser, behind our back
+        rates = (self.plr, sorted(view.found), len(view.found)//2), (self.flr, view.flrs, -1)
+        for w, values, at in rates: # a partial grid has holes
+            # within both lists: a handle beyond the new one would be moved by the browser, behind our back
+            w.index = 0
             w.options = [(rate(v), float(v)) for v in values] or [('-', 0.)]
             w.value = w.options[at][1]
         self.quiet = False

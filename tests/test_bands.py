@@ -11,7 +11,7 @@ from understanding_lrs.data.channels import channel_stats, normalise
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_data import resident
-from understanding_lrs.training.image_epochs import evaluate_nets
+from understanding_lrs.training.image_epochs import EvalConfig, evaluate_nets
 from understanding_lrs.training.image_lanes import load_network
 from understanding_lrs.training.networks import make_networks
 
@@ -29,10 +29,10 @@ def data():
 def test_floats_are_evaluated_as_their_bytes(data, spec, engine, own):
     if engine == 'native' and spec == RESNET: pytest.skip('the kernel has ConvNets only')
     nets = make_networks(spec, [1, 2], spec.default_radius())
-    evaluate_nets(nets, data.x_train, data.y_train, data, 50, own=True, engine=engine)
+    evaluate_nets(nets, data.x_train, data.y_train, data, EvalConfig(50, own=True, engine=engine))
     bytes_, floats = nets.copy(), nets.copy()
-    a = evaluate_nets(bytes_, data.x_test, data.y_test, data, 100, own, engine)
-    b = evaluate_nets(floats, data.floats(data.x_test), data.y_test, data, 100, own, engine)
+    a = evaluate_nets(bytes_, data.x_test, data.y_test, data, EvalConfig(100, own, engine))
+    b = evaluate_nets(floats, data.floats(data.x_test), data.y_test, data, EvalConfig(100, own, engine))
     torch.testing.assert_close(a[0], b[0], rtol=1e-6, atol=1e-6); assert torch.equal(a[1], b[1])
     for k,v in bytes_.state.items(): torch.testing.assert_close(v, floats.state[k], rtol=1e-6, atol=1e-6)
 
@@ -41,7 +41,7 @@ def test_other_pictures_are_refused(data, engine):
     nets = make_networks(CONVNET, [1], CONVNET.default_radius())
     x, refused = data.x_test, pytest.raises(ValueError, match="evaluated on \\(500, 3, 8, 8\\) pictures, uint8 or")
     for bad in (x.double(), x.half(), x.int(), x[:, :, :4], x[:, :1], x[:-1]):
-        with refused: evaluate_nets(nets, bad, data.y_test, data, engine=engine)
+        with refused: evaluate_nets(nets, bad, data.y_test, data, EvalConfig(engine=engine))
 
 def pictures(side, n=6, channels=3, seed=0):
     return torch.randint(0, 256, (n, channels, side, side), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
@@ -162,9 +162,9 @@ def test_a_classifier_of_one_band_is_seen_as_one():
 def test_a_classifier_is_a_network(data, engine):
     "one function for networks of one's own, one for stacks: equal numbers, statistics not touched"
     nets = make_networks(CONVNET, [1, 2], CONVNET.default_radius())
-    evaluate_nets(nets, data.x_train, data.y_train, data, own=True)
+    evaluate_nets(nets, data.x_train, data.y_train, data, EvalConfig(own=True))
     test, sets = (data.x_test, data.y_test), BandSets(data.mean, data.std, data.x_train, varied=True)
-    stacked = [(b, m, evaluate_nets(nets, p, data.y_test, data, engine=engine)[1]) for b,m,p in sets.of(data.x_test)]
+    stacked = [(b, m, evaluate_nets(nets, p, data.y_test, data, EvalConfig(engine=engine))[1]) for b,m,p in sets.of(data.x_test)]
     for k in range(2):
         rows = band_accuracy(load_network(nets, k).train(), *test, sets)
         assert [(r['band'], r['metric']) for r in rows] == [s[:2] for s in stacked]

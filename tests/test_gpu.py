@@ -12,8 +12,8 @@ from understanding_lrs.data.loading import load_images
 from understanding_lrs.data.channels import channel_stats
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.training.image_epochs import epoch_, evaluate_nets
-from understanding_lrs.training.image_lanes import lanes, step_
+from understanding_lrs.training.image_epochs import EpochConfig, EvalConfig, epoch_, evaluate_nets
+from understanding_lrs.training.image_lanes import LaneConfig, lanes, Step
 from understanding_lrs.training.image_task import ImageTask
 from understanding_lrs.training.gpu_memory import step_bytes, what_fits
 from understanding_lrs.training.image_data import numerics, resident
@@ -54,7 +54,7 @@ def rates(spec, *elrs): return torch.tensor([elr_to_lr(e, spec.default_radius())
 def trained(spec, data, elr=1e-4, epochs=2, seeds=(1,), **kw):
     "networks after some epochs, and the running losses of each"
     nets, lr = make_networks(spec, list(seeds), spec.default_radius()).to(data.device), rates(spec, *([elr]*len(seeds)))
-    return nets, torch.stack([epoch_(nets, data, e, lr, spec.default_radius(), BATCH, engine='torch', **kw)[0] for e in range(epochs)])
+    return nets, torch.stack([epoch_(nets, data, e, lr, EpochConfig(spec.default_radius(), BATCH, engine='torch', **kw))[0] for e in range(epochs)])
 
 def near(a, b, rel): assert (a - b).norm() <= rel*b.norm(), ((a - b).norm()/b.norm()).item()
 
@@ -66,7 +66,7 @@ def test_the_step_is_the_epoch(data):
     net, lr, out = image_lanes.module_of(SMALL), rates(SMALL, 1e-4)[0], torch.zeros(2, dtype=torch.float64)
     net.load_state_dict({n: v[0] for n,v in make_networks(SMALL, [3], RHO).state.items()}, strict=False)
     params = [dict(net.named_parameters())[n] for n in SMALL.layer_names()]
-    for b in batches(torch.from_numpy(epoch_order(3, len(data.x_train), 0)), BATCH): step_(net.train(), params, data, b, lr, RHO, out)
+    for b in batches(torch.from_numpy(epoch_order(3, len(data.x_train), 0)), BATCH): Step(params, data, lr, out, RHO)(net.train(), b)
     assert torch.equal(net.flat(), nets.flat()[0]) and out[0].item()/len(data.x_train) == loss.item()
 
 @pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=needs_gpu)])
@@ -81,8 +81,8 @@ def test_each_precision_trains(precision, device):
 def test_each_network_of_a_stack_has_its_own_weights_in_bf16(data):
     "in one format block, as looks and readings are"
     nets = make_networks(SMALL, [1, 2], RHO)
-    both = evaluate_nets(nets, data.x_test, data.y_test, data, engine='torch', precision='bf16')[0]
-    alone = [evaluate_nets(nets[k:k + 1], data.x_test, data.y_test, data, engine='torch', precision='bf16')[0].item() for k in (0, 1)]
+    both = evaluate_nets(nets, data.x_test, data.y_test, data, EvalConfig(engine='torch', precision='bf16'))[0]
+    alone = [evaluate_nets(nets[k:k + 1], data.x_test, data.y_test, data, EvalConfig(engine='torch', precision='bf16'))[0].item() for k in (0, 1)]
     assert both.tolist() == alone and alone[0] != alone[1]
 
 def test_streams_change_nothing_on_a_cpu(data):
@@ -102,9 +102,9 @@ def test_too_small_a_gpu_says_what_would_fit(data, monkeypatch, free, words):
     spec, seeds = replace(SMALL, width=32, size=32), [1, 2]
     big = resident(Images('noise', tuple('0123456789'), *(torch.zeros(256, 3, 32, 32, dtype=torch.uint8), torch.arange(256) % 10)*2), (.5,)*3, (.2,)*3)
     def no_room(*a): raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
-    monkeypatch.setattr(image_lanes, 'step_', no_room); monkeypatch.setattr(gpu_memory, 'free_bytes', lambda device: free)
+    monkeypatch.setattr(image_lanes.Step, '__call__', no_room); monkeypatch.setattr(gpu_memory, 'free_bytes', lambda device: free)
     with pytest.raises(ValueError, match=words) as e:
-        epoch_(make_networks(spec, seeds, 20.), big, 0, torch.ones(2), 20., 256, engine='torch', streams=2)
+        epoch_(make_networks(spec, seeds, 20.), big, 0, torch.ones(2), EpochConfig(20., 256, engine='torch', streams=2))
     text = str(e.value)
     assert '\n' not in text and '2 networks' in text and 'resnet18, width 32' in text and 'batch 256' in text and f'{free/2**30:.2f} GiB can be had' in text
 
@@ -122,7 +122,7 @@ def test_bad_switches_are_one_clear_line(data, monkeypatch, value, words):
     with pytest.raises(ValueError, match=words): trained(SMALL, data, epochs=1)
 
 def test_what_cannot_be_recorded_warns_once(data):
-    lane, = lanes(1, SMALL, data, BATCH, RHO)
+    lane, = lanes(1, SMALL, data, LaneConfig(RHO, BATCH))
     def fails(): raise RuntimeError("CUDA error: operation not permitted\nwhen stream is capturing")
     with pytest.warns(UserWarning, match='without a recorded step, slower: CUDA error: operation not permitted when stream') as w:
         assert lane._unless('without a recorded step', fails) is False
@@ -163,7 +163,7 @@ def pretended(data, monkeypatch):
 
 def lent(data, spec=SMALL, **kw): # `trained`, where networks stay on the CPU
     nets = make_networks(spec, [1, 2, 3], spec.default_radius())
-    return nets, torch.stack([epoch_(nets, data, e, rates(spec, 1e-4, 2e-4, 5e-4), spec.default_radius(), BATCH, engine='torch', **kw)[0] for e in (0, 1)])
+    return nets, torch.stack([epoch_(nets, data, e, rates(spec, 1e-4, 2e-4, 5e-4), EpochConfig(spec.default_radius(), BATCH, engine='torch', **kw))[0] for e in (0, 1)])
 
 @pytest.mark.parametrize('streams', [1, 2, 4])
 def test_lanes_take_turns(data, pretended, streams):
@@ -224,14 +224,15 @@ def test_whole_runs_of_tests_stay_on_the_cpu():
 def test_what_a_recording_depends_on(pretended, monkeypatch):
     "other labels, radius, batch or number format need another; a second lane keeps the first"
     monkeypatch.setattr(torch, 'compile', lambda net, mode: net)
-    kw = dict(spec=SMALL, data=pretended.data, batch=BATCH, rho=RHO)
+    usual = LaneConfig(RHO, BATCH)
+    kw = dict(spec=SMALL, data=pretended.data, config=usual)
     def lane(**other):
         with numerics('fp32', 'cuda'): return lanes(1, **kw | other)[0]
     one = lane()
     with numerics('fp32', 'cuda'): assert lanes(2, **kw)[0] is one
     assert lane() is one
     relabelled = replace(pretended.data, y_train=pretended.data.y_train.clone())
-    for other in (dict(data=relabelled), dict(batch=BATCH + 1), dict(rho=RHO + 1), dict(compile='default')):
+    for other in (dict(data=relabelled), *(dict(config=replace(usual, **c)) for c in (dict(batch=BATCH + 1), dict(rho=RHO + 1), dict(compile='default')))):
         assert lane(**other) is not one and lane() is not one # the first one was given up for it
         one = lane()
     with numerics('fp32', 'cuda'):
@@ -327,7 +328,7 @@ def test_nothing_waits_in_the_loop(there):
     "an epoch is queued without a synchronisation but the last one"
     nets, lr = make_networks(SMALL, [1], RHO).to('cuda'), rates(SMALL, 1e-4).cuda()
     orders = torch.arange(len(there.x_train), device='cuda')[None]
-    image_lanes.epoch_torch_(nets, there, orders, lr, RHO, BATCH)
+    image_lanes.epoch_torch_(nets, there, orders, lr, LaneConfig(RHO, BATCH))
     lane = image_lanes.LANES[0][1]
     torch.cuda.synchronize(); torch.cuda.set_sync_debug_mode('error')
     try:

@@ -3,6 +3,7 @@ import contextlib
 from dataclasses import replace
 from types import SimpleNamespace
 import pytest, torch
+from understanding_lrs.training.image_epochs import EvalConfig
 from understanding_lrs.training import gpu_lanes, image_data, image_epochs, image_lanes
 from understanding_lrs.data.loading import load_images
 from understanding_lrs.data.channels import channel_stats
@@ -147,7 +148,7 @@ def test_everything_in_a_stage_is_recorded(data, pretended):
 
 def test_paths_are_evaluated_from_recordings(data, pretended):
     a, b = (make_networks(SPEC, [1, 2], RHO) for _ in range(2))
-    got = image_epochs.evaluate_nets(a, data.x_train, data.y_train, pretended.data, BATCH, own=True)
+    got = image_epochs.evaluate_nets(a, data.x_train, data.y_train, pretended.data, EvalConfig(BATCH, own=True))
     for one,two in zip(got, evaluate_torch_nets(b, data.x_train, data.y_train, data, BATCH, True)): assert torch.equal(one, two)
     assert len(pretended.played) == 2*4
 

@@ -9,7 +9,7 @@ from understanding_lrs.data.loading import load_images
 from understanding_lrs.data.channels import channel_stats, normalise
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.training.image_epochs import epoch_, evaluate_nets
+from understanding_lrs.training.image_epochs import EpochConfig, EvalConfig, epoch_, evaluate_nets
 from understanding_lrs.training.image_reference import evaluate_net, reestimate_, train_epoch
 from understanding_lrs.training.image_task import ImageTask
 from understanding_lrs.training.image_data import numerics, resident
@@ -62,18 +62,18 @@ def test_kernel_is_torch(data, size, width, batch):
     if size == 16: data = replace(data, x_train=noise(data.x_train), x_test=noise(data.x_test))
     spec = ConvNetSpec(width, 10, size)
     first, *two = [make_networks(spec, [1, 2], spec.default_radius()) for _ in range(3)]
-    for a,b in zip(*(epoch_(n, data, 0, rates(spec, QUIET, 2*QUIET), spec.default_radius(), batch, engine=e) for n,e in zip(two, ('native', 'torch')))):
+    for a,b in zip(*(epoch_(n, data, 0, rates(spec, QUIET, 2*QUIET), EpochConfig(spec.default_radius(), batch, engine=e)) for n,e in zip(two, ('native', 'torch')))):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
     for name in spec.layer_names(): near(two[0].state[name], two[1].state[name], first.state[name])
     two[1] = two[1].at({k: v.clone() for k,v in two[0].state.items()}) # from here on, from the same point
     for own in (False, True, False):
-        for a,b in zip(*(evaluate_nets(n, data.x_test, data.y_test, data, 100, own, engine=e) for n,e in zip(two, ('native', 'torch')))): close(a, b)
+        for a,b in zip(*(evaluate_nets(n, data.x_test, data.y_test, data, EvalConfig(100, own, engine=e)) for n,e in zip(two, ('native', 'torch')))): close(a, b)
         for name in two[0].state: close(two[0].state[name], two[1].state[name])
 
 @pytest.mark.parametrize('spec', [CONVNET, RESNET], ids=lambda s: s.arch)
 def test_stack_is_the_plain_loop(data, spec):
     nets = make_networks(spec, [3, 4], spec.default_radius())
-    for e in range(2): loss, acc = epoch_(nets, data, e, rates(spec, QUIET, 2*QUIET), spec.default_radius(), BATCH)
+    for e in range(2): loss, acc = epoch_(nets, data, e, rates(spec, QUIET, 2*QUIET), EpochConfig(spec.default_radius(), BATCH))
     for k,(seed,elr) in enumerate([(3, QUIET), (4, 2*QUIET)]):
         net, out = plainly(spec, data, seed, elr, 2)
         close(torch.tensor([loss[k], acc[k]]).double(), torch.tensor(out).double())
@@ -83,7 +83,7 @@ def test_stack_is_the_plain_loop(data, spec):
 
 def test_the_comparison_can_fail(data):
     nets = make_networks(CONVNET, [3], CONVNET.default_radius())
-    epoch_(nets, data, 1, rates(CONVNET, QUIET), CONVNET.default_radius(), BATCH)  # another epoch's order
+    epoch_(nets, data, 1, rates(CONVNET, QUIET), EpochConfig(CONVNET.default_radius(), BATCH))  # another epoch's order
     with pytest.raises(AssertionError): close(nets.flat()[0], plainly(CONVNET, data, 3, QUIET)[0].flat())
 
 @pytest.mark.parametrize('engine', [pytest.param('native', marks=needs_kernel), 'torch'])
@@ -92,7 +92,7 @@ def test_the_norm_is_kept(data, engine):
     spec = CONVNET if engine == 'native' else RESNET
     rho, few = spec.default_radius(), replace(data, x_train=data.x_train[:8], y_train=data.y_train[:8])
     nets = make_networks(spec, [1], rho)
-    for e in range(1000): epoch_(nets, few, e, rates(spec, 3e-2), rho, 8, engine=engine)
+    for e in range(1000): epoch_(nets, few, e, rates(spec, 3e-2), EpochConfig(rho, 8, engine=engine))
     assert nets.flat().double().norm().item() == pytest.approx(rho, rel=1e-6)
 
 @needs_kernel
@@ -101,8 +101,8 @@ def test_a_network_is_alone(data):
     rho, lr = CONVNET.default_radius(), rates(CONVNET, 1e-2, 1e-2, 1e-2)
     one, three, sick = (make_networks(CONVNET, s, rho) for s in ([2], [1, 2, 3], [1, 2, 3]))
     sick.state['convs.0.weight'][0] = math.nan
-    epoch_(one, data, 0, lr[:1], rho, BATCH)
-    loss = [epoch_(n, data, 0, lr, rho, BATCH, threads=t)[0] for n,t in ((three, 2), (sick, 1))][1]
+    epoch_(one, data, 0, lr[:1], EpochConfig(rho, BATCH))
+    loss = [epoch_(n, data, 0, lr, EpochConfig(rho, BATCH, threads=t))[0] for n,t in ((three, 2), (sick, 1))][1]
     for name,v in one.state.items(): assert torch.equal(v[0], three.state[name][1]) and torch.equal(v[0], sick.state[name][1])
     assert loss.isnan().tolist() == [True, False, False]
 
@@ -126,7 +126,7 @@ def test_statistics_are_torchs(data):
     for (n,a),b in zip(net.named_buffers(), other.buffers()): torch.testing.assert_close(a, b, msg=n)
     nets = make_networks(RESNET, [1], RESNET.default_radius())
     nets = nets.at_flat(net.flat()[None])
-    evaluate_nets(nets, data.x_train, data.y_train, data, BATCH, own=True)
+    evaluate_nets(nets, data.x_train, data.y_train, data, EvalConfig(BATCH, own=True))
     for n,v in nets.state.items(): close(v[0], net.state_dict()[n])
 
 def test_averages_are_torchs(data):
@@ -152,7 +152,7 @@ def test_resident_pictures_are_the_loaders(data):
 def test_bf16_runs_and_rounds(data):
     spec = replace(RESNET, width=8)
     rho, nets = spec.default_radius(), [make_networks(spec, [1], spec.default_radius()) for _ in range(2)]
-    loss = [epoch_(n, data, 0, rates(spec, 1e-8), rho, BATCH, precision=p)[0].item() for n,p in zip(nets, ('fp32', 'bf16'))]
+    loss = [epoch_(n, data, 0, rates(spec, 1e-8), EpochConfig(rho, BATCH, precision=p))[0].item() for n,p in zip(nets, ('fp32', 'bf16'))]
     assert loss[0] != loss[1] and loss[0] == pytest.approx(loss[1], rel=.05)
     assert all(v.dtype == torch.float32 for v in nets[1].state.values())
 
@@ -166,7 +166,7 @@ def test_the_gpu_agrees(data):
     rho = RESNET.default_radius()
     there = resident(Images('digits', tuple('0123456789'), *(getattr(data, n) for n in ('x_train', 'y_train', 'x_test', 'y_test'))), data.mean, data.std, 'cuda')
     a, b = make_networks(RESNET, [1], rho), make_networks(RESNET, [1], rho).to('cuda')
-    close(epoch_(a, data, 0, rates(RESNET, QUIET), rho, BATCH)[0], epoch_(b, there, 0, rates(RESNET, QUIET), rho, BATCH)[0])
+    close(epoch_(a, data, 0, rates(RESNET, QUIET), EpochConfig(rho, BATCH))[0], epoch_(b, there, 0, rates(RESNET, QUIET), EpochConfig(rho, BATCH))[0])
 
 def smoke(**kw): return resolved(protocols('convnetsi32_cifar10', 'smoke', overrides=kw))[0]
 

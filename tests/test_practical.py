@@ -13,7 +13,7 @@ from understanding_lrs.probes.context import ImageEvaluator, PathSettings
 from understanding_lrs.training.image_task import ImageTask
 from understanding_lrs.training.optimizers import Rule, VELOCITY, at_rest
 from understanding_lrs.training.image_data import resident
-from understanding_lrs.training.image_epochs import evaluate_nets
+from understanding_lrs.training.image_epochs import EvalConfig, evaluate_nets
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.core.errors import InputError, OutOfTime
@@ -169,10 +169,10 @@ def test_looking_changes_nothing(data, engine):
     nets = stage(make_networks(CONVNET, [3, 4], 0.), data, 1).run().networks
     for own in (False, True):
         seen = nets.copy()
-        evaluate_nets(seen, data.x_test, data.y_test, data, BATCH, own, engine)
+        evaluate_nets(seen, data.x_test, data.y_test, data, EvalConfig(BATCH, own, engine))
         for n,v in nets.state.items(): assert torch.equal(v, seen.state[n]) != (own and 'running' in n)
     bare = at_rest(nets).copy()
-    torch.testing.assert_close(*(evaluate_nets(n, data.x_test, data.y_test, data, BATCH, engine=engine)[0] for n in (nets, bare)))
+    torch.testing.assert_close(*(evaluate_nets(n, data.x_test, data.y_test, data, EvalConfig(BATCH, engine=engine))[0] for n in (nets, bare)))
 
 @pytest.mark.parametrize('engine', ENGINES)
 def test_a_lost_network_is_a_result_and_its_neighbour_is_alone(data, engine):

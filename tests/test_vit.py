@@ -15,7 +15,7 @@ from understanding_lrs.training.optimizers import Rule, VELOCITY, at_rest
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.training.image_data import resident
-from understanding_lrs.training.image_epochs import evaluate_nets
+from understanding_lrs.training.image_epochs import EvalConfig, evaluate_nets
 from understanding_lrs.studies.image_trial import ImageTrial
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
@@ -146,7 +146,7 @@ def test_dropout_draws_from_the_seed_and_the_epoch(data):
     assert any(n.startswith(f'{VELOCITY}square.') for n in whole.networks.state)
     dry = stage(make_networks(SPEC, [3, 4], 0.), data, 3).run()
     assert not torch.allclose(dry.networks.flat(), whole.networks.flat(), atol=1e-3)
-    a, b = (evaluate_nets(whole.networks, data.x_test, data.y_test, data, own=own) for own in (False, True))
+    a, b = (evaluate_nets(whole.networks, data.x_test, data.y_test, data, EvalConfig(own=own)) for own in (False, True))
     assert torch.equal(a[0], b[0])
 
 def test_averages_are_of_the_last_checkpoints(data):
@@ -333,7 +333,7 @@ def test_nothing_waits_in_the_loop(there, monkeypatch, graph):
     from understanding_lrs.training import image_lanes
     monkeypatch.setenv('ULRS_GRAPH', graph)
     spec = replace(SPEC, dropout=.3)
-    lane, = image_lanes.lanes(1, spec, there, BATCH, 0., rule=RULE)
+    lane, = image_lanes.lanes(1, spec, there, image_lanes.LaneConfig(0., BATCH, rule=RULE))
     lane.load(stage(make_networks(spec, [3], 0.).to('cuda'), there, 1, lr=(1e-3,)).networks, 0, torch.tensor(1e-3), augment_table(3, 0, 100, RULE.pad), there.x_train, 5)
     order = torch.from_numpy(epoch_order(3, 100, 0)).cuda()
     for b in order.split(BATCH): lane.step(b)

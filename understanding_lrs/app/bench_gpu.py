@@ -23,7 +23,7 @@ from ..probes.context import ImageEvaluator, PathSettings
 from ..runs.provenance import environment
 from ..training.gpu_memory import step_bytes
 from ..training.image_data import numerics
-from ..training.image_lanes import LANES, epoch_torch_
+from ..training.image_lanes import LANES, LaneConfig, epoch_torch_
 from ..training.networks import make_networks
 
 # %% ../../nbs/app/33_bench_gpu.ipynb #fb908ac0
@@ -70,7 +70,7 @@ def our_steps(
     orders = torch.stack([torch.from_numpy(order) for order in orders])
     def run():
         with switched(ULRS_GRAPH=str(int(how.graph))), numerics(case.precision, data.device):
-            epoch_torch_(nets, data, orders, lr, rho, case.batch, how.streams, how.compile)
+            epoch_torch_(nets, data, orders, lr, LaneConfig(rho, case.batch, how.streams, how.compile))
     return run
 
 # %% ../../nbs/app/33_bench_gpu.ipynb #07705f0a

@@ -19,7 +19,7 @@ from ..networks.spec import Spec
 from ..runs.provenance import environment
 from ..training import native_conv
 from ..training.image_data import numerics
-from ..training.image_epochs import epoch_
+from ..training.image_epochs import EpochConfig, epoch_
 from ..training.image_reference import train_epoch
 from ..training.networks import make_networks
 
@@ -88,7 +88,7 @@ def our_epoch(
     "An epoch of a stack of k networks"
     rho = spec.default_radius()
     nets, lr = make_networks(spec, list(range(k)), rho), torch.full((k,), 1e-3)
-    return lambda: epoch_(nets, data, 0, lr, rho, batch, engine=engine)
+    return lambda: epoch_(nets, data, 0, lr, EpochConfig(rho, batch, engine=engine))
 
 # %% ../../nbs/app/32_bench_images.ipynb #8f9b7a9e
 def image_ways(

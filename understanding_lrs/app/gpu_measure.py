@@ -27,7 +27,7 @@ from ..runs.protocol import Protocol
 from ..studies.registry import study_of
 from ..training.gpu_lanes import RESIDENT, Way, resident_lanes
 from ..training.image_evaluation import evaluate_torch_nets
-from ..training.image_lanes import epoch_torch_
+from ..training.image_lanes import LaneConfig, epoch_torch_
 from ..training.image_task import ImageTask
 from ..training.lane_trainer import LaneTrainer
 from ..training.networks import make_networks
@@ -169,7 +169,7 @@ def plain_steps(w:Workload, steps:int) -> tuple: # weights, results of both sets
     one, order = w.nets[:1].copy(), epoch_order(0, len(w.data.y_train), 0)[:steps*w.batch]
     order = torch.from_numpy(order)[None]
     with switched(ULRS_GRAPH='0'):
-        epoch_torch_(one, w.data, order, w.lr[None], w.rho, w.batch, streams=1, compile='')
+        epoch_torch_(one, w.data, order, w.lr[None], LaneConfig(w.rho, w.batch, streams=1, compile=''))
     weights, results = one.flat(), []
     for x,y,own in both_sets(w.data):
         results.append(torch.stack(evaluate_torch_nets(one, x, y, w.data, 500, own))[:, 0])

@@ -26,7 +26,7 @@ from ..networks.resnet import ResNet18Spec
 from .geometry import path
 from ..training.gpu_lanes import AT_A_TIME
 from ..training.image_data import Resident, resident
-from ..training.image_epochs import evaluate_nets
+from ..training.image_epochs import EvalConfig, evaluate_nets
 from ..training.image_task import ImageTask
 from ..training.networks import Networks, make_networks
 from ..training.stacked import Sets, SyntheticTask, evaluate, stack_sets
@@ -126,7 +126,7 @@ class ImageEvaluator:
     def measure(self, nets:Networks, x:Tensor, y:Tensor, batch:int=500, own:bool=False) -> Tensor: # (2, K)
         "Loss (nats) and accuracy (%) on a set, as `evaluate_nets`; NaN for a diverged network"
         how = dict(threads=self.threads, precision=self.precision)
-        return torch.stack(evaluate_nets(nets, x, y, self.data, batch, own, **how))
+        return torch.stack(evaluate_nets(nets, x, y, self.data, EvalConfig(batch, own, **how)))
 
     def on_sphere(self, w:Tensor) -> Tensor: # (K, P) -> (K, P)
         "Weights brought back to the sphere, if there is one"

@@ -19,7 +19,7 @@ from ..probes.context import ImageEvaluator, PathSettings, columns_of, image_off
 from .trial import Trial, fine_tunings
 from ..training.gpu_memory import free_bytes, what_fits
 from ..training.image_data import numerics, resident
-from ..training.image_epochs import by_native, evaluate_nets
+from ..training.image_epochs import EvalConfig, by_native, evaluate_nets
 from ..training.image_task import ImageTask, looks
 from ..training.optimizers import VELOCITY, at_rest
 from ..training.networks import make_networks
@@ -173,7 +173,7 @@ class ImageTrial(Trial):
         "Loss and accuracy of averaged networks, with statistics re-estimated on the training set"
         d, found = self.data, []
         for half,x,y in (('train', d.x_train, d.y_train), ('test', d.x_test, d.y_test)):
-            found += evaluate_nets(nets, x, y, d, self.settings.batch, own=half == 'train', **self.how())
+            found += evaluate_nets(nets, x, y, d, EvalConfig(self.settings.batch, own=half == 'train', **self.how()))
         return found
 
     def finetuning(self): # as in `train`

@@ -17,8 +17,8 @@ def train_epoch(
     net:nn.Module,   # x (n, C, side, side) float -> logits (n, classes); changed in place
     x:Tensor,        # (n, C, side, side) float32, normalised
     y:Tensor,        # (n,) int64
-    order,           # (n,) pictures in the order of this epoch
-    batch:int,       # pictures a step; the last step takes what is left
+    order,           # (n,) images in the order of this epoch
+    batch:int,       # images per step; the last step takes what is left
     optimiser,       # over the trainable parameters
 ) -> tuple[float, float]: # running mean of the loss (nats) and of the accuracy (%)
     "One epoch of one network: the reference [paper, section 2]"
@@ -30,7 +30,8 @@ def train_epoch(
         l = F.cross_entropy(z, y[b])
         l.backward()
         optimiser.step()
-        loss, right = loss + l.item()*len(b), right + (z.argmax(1) == y[b]).sum().item()
+        loss += l.item()*len(b)
+        right += (z.argmax(1) == y[b]).sum().item()
     return loss/len(y), 100*right/len(y)
 
 # %% ../../nbs/training/06_image_reference.ipynb #3b8337e2
@@ -38,10 +39,12 @@ def train_epoch(
 def reestimate_(
     net:nn.Module, x:Tensor, batch:int, # as in `train_epoch`
 ) -> nn.Module:      # the same network, in eval mode
-    "Batch-norm statistics of the network where it stands, from a full pass over the training set [code]"
+    "Batch-norm statistics at the current weights, from a full pass over the training set [code]"
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     kept = [m.momentum for m in norms]
-    for m in norms: m.reset_running_stats(); m.momentum = None
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None
     net.train()
     for b in x.split(batch): net(b)
     for m,momentum in zip(norms, kept): m.momentum = momentum

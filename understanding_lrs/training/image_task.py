@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .image_data import Resident
-from .image_epochs import epoch_, evaluate_nets
+from .image_epochs import EpochConfig, EvalConfig, epoch_, evaluate_nets
 from .networks import Networks
 from .optimizers import Rule, fresh_memory
 from .trainer import Schedule, Task
@@ -23,7 +23,7 @@ def looks(
     epochs:int,   # length of the stage
     every:int=0,  # > 0: every so many epochs instead [code: 1]
 ) -> list[int]:   # ascending; the last epoch included
-    "Epochs after which the test set is looked at: about ten on the way, and all of the last tenth"
+    "Epochs after which the test set is evaluated: about ten on the way, and all of the last tenth"
     if every > 0: return sorted({*range(0, epochs + 1, every), epochs})
     tail = range(epochs - max(epochs//10, 1) + 1, epochs + 1)
     return sorted({0, epochs, *tail, *(int(s) for s in np.linspace(0, epochs, 11).round())})
@@ -35,7 +35,7 @@ class ImageTask(Task):
     data:Resident
     rho:float            # joint radius of the sphere; 0: no sphere
     batch:int = 128      # images per step
-    rule:Rule|None = None # of practical networks; momentum starts at rest, or goes on where the networks have it
+    rule:Rule|None = None # of practical networks; what the optimizer remembers starts at rest or goes on
     engine:str = 'auto'  # 'auto', 'native' or 'torch'
     threads:int = 1      # of the native engine
     precision:str = 'fp32' # or 'tf32', 'bf16'
@@ -56,10 +56,11 @@ class ImageTask(Task):
         device = self.data.x_train.device
         return networks.copy().at({n: v.to(device) for n,v in memory.items() if n not in networks.state})
 
-    def train_(self, networks:Networks, lr:Tensor, start:int, stop:int, schedule:Schedule) -> Tensor: # one epoch
-        args = lr, self.rho, self.batch, schedule.purpose
-        return torch.stack(epoch_(networks, self.data, schedule.shift + start, *args, rule=self.rule, **self.how))
+    def train_(self, networks:Networks, lr:Tensor, start:int, stop:int, schedule:Schedule) -> Tensor:
+        "One epoch"
+        config = EpochConfig(self.rho, self.batch, schedule.purpose, rule=self.rule, **self.how)
+        return torch.stack(epoch_(networks, self.data, schedule.shift + start, lr, config))
 
     def evaluate(self, networks:Networks, half:str) -> Tensor: # (2, K) loss (nats), accuracy (%)
         x, y = getattr(self.data, f'x_{half}'), getattr(self.data, f'y_{half}')
-        return torch.stack(evaluate_nets(networks, x, y, self.data, 500, **self.how))
+        return torch.stack(evaluate_nets(networks, x, y, self.data, EvalConfig(500, **self.how)))

@@ -19,10 +19,14 @@ from .trainer import METRICS, Schedule, Trainer
 # %% ../../nbs/training/15_lane_trainer.ipynb #aa5ee596
 class LaneTrainer(Trainer):
     "A `Trainer` of scale-invariant networks that stay in their lanes: one network each, all at a time"
-    def __init__(self, task:ImageTask, networks:Networks, lr, schedule:Schedule, way:Way=Way()): # as `Trainer`
+    def __init__(self,
+        task:ImageTask, networks:Networks, lr, schedule:Schedule, # as for `Trainer`
+        way:Way=Way(),
+    ):
         super().__init__(task, networks, lr, schedule)
-        if task.rule is not None or schedule.stop_loss or schedule.keep: raise ValueError(
-            "lanes train scale-invariant networks for a fixed number of epochs; use Trainer with a rule, keep or stop_loss")
+        if task.rule is not None or schedule.stop_loss or schedule.keep:
+            raise ValueError("lanes train scale-invariant networks for a fixed number of epochs; "
+                             "use Trainer with a rule, keep or stop_loss")
         self.way, self.lanes = way, []
 
     def enter(self) -> 'LaneTrainer':
@@ -34,14 +38,16 @@ class LaneTrainer(Trainer):
         epochs = range(self.schedule.shift + self.step, self.schedule.shift + self.steps)
         self.orders = {}
         for seed in np.unique(nets.seed.numpy()).tolist():
-            orders = np.array([epoch_order(seed, n, e, self.schedule.purpose) for e in epochs], dtype=np.int32)
-            self.orders[seed] = torch.from_numpy(orders).to(device)
+            orders = [epoch_order(seed, n, e, self.schedule.purpose) for e in epochs]
+            self.orders[seed] = torch.from_numpy(np.array(orders, dtype=np.int32)).to(device)
         self.begun, self.fresh = self.step, False
-        self.seen = torch.full((self.steps + 1, len(METRICS), len(nets)), torch.nan, dtype=torch.float64, device=device)
+        shape = self.steps + 1, len(METRICS), len(nets)
+        self.seen = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
         self.seen[:len(self.rows)] = self.curves.to(device)
         self.fell, lr = self.crossed.to(device), self.lr.to(device)
         empty = torch.zeros_like(nets.flat(), dtype=torch.float64) if self.windows else None
-        self.snaps = {k: self.sums[k] if k in self.sums else empty.clone() for k in self.windows if k not in self.averages}
+        open_windows = [k for k in self.windows if k not in self.averages]
+        self.snaps = {k: self.sums[k] if k in self.sums else empty.clone() for k in open_windows}
         for k,lane in enumerate(self.lanes):
             lane.prepare(task.batch, task.rho, self.way)
             if self.evals: lane.evaluation(task.data.x_test, 500)
@@ -61,7 +67,7 @@ class LaneTrainer(Trainer):
             with lane.on(): lane.rest()
 
     def _note(self, k:int, lane:ResidentLane):
-        "What is known after an epoch: running loss and accuracy, sums of averages, the network where it first fell below the level"
+        "Record an epoch: running loss and accuracy, sums of averages, the network first below the level"
         n, row = len(self.task.data.y_train), self.seen[self.step, :, k]
         loss = lane.out[0]/n
         row[0], row[1] = loss, torch.where(loss.isfinite(), 100*(lane.out[1]/n), torch.nan)
@@ -73,10 +79,12 @@ class LaneTrainer(Trainer):
         if not self.schedule.level: return
         fresh = (loss < self.schedule.level) & (self.fell[k] < 0)
         self.fell[k] = torch.where(fresh, self.step, self.fell[k])
-        for n,v in lane.tensors.items(): self.there.state[n][k].copy_(torch.where(fresh, v, self.there.state[n][k]))
+        for n,v in lane.tensors.items():
+            kept = self.there.state[n][k]
+            kept.copy_(torch.where(fresh, v, kept))
 
     def _glance(self, k:int, lane:ResidentLane):
-        "The test set, on the way"
+        "Evaluate the test set, on the way"
         data = self.task.data
         loss, acc = lane.evaluation(data.x_test, 500)(data.x_test, data.y_test)
         self.seen[self.step, 2, k] = loss
@@ -103,7 +111,8 @@ class LaneTrainer(Trainer):
         self.lanes, self.crossed = [], self.fell.cpu()
         self.rows, self.curve_steps = list(self.seen.cpu()[:self.step + 1]), list(range(self.step + 1))
         self.sums = {k: v for k,v in self.snaps.items() if self.windows[k][0] <= self.step}
-        for k in [k for k in self.sums if self.windows[k][-1] <= self.step]: self.averages[k] = (self.sums.pop(k)/k).float()
+        for k in [k for k in self.sums if self.windows[k][-1] <= self.step]:
+            self.averages[k] = (self.sums.pop(k)/k).float()
         return self
 
     def run(self, until:int|None=None, on_window=None) -> 'LaneTrainer': # as `Trainer.run`

@@ -7,7 +7,7 @@ import torch
 from understanding_lrs.app import gpu_measure, gpu_session
 from understanding_lrs.app.gpu_plan import SimulatedClock
 from understanding_lrs.app.gpu_transport import FILES, LOG, read_log
-from understanding_lrs.studies import image_trial
+from understanding_lrs.studies import trial
 from understanding_lrs.probes.filters import probe_filters
 from understanding_lrs.runs.archives import unpack
 from understanding_lrs.runs.find import find_runs
@@ -25,7 +25,7 @@ def run(folder):
     gpu_session.SideProcess = NoProcess
     gpu_session.choose = lambda *a: gpu_measure.Choice('fp32', 4, False, True, {'1': .5})
     gpu_session.check_lanes = lambda *a: dict(good=True)
-    image_trial.probes_for = lambda offers: dict(filters=probe_filters)
+    trial.probes_for = lambda offers: dict(filters=probe_filters)
     sys.stdout = io.StringIO()
     gpu_session.rehearse(folder, SimulatedClock(36, COSTS), settings=TINY, seeds=(1,))
 
@@ -65,4 +65,7 @@ if __name__ == '__main__':
     start = time.monotonic()
     os.waitpid(child, 0)
     took = time.monotonic() - start # of a whole session here and now
-    print(json.dumps([whole, *(killed(rng.random()*took) for _ in range(count - 1))]))
+    found = [whole]
+    def short(): return len(found) < count or sum(f['killed'] for f in found) < count//2 # a less busy machine is done before
+    while short() and len(found) < 3*count: found.append(killed(rng.random()*took))
+    print(json.dumps(found))

@@ -9,7 +9,7 @@ from understanding_lrs.app.gpu_measure import SideProcess
 from understanding_lrs.app.gpu_plan import SessionConfig, SimulatedClock
 from understanding_lrs.app.gpu_session import REHEARSAL, Folders, GpuSession, rehearse, run_session
 from understanding_lrs.app.gpu_transport import FILES, archives, bring_home, read_log
-from understanding_lrs.studies import image_trial
+from understanding_lrs.studies import image_trial, trial as trials
 from understanding_lrs.studies.images import NESTED
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.archives import unpack
@@ -105,7 +105,7 @@ def test_a_wave_that_is_cut_off_leaves_the_ones_before(tmp_path):
 @pytest.fixture
 def one_wave(monkeypatch, tmp_path):
     "a wave of two with few probes"
-    monkeypatch.setattr(image_trial, 'probes_for', lambda offers: dict(filters=PROBES['filters']))
+    monkeypatch.setattr(trials, 'probes_for', lambda offers: dict(filters=PROBES['filters']))
     return lambda seconds=PAIR, **config: rehearse(tmp_path, SimulatedClock(seconds, COSTS), **dict(seeds=(1,)) | config)
 
 @pytest.mark.parametrize('call, args, words', [('gpu_measure.decode_ahead', ['no/such/folder'], 'no folder'), ('gpu_measure.pause', [600], 'not ready after')], ids=['fails', 'hangs'])
@@ -274,7 +274,7 @@ def test_killed_at_any_moment_it_leaves_readable_files(root):
     out = subprocess.run([sys.executable, str(root/'tests/gpu_session_kills.py'), '20'], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr[-2000:]
     found = json.loads(out.stdout.splitlines()[-1])
-    assert len(found) == 20 and sum(f['killed'] for f in found) >= 10 and any(f['runs'] for f in found) and any(not f['runs'] for f in found)
+    assert len(found) >= 20 and sum(f['killed'] for f in found) >= 10 and any(f['runs'] for f in found) and any(not f['runs'] for f in found)
 
 # what travels
 

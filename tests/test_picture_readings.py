@@ -1,6 +1,6 @@
 """Readings are functions of the networks of a run: the same in memory and from kept networks; two stages at one rate are one long stage."""
 import numpy as np, pandas as pd, pytest, torch
-from understanding_lrs.studies import image_trial
+from understanding_lrs.studies import image_trial, trial as trials
 from understanding_lrs.probes.context import ImageEvaluator, PathSettings, columns_of, probes_for
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.core.errors import InputError
@@ -18,7 +18,7 @@ def smoke(study='convnetsi32_cifar10', i=0, **kw): return resolved(protocols(stu
 @pytest.fixture
 def bare(monkeypatch):
     "no readings: training alone is asked about"
-    monkeypatch.setattr(image_trial, 'probes_for', lambda offers: {})
+    monkeypatch.setattr(trials, 'probes_for', lambda offers: {})
 
 def test_two_stages_at_one_rate_are_one_long_stage(bare):
     one, two = live(smoke(epochs=6)), live(smoke(epochs=4, then_plr=1e-4, then_epochs=2))
@@ -57,10 +57,10 @@ def test_later_readings_are_those_of_the_moment(tmp_path, monkeypatch):
     p = smoke(ft_orders=2)
     now = live(p)
     monkeypatch.setenv('ULRS_KEEP_STATES', '1')
-    monkeypatch.setattr(image_trial, 'probes_for', lambda offers: dict(norms=probes_for(offers)['norms']))
+    monkeypatch.setattr(trials, 'probes_for', lambda offers: dict(norms=probes_for(offers)['norms']))
     run = Run(tmp_path/'run', p)
     assert live(p, run).run.tables() == ['curves', 'metrics', 'norms']
-    monkeypatch.setattr(image_trial, 'probes_for', probes_for)
+    monkeypatch.setattr(trials, 'probes_for', probes_for)
     assert image_trial.ImageTrial(p, run).read_later() == ['bands', 'borders', 'edges', 'filters', 'geometry', 'sharpness']
     for name in now.tables: assert (run/f'{name}.csv').read_bytes() == (now.run/f'{name}.csv').read_bytes(), name
     assert run.state(deep=True).kind == 'done' and image_trial.ImageTrial(p, run).read_later() == []
@@ -68,7 +68,7 @@ def test_later_readings_are_those_of_the_moment(tmp_path, monkeypatch):
 def test_without_kept_networks_there_is_nothing_to_read(tmp_path, bare, monkeypatch):
     p, run = smoke(), Run(tmp_path/'run', smoke())
     live(p, run)
-    monkeypatch.setattr(image_trial, 'probes_for', probes_for)
+    monkeypatch.setattr(trials, 'probes_for', probes_for)
     with pytest.raises(InputError, match='kept no networks'): image_trial.ImageTrial(p, run).read_later()
 
 def test_every_reading_has_its_rows():
@@ -97,7 +97,7 @@ def test_the_command_reads_what_is_missing(tmp_path, monkeypatch, capsys):
     p = smoke()
     monkeypatch.setenv('ULRS_KEEP_STATES', '1')
     with monkeypatch.context() as m:
-        m.setattr(image_trial, 'probes_for', lambda offers: {})
+        m.setattr(trials, 'probes_for', lambda offers: {})
         live(p, Run(tmp_path, p))
     assert main(['read', 'convnetsi32_cifar10', '--runs', str(tmp_path)]) == 0
     assert 'bands, borders, filters, geometry, norms, sharpness' in capsys.readouterr().out
@@ -144,14 +144,15 @@ def test_derivatives_are_read_in_the_precision_of_the_protocol(monkeypatch):
         asked.pop()
     inside = []
     monkeypatch.setattr(image_trial, 'numerics', noted)
-    monkeypatch.setattr(image_trial, 'probes_for', lambda offers: dict(norms=lambda context: inside.append(asked[-1:]) or pd.DataFrame(dict(value=[1.]))))
+    monkeypatch.setattr(trials, 'probes_for', lambda offers: dict(norms=lambda context: inside.append(asked[-1:]) or pd.DataFrame(dict(value=[1.]))))
     for precision in ('fp32', 'bf16'): live(smoke(precision=precision))
     assert inside == [['fp32'], ['fp32']] and not asked
 
 @pytest.mark.parametrize('where', ['resident', 'Trainer', 'probes_for'])
 def test_too_small_a_gpu_is_one_line(monkeypatch, where):
     def no_room(*a, **k): raise torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate')
-    monkeypatch.setattr(image_trial, where, no_room if where != 'probes_for' else lambda offers: dict(norms=no_room))
+    module = image_trial if where == 'resident' else trials
+    monkeypatch.setattr(module, where, no_room if where != 'probes_for' else lambda offers: dict(norms=no_room))
     with pytest.raises(InputError, match='out of GPU memory.*GiB.*--per-gpu 1') as e: live(smoke())
     assert '\n' not in str(e.value)
 

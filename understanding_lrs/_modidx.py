@@ -3458,6 +3458,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                        'understanding_lrs/studies/trial.py'),
                                                  'understanding_lrs.studies.trial.Trial.read': ( 'studies/trial.html#trial.read',
                                                                                                  'understanding_lrs/studies/trial.py'),
+                                                 'understanding_lrs.studies.trial.Trial.registered_probes': ( 'studies/trial.html#trial.registered_probes',
+                                                                                                              'understanding_lrs/studies/trial.py'),
                                                  'understanding_lrs.studies.trial.Trial.task': ( 'studies/trial.html#trial.task',
                                                                                                  'understanding_lrs/studies/trial.py'),
                                                  'understanding_lrs.studies.trial.Trial.train': ( 'studies/trial.html#trial.train',

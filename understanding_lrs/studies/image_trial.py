@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..core.sphere import elr_to_lr
 from ..core.stats import CONVERGED, tail_std
 from ..data.channels import CIFAR_MEAN, CIFAR_STD, channel_stats
-from ..probes.context import ImageEvaluator, PathSettings, columns_of, image_offers, probes_for
+from ..probes.context import ImageEvaluator, PathSettings, columns_of, image_offers
 from .trial import Trial, fine_tunings
 from ..training.gpu_memory import free_bytes, what_fits
 from ..training.image_data import numerics, resident
@@ -235,7 +235,7 @@ class ImageTrial(Trial):
 
     def read_later(self) -> list: # names of the tables that were added
         "The probes that a finished run lacks, from its kept networks"
-        lacking = [n for n in probes_for(self.offers()) if n not in self.tables]
+        lacking = [n for n in self.registered_probes() if n not in self.tables]
         if lacking: self.recall()
         for name in lacking:
             with self.exact(): self.tables[name] = self.probes()[name]()

@@ -247,9 +247,13 @@ class Trial(Keeper):
 
     def offers(self) -> set: return self.context().offers() # what probes can ask the networks of this run
 
+    def registered_probes(self) -> dict: # name -> `Probe`
+        "The probes that this run has what it takes for"
+        return probes_for(self.offers())
+
     def probes(self) -> dict: # name -> () -> rows
-        "The probes of this run"
-        return {name: partial(probe, self.context()) for name,probe in probes_for(self.offers()).items()}
+        "The probes of this run, ready to be taken"
+        return {name: partial(probe, self.context()) for name,probe in self.registered_probes().items()}
 
     def measuring(self): return contextlib.nullcontext() # the surroundings of probes
 

@@ -9,7 +9,7 @@ import pages # writes the pages that are read from tables and sources
 project, author, copyright = 'understanding-lrs', 'understanding-lrs contributors', 'understanding-lrs contributors'
 extensions = ['myst_nb', 'sphinx_design', 'sphinx-mathjax-offline']
 root_doc = 'docs/index'
-include_patterns = ['docs/index.md', 'docs/made/**', 'nbs/**', 'figures/data/**/README.md', 'lab/README.md']
+include_patterns = ['docs/index.md', 'docs/made/**', 'nbs/**', 'figures/data/**/README.md', 'lab/README.md', 'CONTRIBUTING.md', 'CHANGELOG.md']
 exclude_patterns = ['**/.ipynb_checkpoints', 'nbs/index.ipynb', 'nbs/experiments/tiny_plr.ipynb']
 
 html_theme = 'sphinx_book_theme'

@@ -48,7 +48,9 @@ class Spec:
 
     def __init_subclass__(cls, **kw):
         super().__init_subclass__(**kw)
-        if cls.arch: ARCHITECTURES[cls.arch] = cls
+        known = ARCHITECTURES.get(cls.arch, cls)
+        ours = known.__module__.startswith('understanding_lrs.') # stays when its page is run again
+        if cls.arch and (known is cls or not ours): ARCHITECTURES[cls.arch] = cls
 
     def module(self) -> nn.Module:
         "The network with any weights"

@@ -270,7 +270,8 @@ def register_probe(
     if not name.isidentifier(): raise ValueError(f"a probe is the name of a table, one word, got {name!r}")
     def register(function):
         there = PROBES.get(name)
-        if there and there.function.__module__ != function.__module__:
+        same = there and there.function.__name__ == function.__name__ # its page is run again
+        if there and not same:
             raise ValueError(f"there is a probe {name!r} already, of {there.function.__module__}; "
                              "choose another name")
         PROBES[name] = Probe(name, function, dict(metrics), tuple(columns), frozenset(needs))

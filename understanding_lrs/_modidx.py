@@ -393,6 +393,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                               'understanding_lrs/analysis/summaries.py'),
                                                       'understanding_lrs.analysis.summaries.image_verdict': ( 'analysis/summaries.html#image_verdict',
                                                                                                               'understanding_lrs/analysis/summaries.py'),
+                                                      'understanding_lrs.analysis.summaries.markdown_table': ( 'analysis/summaries.html#markdown_table',
+                                                                                                               'understanding_lrs/analysis/summaries.py'),
                                                       'understanding_lrs.analysis.summaries.paper_regime': ( 'analysis/summaries.html#paper_regime',
                                                                                                              'understanding_lrs/analysis/summaries.py'),
                                                       'understanding_lrs.analysis.summaries.run_verdict': ( 'analysis/summaries.html#run_verdict',

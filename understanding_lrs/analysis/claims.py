@@ -17,7 +17,7 @@ from .evidence import Evidence
 from .image_claims import C1, C2, C3, C4, C5, C6, C7, C8, C9, C10
 from .image_claims import C11, C12, C15, C18
 from .image_claims import SCALE_INVARIANT, main_of
-from .intervention_claims import C21, C22, C23, C24, C25, INTERVENED
+from .intervention_claims import C21, C22, C23, C24, C25
 from .practical_claims import C16, C17
 from .regimes import regime_of, unconverged
 from .synthetic_claims import C13, C14, C19, C20

@@ -17,7 +17,7 @@ import pandas as pd
 from .basin import EDGE, LOW_RATES, NEAR, advantage, between, estimate, look_table
 from .basin import mean_over_rates, network_table, paired, slope, two_stage_interval
 from .evidence import Evidence
-from .verdicts import Estimate, Part, answer, answers
+from .verdicts import Estimate, Part, answer
 from ..probes.features import DOMINANT
 
 # %% ../../nbs/analysis/08_intervention_claims.ipynb #cc7b749b

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TOO_SHORT_TO_TELL', 'NO_LINE', 'REDUCED', 'AGREES', 'DIFFERS', 'FREE', 'synthetic_columns', 'image_columns',
-           'summary_rows', 'summary', 'paper_regime', 'agreement', 'seen_regime', 'run_verdict', 'synthetic_verdict',
-           'image_verdict', 'verdict']
+           'summary_rows', 'summary', 'markdown_table', 'paper_regime', 'agreement', 'seen_regime', 'run_verdict',
+           'synthetic_verdict', 'image_verdict', 'verdict']
 
 # %% ../../nbs/analysis/10_summaries.ipynb #d6971743
 import pandas as pd
@@ -69,6 +69,15 @@ def summary(
     for label,some in by_setting(tables).items():
         out += [({'setting': label} if label else {}) | row for row in summary_rows(some, mine)]
     return out
+
+# %% ../../nbs/analysis/10_summaries.ipynb #8c27d5b1
+def markdown_table(
+    header, # words of the columns
+    lines,  # rows, each with a value per column
+) -> str:
+    "A table in Markdown"
+    cells = [header, ['---']*len(header), *lines]
+    return '\n'.join('| ' + ' | '.join(map(str, row)) + ' |' for row in cells)
 
 # %% ../../nbs/analysis/10_summaries.ipynb #7562126b
 TOO_SHORT_TO_TELL, NO_LINE, REDUCED = 'too short to tell', 'no line to compare', 'reduced, so not comparable'

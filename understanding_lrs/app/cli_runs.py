@@ -130,7 +130,7 @@ def read(
     study:StudyArgument,
     runs:RunsOption='runs',
 ):
-    """Take the readings that finished runs lack, from the networks that they kept (`ulrs sweep
+    """Take the probes that finished runs lack, from the networks that they kept (`ulrs sweep
     --keep-states`).
 
     Example: `ulrs read convnetsi32_cifar10`

@@ -20,7 +20,7 @@ from ..core.files import atomic_write
 CAUSES = {'observed': FAINT, 'instrument': ORANGE, 'intervention': BLUE}
 
 def causes(
-    table:pd.DataFrame, # as `basin.effects` gives it
+    table:pd.DataFrame, # as `intervention_claims.effects` gives it
 ) -> Picture:
     "What a dominant feature does to the fine-tuned accuracy: observed, by an instrument, by intervention"
     with house():

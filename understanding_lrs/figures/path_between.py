@@ -11,7 +11,7 @@ import numpy as np
 from .drawing import BLUE, ORANGE, TWO, Picture, canvas, house, print_below
 
 # %% ../../nbs/figures/path_between.ipynb #849f6b57
-def path_on(ax, between, what): # between: as `geometry.between` gives it; what: acc or loss
+def path_on(ax, between, what): # between: as `probes.between.between` gives it; what: acc or loss
     "Both halves of the data along the path, with the straight line between the ends"
     for half,color,m in (('train', BLUE, 'o'), ('test', ORANGE, 's')):
         v = np.asarray(getattr(between, f'{half}_{what}'), float).reshape(-1)
@@ -29,7 +29,7 @@ def barriers_in_words(between, kind, unit) -> str: # kind: '' or '_loss'
 WHAT = "A barrier is the largest height above the dashed line between the ends (below it, for accuracy)."
 
 def path_picture(
-    between, # as `geometry.between` gives it
+    between, # as `probes.between.between` gives it
 ) -> Picture:
     "Accuracy and loss along the path between two networks"
     words = f"Angle {float(between.angle):.3f} rad. Error barriers: {barriers_in_words(between, '', 'pp')}"

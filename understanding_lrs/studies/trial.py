@@ -10,7 +10,6 @@ import contextlib, hashlib, json, tempfile, time
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import pandas as pd
 import torch
 

@@ -58,7 +58,7 @@ class SweepResult:
         "A line for a sweep that ended early"
         if not self.stopped: return []
         why = self.stopped if isinstance(self.stopped, str) else 'stopped'
-        rest = f" with {self.left} runs" if self.left else ''
+        rest = f" with {self.left} run{'s'*(self.left != 1)}" if self.left else ''
         return [f"{why}; the same command goes on from here{rest}"]
 
     def _repr_html_(self):

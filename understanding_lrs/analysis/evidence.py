@@ -17,7 +17,7 @@ from .basin import network_table, settings_of
 from .regimes import SLOW, boundaries, network_regimes, regime_of
 from .tables import clusters, select
 from .verdicts import Estimate, NOTHING
-from ..core.stats import bootstrap, one_by_one, plain
+from ..core.stats import bootstrap, one_by_one, unbanded
 
 # %% ../../nbs/analysis/04_evidence.ipynb #40930c3e
 def resampled(
@@ -48,7 +48,7 @@ class StudyTables:
         self.found = {} # tables of networks, by settings
 
     @cached_property
-    def rows(self) -> pd.DataFrame: return plain(self.tables['metrics'])
+    def rows(self) -> pd.DataFrame: return unbanded(self.tables['metrics'])
     @cached_property
     def plrs(self) -> np.ndarray: return np.array(sorted(self.rows.plr.unique()), float)
     @cached_property
@@ -64,7 +64,7 @@ class StudyTables:
     @cached_property
     def bounds(self) -> dict: # name -> Boundary
         "The regime lines that the study's own tables give"
-        both = [plain(self.tables[t]) for t in ('metrics', 'geometry') if len(self.tables.get(t, ()))]
+        both = [unbanded(self.tables[t]) for t in ('metrics', 'geometry') if len(self.tables.get(t, ()))]
         return boundaries(pd.concat(both, ignore_index=True), self.study.chance)
 
     @cached_property

@@ -27,7 +27,7 @@ from .evidence import Evidence, leading, longest, over
 from .regimes import rate
 from .tables import on_its_data, select
 from .verdicts import Estimate, Lacking, Part
-from ..core.stats import CONVERGED, plain, spearman
+from ..core.stats import CONVERGED, spearman, unbanded
 from ..studies.registry import STUDIES
 
 # %% ../../nbs/analysis/06_image_claims.ipynb #4e72cd4a
@@ -269,7 +269,7 @@ def far_angle(e:Evidence) -> Estimate: # rad
 
 # %% ../../nbs/analysis/06_image_claims.ipynb #c96dbc9c
 def norm_spread(e:Evidence, plr, **where): # (seeds,) std of log10 filter norms
-    rows = select(plain(e.tables['filters']), metric='filter_log10_std', **where)
+    rows = select(unbanded(e.tables['filters']), metric='filter_log10_std', **where)
     return e.here(e.at(rows), plr)
 
 def uneven(e:Evidence) -> Estimate: # ratio

@@ -18,7 +18,7 @@ import pandas as pd
 
 from .tables import NETWORK, clusters, seed_numbers
 from ..core.seeds import stream
-from ..core.stats import CONVERGED, TAIL_LOOKS, interval, plain, resamples
+from ..core.stats import CONVERGED, TAIL_LOOKS, interval, resamples, unbanded
 
 # %% ../../nbs/analysis/01_regimes.ipynb #e8ce53ee
 QUIET = 1.       # pp: tail std of test accuracy below this is no chaos (claim C1) [choice]
@@ -72,7 +72,7 @@ def network_regimes(
     chance:float,         # chance accuracy (%)
 ) -> pd.DataFrame:        # one row per network: plr, seeds, regime '1' | '2' | '3' | `SLOW` | `UNKNOWN`
     "Regime of every network by itself"
-    wide = wide_of(plain(metrics[(metrics.stage == 'pretrain') & metrics.metric.isin(TAIL)]), 'metric')
+    wide = wide_of(unbanded(metrics[(metrics.stage == 'pretrain') & metrics.metric.isin(TAIL)]), 'metric')
     lack = {*TAIL} - set(wide.columns)
     if lack: raise ValueError(f"regimes need the metrics {sorted(lack)} of the pre-training stage")
     wide['regime'] = labels_of(*(wide[c].to_numpy(float) for c in TAIL), chance)
@@ -159,7 +159,7 @@ def low_high_gap(
     metrics:pd.DataFrame,
 ) -> pd.DataFrame|None: # one row per network: plr, seeds, value; None with fewer than two FLRs
     "Test accuracy after fine-tuning at the highest FLR minus that at the lowest (pp)"
-    rows = plain(metrics[(metrics.stage == 'finetune') & (metrics.metric == 'test_acc')])
+    rows = unbanded(metrics[(metrics.stage == 'finetune') & (metrics.metric == 'test_acc')])
     if not len(rows) or rows.flr.nunique() < 2: return None
     low, high = rows.flr.min(), rows.flr.max()
     wide = wide_of(rows[rows.flr.isin([low, high])], 'flr')
@@ -188,7 +188,7 @@ def drawn_regimes(
 ) -> np.ndarray|None: # (n, PLRs) labels; None where a rate has several networks, or an unknown tail
     "Labels of one network at each rate after drawing its end from its own tail"
     names = [*TAIL, 'train_loss_tail', 'train_loss_tail_std']
-    wide = wide_of(plain(metrics[(metrics.stage == 'pretrain') & metrics.metric.isin(names)]), 'metric')
+    wide = wide_of(unbanded(metrics[(metrics.stage == 'pretrain') & metrics.metric.isin(names)]), 'metric')
     if not {*names} <= {*wide.columns} or wide.index.get_level_values('plr').duplicated().any(): return None
     wide = wide.droplevel(NETWORK).reindex(plrs)
     loss, acc, std, loss_mean, loss_std = (wide[c].to_numpy(float) for c in names)
@@ -273,7 +273,7 @@ def boundaries(
     n:int=1000,           # resamples
 ) -> dict:                # name -> Boundary; 'lr_2ab' is missing where there is nothing to read it from
     "The lines of a study by the rule above; not known where no network of some rate has a tail to judge"
-    metrics = plain(metrics)
+    metrics = unbanded(metrics)
     sides = sides_of(network_regimes(metrics, chance), n)
     if sides is None:
         return {name: Boundary(name, None, None, (np.nan, np.nan), TOO_SHORT) for name in ('lr_12', 'lr_23')}
@@ -298,7 +298,7 @@ def unconverged(
     bounds:dict,          # as `boundaries` gives them
 ) -> list:                # PLRs in regime 1 where fewer than half of the networks have converged, ascending
     "Small rates that would need longer training"
-    loss = plain(metrics[(metrics.stage == 'pretrain') & (metrics.metric == 'train_loss')])
+    loss = unbanded(metrics[(metrics.stage == 'pretrain') & (metrics.metric == 'train_loss')])
     share = (loss.value < CONVERGED).groupby(loss.plr).mean()
     return [float(p) for p in share.index[share < .5] if regime_of(p, bounds) == '1']
 

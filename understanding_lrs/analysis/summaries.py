@@ -14,7 +14,7 @@ from .regimes import SLOW, UNKNOWN, boundaries, network_regimes, regime_words
 from .regimes import unconverged
 from .tables import by_plr, by_setting, on_its_data, select, with_interval
 from .verdicts import Verdict
-from ..core.stats import plain
+from ..core.stats import unbanded
 from ..probes.features import DOMINANT
 from ..studies.registry import Study, Trial
 
@@ -34,7 +34,7 @@ def synthetic_columns(tables:dict) -> dict: # name -> as `by_plr` gives it
 def image_columns(tables:dict) -> dict: # name -> as `by_plr` gives it
     "What a summary of a study on images shows"
     # what carries a band is of other networks: at an equal loss, of another batch order
-    m = plain(tables['metrics'])
+    m = unbanded(tables['metrics'])
     flrs, ks = (sorted(m[column].dropna().unique()) for column in ('flr', 'swa_k'))
     acc = select(m, metric='test_acc')
     columns = {'pre-trained, %': by_plr(select(m, metric='test_acc_tail', stage='pretrain'))}
@@ -47,7 +47,7 @@ def image_columns(tables:dict) -> dict: # name -> as `by_plr` gives it
 
 # %% ../../nbs/analysis/10_summaries.ipynb #fb2065ef
 def summary_rows(tables:dict, study:Study) -> list: # of dicts, one for each PLR; tables of one setting
-    m = plain(tables['metrics'])
+    m = unbanded(tables['metrics'])
     both = pd.concat([m, tables['geometry']], ignore_index=True) if 'geometry' in tables else m
     bounds = boundaries(both, study.chance)
     slow = unconverged(m, bounds)
@@ -140,7 +140,7 @@ FREE = 'data', 'look_every', 'path_points' # settings that make no other experim
 
 def image_verdict(trial:Trial) -> Verdict:
     "The regime and the fine-tuned accuracies of a run on images"
-    metrics = plain(trial.tables['metrics'])
+    metrics = unbanded(trial.tables['metrics'])
     labels = network_regimes(metrics, on_its_data(trial.study, trial.tables).chance).regime
     lost = int(select(metrics, stage='pretrain', metric='train_loss').value.isna().sum())
     gone = f'; {lost} of {len(labels)} networks were lost (their weights are no numbers any more)'

@@ -17,7 +17,7 @@ from .evidence import Evidence, resampled
 from .regimes import regime_of
 from .tables import select
 from .verdicts import Estimate, Part
-from ..core.stats import plain
+from ..core.stats import unbanded
 from ..probes.features import DOMINANT
 from ..studies.synthetic import GRID
 
@@ -109,7 +109,7 @@ def highest_median(values, plrs): # over rates
 
 # %% ../../nbs/analysis/05_synthetic_claims.ipynb #558b5154
 def loss_rise(e:Evidence) -> Estimate: # of the worst pair, % of the loss after pre-training
-    loss = select(plain(e.tables['metrics']), stage='pretrain', metric='train_loss')[[*NETWORK_KEYS, 'value']]
+    loss = select(unbanded(e.tables['metrics']), stage='pretrain', metric='train_loss')[[*NETWORK_KEYS, 'value']]
     rise = worst_pairs(e, 'train_loss_rise', '2A').merge(loss, on=NETWORK_KEYS)
     return resampled(rise.assign(value=100*rise.value_x/rise.value_y), median_of)
 

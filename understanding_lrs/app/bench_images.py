@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from .bench_timing import LAPTOP_NET, best_seconds, image_flop, noise, one_thread
 from .bench_timing import peak_flops
+from ..core.errors import one_line
 from ..core.seeds import epoch_order
 from ..core.sphere import ProjectedSGD
 from ..networks.spec import Spec
@@ -103,7 +104,7 @@ def image_ways(
             epoch = plain_epoch(spec, data, batch, order, kind)
             epoch()
         except Exception as e: # a compiler may be missing, a format too
-            skipped.append(f"{kind}: {' '.join(str(e).split())[:200]}")
+            skipped.append(f"{kind}: {one_line(e)[:200]}")
             continue
         ways[f'eager, resident, {kind}'] = epoch, 1
     ways['batched PyTorch'] = our_epoch(spec, data, batch, 'torch', 1), 1

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['bare_copy', 'scale_products', 'null_space', 'echelon', 'zero_one_sums', 'parts', 'disjoint_sets', 'invariant_groups',
-           'scaling_error', 'joint_norm', 'project_', 'elr_to_lr', 'lr_to_elr', 'SphereOptimizer', 'ProjectedSGD',
-           'SphericalSGD']
+           'scaling_error', 'joint_norm', 'check_positive', 'project_', 'elr_to_lr', 'lr_to_elr', 'SphereOptimizer',
+           'ProjectedSGD', 'SphericalSGD']
 
 # %% ../../nbs/core/01_sphere.ipynb #c7a7c04f
 import copy, math
@@ -197,10 +197,14 @@ def joint_norm(
     return math.sqrt(sum(p.detach().double().pow(2).sum().item() for p in params))
 
 # %% ../../nbs/core/01_sphere.ipynb #c1a9381e
-def _positive(name, v):
-    "A finite number > 0 as float, or one clear line"
-    if isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < math.inf: return float(v)
-    raise ValueError(f"{name} must be a finite number > 0, got {v!r}")
+def check_positive(
+    name:str, # of the number, for the message
+    value,    # what was given; a float of NumPy counts, text does not
+) -> float:
+    "A finite number > 0, or a `ValueError`"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and 0 < value < math.inf: return float(value)
+    raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
 
 # %% ../../nbs/core/01_sphere.ipynb #7ccb06a5
 def project_(
@@ -208,7 +212,7 @@ def project_(
     rho:float=1.,            # target joint radius, > 0
 ) -> float:                  # joint radius before
     "Bring several tensors to joint radius `rho`, all by one factor [code]"
-    params, rho = list(params), _positive('rho', rho)
+    params, rho = list(params), check_positive('rho', rho)
     r = joint_norm(params)
     if not 0 < r < math.inf: raise ValueError(f"cannot project weights of norm {r}: they have no direction")
     with torch.no_grad():
@@ -221,14 +225,14 @@ def elr_to_lr(
     rho:float=1., # joint radius, > 0
 ) -> float:       # raw step size
     "The raw learning rate that does at radius `rho` what `elr` does at radius 1"
-    return _positive('elr', elr)*_positive('rho', rho)**2
+    return check_positive('elr', elr)*check_positive('rho', rho)**2
 
 def lr_to_elr(
     lr:float,     # raw step size, > 0
     rho:float=1., # joint radius, > 0
 ) -> float:       # learning rate on the unit sphere
     "The effective learning rate of a raw one at radius `rho`"
-    return _positive('lr', lr)/_positive('rho', rho)**2
+    return check_positive('lr', lr)/check_positive('rho', rho)**2
 
 # %% ../../nbs/core/01_sphere.ipynb #693206a0
 class SphereOptimizer(torch.optim.Optimizer):
@@ -242,7 +246,7 @@ class SphereOptimizer(torch.optim.Optimizer):
 
     def add_param_group(self, group):
         super().add_param_group(group)
-        for k in 'lr', 'rho': _positive(k, self.param_groups[-1][k])
+        for k in 'lr', 'rho': check_positive(k, self.param_groups[-1][k])
 
     @torch.no_grad()
     def step(self, closure:Callable|None=None): # closure: computes loss and gradients anew

@@ -12,10 +12,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ..core.errors import one_line
 from ..core.files import atomic_write
 from ..core.system import cache_folder, open_plain
 from .images import Images
-from .decoding import one_line
 
 # %% ../../nbs/data/07_cache.ipynb #c22ca4e7
 ID = r'[a-z0-9._-]+@[0-9a-f]{12}'

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..core.errors import one_line
 from ..core.seeds import stream
 from .images import Images
-from .decoding import one_line
 
 # %% ../../nbs/data/06_known_sets.ipynb #752160ff
 def read_digits(

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..core.errors import one_line
 from ..core.files import atomic_write
 from ..core.system import lock_file, read_plain
 from .images import Images
-from .decoding import one_line
 from .sources import Source, folder_source
 from .known_sets import CIFAR, read_cifar, read_digits
 from .cache import ID, image_cache, read_cached, save_cached

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core.errors import one_line
 from ..core.system import memory_limit
-from .decoding import Part, one_line
+from .decoding import Part
 
 # %% ../../nbs/data/03_parquet.ipynb #f2d1408f
 def pick_column(

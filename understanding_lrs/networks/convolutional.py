@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..core.seeds import stream
-from .spec import Network, Spec, check_integer, check_positive
+from ..core.sphere import check_positive
+from .spec import Network, Spec, check_integer
 
 # %% ../../nbs/networks/02_convolutional.ipynb #bf7357f3
 class ImageNetwork(Network):

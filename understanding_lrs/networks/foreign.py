@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..core.errors import InputError
+from ..core.errors import InputError, one_line
 from .spec import Spec, architecture
 from .vit import VitSpec
 
@@ -28,8 +28,7 @@ def open_tensors(path:Path): # -> an open safetensors file
         with safe_open(path, 'pt') as f: yield f
     except (InputError, MemoryError): raise
     except Exception as e: # of safetensors and torch, on a file that they cannot read
-        reason = ' '.join(str(e).split()) or type(e).__name__
-        raise InputError(f"{path} is not a safetensors file that can be read ({reason}); "
+        raise InputError(f"{path} is not a safetensors file that can be read ({one_line(e)}); "
                          "save one with safetensors.torch.save_file") from None
 
 # %% ../../nbs/networks/07_foreign.ipynb #dc9f0cd0

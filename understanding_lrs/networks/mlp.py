@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.seeds import stream
+from ..core.sphere import check_positive
 from .spec import Network, Spec, check_integer
 
 # %% ../../nbs/networks/01_mlp.ipynb #a247ed5d
@@ -41,8 +42,7 @@ class MLPSpec(Spec):
 
     def __post_init__(self):
         for name,least in dict(in_dim=1, width=2, depth=1).items(): check_integer(name, getattr(self, name), least)
-        for name in ('eps', 'readout_norm'):
-            if not getattr(self, name) > 0: raise ValueError(f"{name} must be > 0, got {getattr(self, name)!r}")
+        for name in ('eps', 'readout_norm'): check_positive(name, getattr(self, name))
 
     @property
     def input_shape(self) -> tuple: return (self.in_dim,)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.seeds import stream
+from ..core.sphere import check_positive
 from .convolutional import ImageNetwork
 from .spec import Spec, check_integer
 
@@ -102,7 +103,7 @@ class VitSpec(Spec):
             a, b = getattr(self, name), getattr(self, of)
             if a%b: raise ValueError(f"{name} must be a multiple of {of} ({b}), got {a}")
         if not 0 <= self.dropout < 1: raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
-        if not self.eps > 0: raise ValueError(f"eps must be > 0, got {self.eps!r}")
+        check_positive('eps', self.eps)
 
     @property
     def input_shape(self) -> tuple: return (self.channels, self.size, self.size)

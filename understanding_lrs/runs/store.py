@@ -9,7 +9,7 @@ __all__ = ['RUN_NAME', 'is_run', 'read_protocol', 'RunState', 'Run']
 import contextlib, os, re, time
 from dataclasses import dataclass
 from pathlib import Path
-from ..core.errors import InputError, RunDamaged
+from ..core.errors import InputError, RunDamaged, one_line
 from ..core.files import TEMP
 from ..core.system import read_plain
 from .checkpoints import checkpoint_bytes, load_tensors, read_checkpoint
@@ -42,7 +42,7 @@ def read_protocol(
     path = Path(folder)/'protocol.json'
     record = read_record(path)
     try: protocol = Protocol.from_dict(record.get('protocol'))
-    except ODD as e: raise RunDamaged(f"{path}: {' '.join(str(e).split())}; {AGAIN}") from None
+    except ODD as e: raise RunDamaged(f"{path}: {one_line(e)}; {AGAIN}") from None
     if protocol.key == record.get('key'): return protocol
     raise RunDamaged(f"{path}: its key does not fit its content; {AGAIN}")
 

@@ -9,7 +9,7 @@ __all__ = ['COLUMNS', 'NO_TABLE', 'LARGE', 'GROUP', 'table_bytes', 'read_table',
 # %% ../../nbs/runs/02_tables.ipynb #38903905
 import contextlib, csv, io, math
 from pathlib import Path
-from ..core.errors import RunDamaged
+from ..core.errors import RunDamaged, one_line
 from ..core.system import read_plain
 
 # %% ../../nbs/runs/02_tables.ipynb #a26996ec
@@ -117,8 +117,7 @@ def parse_table(
     "A table from the bytes of a file; `RunDamaged` where it is none"
     try: return read_table(data)
     except NO_TABLE as e:
-        words = ' '.join(str(e).split())
-        raise RunDamaged(f"{path}: is no table ({type(e).__name__}: {words}); make it again") from None
+        raise RunDamaged(f"{path}: is no table ({type(e).__name__}: {one_line(e)}); make it again") from None
 
 def read_table_file(
     path, # CSV or Parquet

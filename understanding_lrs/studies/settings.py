@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 import torch
 
 from ..core.checks import pick
-from ..core.errors import InputError
+from ..core.errors import InputError, one_line
 from ..data.images import Images, class_words
 from ..data.loading import load_images
 from ..data.sizes import resized, subset
@@ -383,6 +383,5 @@ class VitSettings(ImageSettings):
         if not self.ops: return
         try: import torchvision.transforms.v2
         except (ImportError, RuntimeError) as e:
-            why = ' '.join(str(e).split())
-            raise InputError(f"RandAugment needs torchvision ({why}); install the one that fits torch "
+            raise InputError(f"RandAugment needs torchvision ({one_line(e)}); install the one that fits torch "
                              f"{torch.__version__}, or --set ops=0") from None

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from ..core.errors import InputError, OutOfTime
-from ..core.stats import TAIL_LOOKS, plain
+from ..core.stats import TAIL_LOOKS, unbanded
 from ..data.synthetic import make_data
 from ..probes.context import ProbeContext, SyntheticEvaluator, columns_of, fine_tuning_names, probes_for, tidy
 from ..runs.protocol import Protocol, networks
@@ -298,7 +298,7 @@ class Trial(Keeper):
         "Where the run stands, for a reader"
         rows = pd.concat([t for n,t in self.tables.items() if n != 'curves'] or self.rows, ignore_index=True)
         features = rows[rows.metric.isin(['dominance', 'n_eff'])]
-        named = pd.concat([plain(rows[rows.metric.isin(METRICS)]), features]).dropna(subset=['stage'])
+        named = pd.concat([unbanded(rows[rows.metric.isin(METRICS)]), features]).dropna(subset=['stage'])
         k = named.swa_k.map('k={:g}'.format, na_action='ignore')
         flr = named.flr.map('{:g}'.format, na_action='ignore')
         what = named.stage.str.cat([k, flr], sep=' ', na_rep='').str.strip()

@@ -14,10 +14,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..core.errors import one_line
 from ..networks.spec import Spec
 from .image_data import Resident
 from .image_evaluation import Evaluation, Recorded, evaluate_torch_nets, uncounted_
-from .image_lanes import Step, cudnn_search, module_of, number_formats, short, switch
+from .image_lanes import Step, cudnn_search, module_of, number_formats, switch
 from .networks import Networks
 
 # %% ../../nbs/training/12_gpu_lanes.ipynb #90b3dfbe
@@ -75,7 +76,7 @@ class ResidentLane:
             f()
             return True
         except torch.OutOfMemoryError: raise
-        except Exception as e: self.trouble.append(f"{what}: {short(e)}")
+        except Exception as e: self.trouble.append(f"{what}: {one_line(e)[:200]}")
         return False
 
     def prepare(self, batch:int, rho:float, way:Way): # as in `LaneTrainer`

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WARM_UP', 'LANES', 'module_of', 'template', 'load_network', 'store_network', 'by_batch', 'Step', 'LaneConfig',
-           'short', 'cudnn_search', 'Lane', 'switch', 'number_formats', 'lanes', 'Draws', 'epoch_torch_']
+           'cudnn_search', 'Lane', 'switch', 'number_formats', 'lanes', 'Draws', 'epoch_torch_']
 
 # %% ../../nbs/training/09_image_lanes.ipynb #5667ae47
 import contextlib, os, warnings
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.errors import one_line
 from ..data.augmentation import crop_flip
 from ..networks.spec import Spec
 from .image_data import Resident
@@ -33,7 +34,7 @@ def module_of(
 def template(
     spec:Spec, device:str='cpu', # as in `module_of`
 ) -> nn.Module:
-    "The module that lends its code to all networks of a stack; whose weights it holds does not matter"
+    "One module shared by all networks of a stack; its own weights do not matter"
     return module_of(spec, device)
 
 # %% ../../nbs/training/09_image_lanes.ipynb #7fbf42a0
@@ -105,8 +106,6 @@ class LaneConfig:
     rule:Rule|None=None # of practical networks
 
 # %% ../../nbs/training/09_image_lanes.ipynb #b9ec7960
-def short(error:Exception) -> str: return ' '.join(str(error).split())[:200] # one line
-
 @contextlib.contextmanager
 def cudnn_search():
     "cuDNN looks for its fastest algorithms meanwhile, unless it is to be deterministic"
@@ -185,8 +184,8 @@ class Lane:
             return True
         except torch.OutOfMemoryError: raise
         except Exception as e:
-            self.trouble.append(f"{what}: {short(e)}")
-            warnings.warn(f"training goes on {what}, slower: {short(e)}", stacklevel=2)
+            self.trouble.append(f"{what}: {one_line(e)[:200]}")
+            warnings.warn(f"training goes on {what}, slower: {one_line(e)[:200]}", stacklevel=2)
             return False
 
     def _warm(self, steps, forward): # on the stream of the lane, as for a recording

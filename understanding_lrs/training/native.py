@@ -8,7 +8,7 @@ __all__ = ['C_ROWS', 'C_PRODUCTS', 'C_GRADIENT', 'C_NORM', 'C_WORK', 'C_FORWARD'
            'load_library', 'load_kernel', 'kernel', 'ready', 'share_out', 'pad', 'train_native_', 'evaluate_native']
 
 # %% ../../nbs/training/03_native.ipynb #5fcfb2aa
-import contextlib, ctypes, hashlib, math, os, shlex, shutil, subprocess, tempfile, uuid, warnings
+import contextlib, ctypes, hashlib, math, os, shlex, shutil, subprocess, tempfile, warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..networks.mlp import MLPSpec
+from ..core.files import temporary
 from ..core.system import cache_folder, only_ours, read_plain
+from ..networks.mlp import MLPSpec
 
 # %% ../../nbs/training/03_native.ipynb #0e5b7067
 C_ROWS = r'''
@@ -327,7 +328,7 @@ def keep_library(
         lib.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not only_ours(lib.parent): return
         for file, content in (lib, data), (lib.with_suffix('.sha256'), hashlib.sha256(data).hexdigest().encode()):
-            tmp = file.with_name(f'.tmp-{file.name}-{uuid.uuid4().hex[:8]}')
+            tmp = file.with_name(temporary(file.name))
             try:
                 with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 'wb') as f: f.write(content)
                 os.replace(tmp, file)

@@ -117,6 +117,6 @@ publish: $(READY)
 	$(BIN)/python tools/readme.py
 
 clean:
-	rm -rf .venv .pytest_cache _docs _proc build dist *.egg-info
+	rm -rf .venv .pytest_cache _docs _proc _site docs/made build dist *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -15,7 +15,7 @@ DONE = "document.querySelector('.ulrs-play').dataset.done === 'true'"
 READY = "document.querySelector('.ulrs-play')?.dataset.mark >= 2000"
 
 def wait(page, ready, seconds=60):
-    "Until JavaScript says yes; the policy of the page forbids to wait inside of it"
+    "Until JavaScript says yes; the page's security policy forbids waiting inside it"
     end = time.monotonic() + seconds
     while not page.evaluate(ready):
         if time.monotonic() > end: raise TimeoutError(ready)
@@ -74,7 +74,8 @@ def main():
     parser.add_argument('--times', type=int, default=7)
     times, load = parser.parse_args().times, os.getloadavg()[0]/os.cpu_count()
     from playwright.sync_api import sync_playwright
-    chrome = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))))
+    chrome = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if not chrome: raise SystemExit('no Chromium or Chrome found; on Debian: apt-get install chromium')
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chrome, args=FLAGS)
         visits = [visit(browser) for _ in range(times)]

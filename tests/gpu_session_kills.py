@@ -56,16 +56,17 @@ if __name__ == '__main__':
     count, rng = int(sys.argv[1]), random.Random(15)
     from understanding_lrs.data.loading import load_images
     load_images('digits')
+    whole = killed(1e-3) # a kill at once is survived
+    folder = Path(tempfile.mkdtemp(prefix='ulrs-kill-'))
     start = time.monotonic()
-    whole = killed(1e-3) # the first one warms nothing but says that a kill at once is survived
     child = os.fork()
     if not child:
-        try: run(Path(tempfile.mkdtemp(prefix='ulrs-kill-')))
+        try: run(folder)
         finally: os._exit(0)
-    start = time.monotonic()
     os.waitpid(child, 0)
     took = time.monotonic() - start # of a whole session here and now
+    shutil.rmtree(folder)
     found = [whole]
-    def short(): return len(found) < count or sum(f['killed'] for f in found) < count//2 # a less busy machine is done before
+    def short(): return len(found) < count or sum(f['killed'] for f in found) < count//2 # on an idle machine some sessions end before the kill
     while short() and len(found) < 3*count: found.append(killed(rng.random()*took))
     print(json.dumps(found))

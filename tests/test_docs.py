@@ -20,7 +20,6 @@ def test_every_notebook_of_a_room_is_in_its_contents(root, pages, made):
         for page in (root/'nbs'/room).glob('[0-9]*.ipynb'): assert f'/nbs/{room}/{page.stem}\n' in made[f'room_{room}.md']
 
 def test_the_rooms_are_those_of_the_package(root, pages):
-    assert list(pages.rooms()) == [r for r in pages.rooms() if (root/'understanding_lrs'/r).is_dir()]
     assert {*pages.rooms()} == {f.parent.name for f in (root/'understanding_lrs').glob('*/__init__.py')}
 
 def test_every_public_function_is_in_the_reference_with_its_parameters(root, pages, made):

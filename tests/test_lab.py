@@ -1,9 +1,9 @@
 """The laboratory's list: whatever happens on the way (kill, full disk, two at once), its tables are those of one quiet sweep."""
-import errno, importlib.util, os, signal, subprocess, sys, time
+import errno, importlib.util, os, signal, subprocess, sys
 from pathlib import Path
 import pandas as pd
 import pytest
-from conftest import patience, until
+from conftest import until
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.published import read_published
 
@@ -72,8 +72,7 @@ def test_half_a_grid_does_not_replace_other_tables(quiet, tmp_path):
     at, old = folders(tmp_path), lab.finished(quiet/'runs', 'synthetic')
     other = [lab.protocols('synthetic', 'smoke', overrides=dict(width=16))[0]]
     lab.publish(old[:1], at.tables/'synthetic/smoke', preset='custom')
-    changed = lab.Entry('synthetic', 'smoke', '1', 'nothing')
-    assert lab.place_for(changed, other, at) == at.drafts/'synthetic/smoke' # other settings: another kind
+    assert lab.place_for(ENTRY, other, at) == at.drafts/'synthetic/smoke' # other settings: another kind
     wanted = lab.wanted_runs(ENTRY)
     assert lab.place_for(ENTRY, wanted, at) == at.tables/'synthetic/smoke'  # the same kind: beside them
     draft = at.drafts/'synthetic/smoke'
@@ -113,5 +112,14 @@ def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
     ('synthetic,smoke,1\n', 'expected the columns'), ('synthetic,smoke,1,x\nsynthetic,smoke,2,x\n', 'stand there twice')])
 def test_a_wrong_list_is_refused_before_any_work(tmp_path, line, says):
     with pytest.raises(InputError, match=says): lab.read_queue(queue_file(tmp_path, line))
+
+@pytest.mark.parametrize('content,says', [(b'', 'an empty file'), (b'a,b\n1,2\n', 'got a, b'), (b'\xff\xfe\x00', 'is not a CSV file')])
+def test_what_is_no_list_is_refused(tmp_path, content, says):
+    (tmp_path/'queue.csv').write_bytes(content)
+    with pytest.raises(InputError, match=says): lab.read_queue(tmp_path/'queue.csv')
+
+def test_a_list_that_is_not_there_is_one_line(tmp_path, capsys):
+    assert lab.main(['--queue', str(tmp_path/'none.csv'), '--show']) == 2
+    assert capsys.readouterr().err == f"{tmp_path/'none.csv'}: No such file or directory\n"
 
 def test_the_committed_list_is_sound(): assert len(lab.read_queue(ROOT/'lab/queue.csv')) >= 1

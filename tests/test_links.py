@@ -7,7 +7,7 @@ import pytest
 LINK = re.compile(r'\]\(\s*<?([^)\s>]+)[^)]*\)|(?:src|href)=["\']([^"\']+)')
 FENCED = re.compile(r'```.*?```|``.*?``|`[^`\n]*`', re.S)
 ROOM = re.compile(r'\b([012]\d_[a-z_]+)(?:\.ipynb)?\b')
-PAGES = ['README.md', 'nbs/*.ipynb', 'nbs/*/*.ipynb', 'figures/data/**/*.md']
+PAGES = ['*.md', 'lab/*.md', 'play/*.md', 'nbs/*.ipynb', 'nbs/*/*.ipynb', 'figures/data/**/*.md']
 
 def prose(path):
     "What a reader of a page sees as text: Markdown cells and Markdown that cells print"

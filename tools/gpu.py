@@ -38,12 +38,20 @@ def arguments():
     ap.add_argument('--tables', default='figures/data', help='published tables; what they have is not run again')
     return ap
 
+def known_images(source):
+    "The source, if there is one; refused before the GPU is used"
+    from understanding_lrs.core.errors import InputError
+    from understanding_lrs.data.loading import find_source
+    try: '@' in source or find_source(source, Path())
+    except (ValueError, FileNotFoundError) as e: raise InputError(str(e)) from None
+    return source
+
 def session_parts(a, seconds):
     "Configuration, folders (below the project unless they are absolute) and clock of a session"
     from understanding_lrs.app import gpu_plan, gpu_session
     parts = ROOT/a.work/'parts'
     folders = gpu_session.Folders(ROOT/a.out, ROOT/a.runs, ROOT/a.work, ROOT/a.tables)
-    if a.data: folders.data = (a.data,)
+    if a.data: folders.data = (known_images(a.data),)
     elif parts.exists(): folders.parts = parts
     return gpu_plan.SessionConfig(), folders, gpu_plan.Clock(seconds)
 
@@ -56,7 +64,7 @@ def split(folder, work):
 def take_home(a):
     "Unpack what a session brought, and say which tables it joined"
     from understanding_lrs.app.gpu_transport import bring_home
-    for name,said in bring_home(a.home, ROOT/a.runs, ROOT/a.tables).items(): print(f'{name}: {said}')
+    for name,said in bring_home(ROOT/a.home, ROOT/a.runs, ROOT/a.tables).items(): print(f'{name}: {said}')
 
 def in_time(seconds):
     "A process that hangs ends by itself; one that is asked to end goes home first"
@@ -69,8 +77,8 @@ def go_ahead(words):
     "Measure in a process that outlives this one"
     (ROOT/words.work).mkdir(parents=True, exist_ok=True)
     with open(ROOT/words.work/'ahead.log', 'ab') as log:
-        process = subprocess.Popen([sys.executable, __file__, '--measure', '--work', words.work, '--seconds', str(words.seconds)], stdout=log, stderr=log,
-                                   stdin=subprocess.DEVNULL, start_new_session=True)
+        command = [sys.executable, __file__, '--measure', '--work', words.work, '--tables', words.tables, '--seconds', str(words.seconds)]
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
     (ROOT/words.work/'ahead.pid').write_text(str(process.pid))
     print(f'measuring in the background, process {process.pid}; its lines: {words.work}/ahead.log')
 

@@ -51,11 +51,17 @@ class Progress:
 
 def read_queue(path:Path) -> list[Entry]:
     "The list, checked before any work is done"
-    with open(path, newline='') as file: rows = list(csv.DictReader(file))
+    try:
+        with open(path, newline='', encoding='utf-8') as file:
+            reader = csv.DictReader(file)
+            rows, head = list(reader), tuple(reader.fieldnames or ())
+    except (UnicodeDecodeError, csv.Error) as e: raise InputError(f"{path} is not a CSV file: {e}") from None
+    wanted = ', '.join(COLUMNS)
+    if head != COLUMNS: raise InputError(f"{path}: expected the columns {wanted}, got {', '.join(head) or 'an empty file'}")
     entries = []
     for number, row in enumerate(rows, 2):
-        if tuple(row) != COLUMNS or None in row.values():
-            raise InputError(f"{path}, line {number}: expected the columns {', '.join(COLUMNS)}, got {row}")
+        if None in row or None in row.values():
+            raise InputError(f"{path}, line {number}: expected the columns {wanted}, got {row}")
         try:
             pick(row['preset'], study_of(row['study']).presets, 'preset')
             int_list(row['seeds'])
@@ -122,9 +128,8 @@ def report(all_progress:list) -> str: # a line per entry, and the sum
         lines.append(f'{p.entry.study}/{p.entry.preset}: {state} ({p.entry.decides})')
     return '\n'.join([*lines, f'in all about {duration(sum(p.seconds for p in all_progress))} of one core'])
 
-def publish_finished(entry:Entry, wanted:list, folders:Folders) -> int: # networks that are published now and were not before
+def publish_finished(entry:Entry, wanted:list, place:Path, folders:Folders) -> int: # networks that are new in `place`
     "Add the finished runs of an entry to its tables"
-    place = place_for(entry, wanted, folders)
     old = published(place)
     new = [part for p in wanted for part in missing(p, old)]
     runs = finished(folders.runs, entry.study)
@@ -158,7 +163,7 @@ def sweep_words(entry:Entry, part, folders:Folders, data:str) -> list[str]: # of
 
 def run_child(words:list) -> int: # exit code
     "Run a command that is asked to stop when we are"
-    child = subprocess.Popen(words, cwd=ROOT)
+    child = subprocess.Popen(words)
     old = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     try: return child.wait()
     except KeyboardInterrupt: return child.wait() or 130 # the terminal told the child too
@@ -166,8 +171,8 @@ def run_child(words:list) -> int: # exit code
 
 def take_in(entry:Entry, wanted:list, folders:Folders):
     "Publish what is finished, and say so"
-    found = publish_finished(entry, wanted, folders)
     place = place_for(entry, wanted, folders)
+    found = publish_finished(entry, wanted, place, folders)
     if found: print(f'published {found} networks in {place}', flush=True)
     if promote(entry, wanted, folders):
         print(f'{entry.study}/{entry.preset} is complete: its tables are in {folders.tables}; draw them with '
@@ -176,11 +181,12 @@ def take_in(entry:Entry, wanted:list, folders:Folders):
 def work(entries:list, folders:Folders, data:str) -> int: # exit code
     "Make what is missing, entry after entry; a run that fails leaves the others"
     failed = []
+    print(report([progress(entry, folders, data) for entry in entries]), flush=True)
     for entry in entries:
         wanted = wanted_runs(entry, data)
         take_in(entry, wanted, folders)
         for part in left_of(entry, wanted, folders):
-            print(report([progress(e, folders, data) for e in entries]), flush=True)
+            print(report([progress(entry, folders, data)]), flush=True)
             code = run_child(sweep_words(entry, part, folders, data))
             take_in(entry, wanted, folders)
             if code == 1: failed.append(part.name)
@@ -219,8 +225,9 @@ def main(args=None) -> int: # exit code
             return 3
         os.nice(a.nice)
         return work(entries, folders, a.data)
-    except (InputError, OSError) as e:
-        print(e, file=sys.stderr)
-        return 2
+    except InputError as e: print(e, file=sys.stderr)
+    except OSError as e: print(f'{e.filename}: {e.strerror}' if e.filename else e.strerror or e, file=sys.stderr)
+    except KeyboardInterrupt: return 130
+    return 2
 
 if __name__ == '__main__': sys.exit(main())

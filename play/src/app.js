@@ -101,7 +101,6 @@ class Explorer {
       at: null,
       readings: null,
       scene: null,
-      region: null,
       started: 0,
       timer: 0,
       due: 0,

@@ -101,13 +101,6 @@ export const svg = (w, h, words, body) =>
 
 /** Where a rate stands on an axis over the grid. */
 export const overRates = w => scale(ENDS, [BOX.left, w - BOX.right], true)
-export const plotArea = (w, h) => ({
-  left: BOX.left,
-  right: w - BOX.right,
-  top: BOX.top,
-  bottom: h - BOX.bottom,
-})
-
 /** Regimes as bands from `top` to `bottom`; hatched where training has not converged yet. */
 export function bands(readings, x, top, bottom, names) {
   if (!readings?.bounds) return ''

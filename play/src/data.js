@@ -1,4 +1,4 @@
-// Data sets, initial weights and readouts: the same numbers as understanding_lrs.data.synthetic and understanding_lrs.networks.models draw.
+// Data sets, initial weights and readouts: the same numbers as understanding_lrs.data.synthetic and understanding_lrs.networks.mlp draw.
 
 import {padded, weightCount} from './kernel.js'
 import {SHAPES} from './shapes.js'

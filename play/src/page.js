@@ -4,9 +4,19 @@ import {render} from './app.js'
 import {START, toText} from './settings.js'
 import {isDark, onTheme} from './theme.js'
 
+/** What the address says behind its #; a broken link is read as it stands, and refused where settings are. */
+function address() {
+  const text = location.hash.slice(1)
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
 /** What anywidget calls a model, without Python. */
 class Model {
-  values = {settings: decodeURIComponent(location.hash.slice(1)) || '', results: {}}
+  values = {settings: address(), results: {}}
   listeners = []
   get(name) {
     return this.values[name]
@@ -27,7 +37,7 @@ class Model {
     )
   }
   addressed() {
-    this.values.settings = decodeURIComponent(location.hash.slice(1)) || toText(START)
+    this.values.settings = address() || toText(START)
     for (const listener of this.listeners) listener()
   }
 }

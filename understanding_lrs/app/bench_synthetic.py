@@ -6,7 +6,7 @@
 __all__ = ['normalised_', 'logged', 'eager_loop', 'step_flop', 'stack_step', 'compile_seconds', 'synthetic']
 
 # %% ../../nbs/app/31_bench_synthetic.ipynb #e3233a74
-import os, tempfile, time
+import tempfile, time
 
 import torch
 import torch.nn.functional as F

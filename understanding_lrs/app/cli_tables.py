@@ -114,7 +114,8 @@ def check_choices(study:str|None, published:bool, seeds:str|None, set_:list|None
                              "of them")
 
 # %% ../../nbs/app/14_cli_tables.ipynb #e08eab95
-PRESET_HELP = "only the runs of this preset; default: all finished runs, preset by preset"
+PRESET_HELP = ("only the runs of this preset; default: all finished runs, preset by preset; "
+               "with --published, --seeds or --set: laptop")
 
 @app.command()
 def figures(
@@ -149,6 +150,7 @@ def figures(
                          f"STUDY{'' if published else runs_option(runs)}")
     if not (preset or seeds or set_ or published): return draw_sets(studies, runs, out, replace)
     preset = preset or 'laptop'
+    if published and not study: studies = [name for name in studies if (data/name/preset).is_dir()]
     changes = dict(seeds=seeds, settings=assignments(set_))
     for name in studies:
         if published: draw(name, data/name/preset, out or project_root()/'figures', preset, None, replace)

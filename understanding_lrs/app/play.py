@@ -53,7 +53,7 @@ LACKING = "the widget needs anywidget: pip install 'understanding-lrs[app]'; the
 
 class Play(AnyWidget or W.DOMWidget):
     "The explorer that trains in the browser"
-    settings = T.Unicode(to_text(Settings(seed=16))).tag(sync=True) # JSON, as `explore.to_text` writes it
+    settings = T.Unicode(to_text(Settings(seed=16))).tag(sync=True) # JSON, as `explore_settings.to_text` writes it
     results = T.Dict().tag(sync=True) # as the browser sends them; empty before the first mark
     mark = T.Int(0)                   # steps of pre-training after which they were read
     accuracies = T.Instance(pd.DataFrame, allow_none=True)

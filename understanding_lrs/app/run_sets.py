@@ -10,7 +10,6 @@ __all__ = ['main_role', 'seeds_by_role', 'work', 'without_data', 'networks_by_fa
 # %% ../../nbs/app/11_run_sets.ipynb #b4489a3f
 import re, shlex, sys
 from dataclasses import replace
-from pathlib import Path
 
 from .terminal import registry, study_named
 from ..core.checks import int_list, pick

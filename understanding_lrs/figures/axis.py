@@ -77,13 +77,14 @@ def plr_axis(
 # %% ../../nbs/figures/02_axis.ipynb #9a825889
 def tint_regimes(ax, view:View) -> dict: # regime -> (left, right) of its widest part
     "Backgrounds of the regimes; hatched where regime 1 has not converged yet"
-    widest = {}
+    widest, line = {}, np.inf # line: where regime 1 ends
     for regime,left,right in tints(view, *ax.get_xlim()):
         ax.axvspan(left, right, color=TINTS[regime], lw=0, zorder=-3)
+        if regime == '1': line = right
         known_left, known_right = widest.get(regime, (1, 1))
         if right/left > known_right/known_left: widest[regime] = left, right
     for left,right in stretches(view.plrs, view.slow, *ax.get_xlim()):
-        ax.axvspan(left, right, fc='none', ec='#b9cfe4', hatch='////', lw=0, zorder=-2.9)
+        ax.axvspan(left, min(right, line), fc='none', ec='#b9cfe4', hatch='////', lw=0, zorder=-2.9)
     return widest
 
 def over_the_edge(ax, points) -> dict: # keywords of matplotlib

@@ -1,6 +1,6 @@
 """Sparsity numbers of known accuracies; a network that is told one feature uses it."""
 import numpy as np, pytest, torch
-from understanding_lrs.probes.features import dominance, effective_number, ranked, single_feature_accuracy
+from understanding_lrs.probes.features import dominance, effective_number, single_feature_accuracy
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.analysis.variance import variance_components, variance_shares
 from understanding_lrs.core.seeds import stream
@@ -18,10 +18,9 @@ def test_effective_number_ignores_what_is_below_chance():
     assert effective_number(torch.tensor([80., 20., 20.])).item() == pytest.approx(1.)
     assert effective_number(torch.full((4,), 50.)).isnan()
 
-def test_dominance_and_ranks():
+def test_dominance():
     acc = torch.tensor([[50., 80., 65., 51.], [60., 60., 50., 50.]])
     assert dominance(acc).tolist() == [15., 0.]
-    assert ranked(acc)[0].tolist() == [80., 65., 51., 50.]
     with pytest.raises(ValueError, match="two features"): dominance(torch.tensor([60.]))
 
 def test_the_informative_feature_is_found():

@@ -1,12 +1,16 @@
 """angle(a, b) = arccos <a,b>/(|a||b|); barrier = max over the path of error above the line between its ends."""
 import numpy as np, pytest, torch
-from understanding_lrs.probes.geometry import angle, barrier, barriers, path
+from understanding_lrs.probes.geometry import angle, barrier, path
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.core.seeds import stream
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.stacked import SyntheticTask, evaluate, stack_sets
 from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data
+
+def barriers(a, b, evaluate, points=11): # of K pairs; evaluate: weights (n, P) -> errors (n,)
+    errors = evaluate(path(a, b, points)[1].flatten(0, 1)).view(points, len(a))
+    return barrier(errors), errors
 
 def test_angle_against_float64_numpy():
     a, b = stream('probe', 1).standard_normal((2, 7, 50))

@@ -144,7 +144,7 @@ def pretended(data, monkeypatch):
         device = 'cuda'
     played, current = [], []
     class Graph:
-        def replay(self): played.append(self.lane); self.lane._step(self.lane.forward, self.lane.b)
+        def replay(self): played.append(self.lane); self.lane.train(self.lane.forward, self.lane.b)
     @contextlib.contextmanager
     def record(graph, stream):
         graph.lane = next(f for f in iter_lanes() if f.stream is stream)

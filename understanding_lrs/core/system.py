@@ -7,7 +7,7 @@ __all__ = ['read_numbers', 'control_groups', 'cpu_quota', 'cpus', 'memory_limit'
            'cache_folder', 'is_ours', 'only_ours', 'open_plain', 'read_plain', 'lock_file']
 
 # %% ../../nbs/core/02_system.ipynb #cb2092b6
-import contextlib, errno, hashlib, math, os, stat, tempfile
+import contextlib, errno, math, os, stat, tempfile
 from pathlib import Path
 
 try: import fcntl

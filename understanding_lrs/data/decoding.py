@@ -68,9 +68,9 @@ def check_sizes(
     total = 0
     for blobs, where in parts:
         with opened(blobs[0], where(0)) as im: total += 3*im.width*im.height*len(blobs)
-    if total > (most := memory_limit()/4): raise ValueError(
-        f"{sum(len(blobs) for blobs, _ in parts):,} pictures need {total/2**30:.1f} GiB when they are "
-        "decoded, "
+    count, most = sum(len(blobs) for blobs, _ in parts), memory_limit()/4
+    if total > most: raise ValueError(
+        f"{count:,} pictures need {total/2**30:.1f} GiB when they are decoded, "
         f"a quarter of the memory is {most/2**30:.1f} GiB; take fewer or smaller pictures")
 
 # %% ../../nbs/data/02_decoding.ipynb #a6c452e8

@@ -30,7 +30,8 @@ def stamp_of(
     source:Source,
 ) -> str:      # 64 hex digits
     "Changes when a file of the source comes, goes or is written"
-    files = [(str(f), s.st_size, s.st_mtime_ns) for f in source.files for s in [f.stat()]]
+    stats = [f.stat() for f in source.files]
+    files = [(str(f), s.st_size, s.st_mtime_ns) for f, s in zip(source.files, stats)]
     return hashlib.sha256(json.dumps([DECODER, files]).encode()).hexdigest()
 
 # %% ../../nbs/data/08_loading.ipynb #d454630b
@@ -89,7 +90,7 @@ def find_source(
     source,      # 'cifar10', 'cifar100', 'digits' or a folder
     root:Path,   # of torchvision's archives
 ) -> Source:
-    "What a user's word means"
+    "The source that the user's argument names"
     if source in CIFAR: return Source(source, [], partial(read_cifar, source, root))
     if source == 'digits': return Source(source, [], read_digits)
     if not str(source).strip():
@@ -117,8 +118,9 @@ def repeated(
     train, test = ([hash(picture.numpy().tobytes()) for picture in x] for x in (p.x_train, p.x_test))
     seen = set(train)
     twice, known = len(train) - len(seen), sum(k in seen for k in test)
-    words = [f"{twice:,} of {len(train):,} training pictures are copies of others"]*(twice > len(train)/100)
-    words += [f"{known:,} of {len(test):,} test pictures are also training pictures"]*(known > len(test)/100)
+    words = []
+    if twice > len(train)/100: words.append(f"{twice:,} of {len(train):,} training pictures are copies of others")
+    if known > len(test)/100: words.append(f"{known:,} of {len(test):,} test pictures are also training pictures")
     return f"{p.name}: {' and '.join(words)}" if words else ''
 
 # %% ../../nbs/data/08_loading.ipynb #5baf466f
@@ -145,7 +147,7 @@ def load_images(
         p = known.read(say)
         if known.files: # the others have a fixed content
             if line := repeated(p): warnings.warn(line)
-        if known.key != 'digits': p = ordered(p) # whose order is fixed
+        if known.key != 'digits': p = ordered(p) # the digits keep the order that they come in
         try:
             save_cached(p, images)
             atomic_write(note, json.dumps(dict(source=known.key, stamp=stamp, id=p.id)).encode())

@@ -69,9 +69,11 @@ def read_table(
 
 # %% ../../nbs/data/03_parquet.ipynb #62feb850
 def check_rows(table, image, file): # pyarrow's ParquetFile, name of the column, for errors
-    "Refuse a file that is small because it says the same over and over, and would not fit into memory"
+    "Refuse a file that is small only because it repeats itself, and would not fit into memory"
     first = next(table.iter_batches(1, columns=[image]), None)
-    if first is None or (need := first.nbytes*table.metadata.num_rows) <= (most := memory_limit()/4): return
+    if first is None: return
+    need, most = first.nbytes*table.metadata.num_rows, memory_limit()/4
+    if need <= most: return
     raise ValueError(
         f"{file}: {table.metadata.num_rows:,} pictures like the first need {need/2**30:.1f} GiB, "
         f"a quarter of the memory is {most/2**30:.1f} GiB; take fewer")

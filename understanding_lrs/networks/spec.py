@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEADS', 'ARCHITECTURES', 'check_integer', 'Spec', 'skeleton', 'architecture', 'spec_of_sizes', 'parameters_of',
-           'Network']
+           'batch_norms', 'Network']
 
 # %% ../../nbs/networks/00_spec.ipynb #c02c4ffd
 import importlib, pkgutil
@@ -112,6 +112,12 @@ def parameters_of(
     "Parameters by name"
     params = dict(net.named_parameters())
     return [params[n] for n in names]
+
+def batch_norms(
+    net:nn.Module, # any network
+) -> list:         # its batch-norm layers, in model order
+    "The batch norms of a network"
+    return [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 # %% ../../nbs/networks/00_spec.ipynb #7f24c3b8
 class Network(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..core.seeds import stream
 from ..core.sphere import check_positive
-from .convolutional import ImageNetwork
+from .convolutional import ImageNetwork, image_format
 from .spec import Spec, check_integer
 
 # %% ../../nbs/networks/05_vit.ipynb #b8d60eb6
@@ -112,10 +112,7 @@ class VitSpec(Spec):
     @property
     def tokens(self) -> int: return (self.size//self.patch)**2 + 1 # patches, and the one that is classified
 
-    def memory_format(self, device:str) -> torch.memory_format:
-        "As for convolutional networks: the pictures come with channels last"
-        if device == 'cuda' or self.width % 8 == 0: return torch.channels_last
-        return torch.contiguous_format
+    def memory_format(self, device:str) -> torch.memory_format: return image_format(self.width, device)
 
     def module(self) -> VisionTransformer: return VisionTransformer(self)
 

@@ -44,7 +44,9 @@ def band_accuracies(
     columns=('stage', 'flr', 'swa_k', 'band'), needs=('images',))
 def probe_bands(context:ProbeContext) -> pd.DataFrame:
     "Accuracy on every frequency band alone and without it, and how few bands suffice [paper, section 5]"
-    d, rows, own, last, acc = context.evaluator.data, [], {}, None, {}
+    d, rows = context.evaluator.data, []
+    own = {} # band -> accuracies on it, divided by its own standard deviation
+    acc, last = {}, None # accuracies on the last set
     for band,metric,x in BandSets(d.mean, d.std, d.x_train, varied=True).of(d.x_test):
         if x is not last: acc, last = band_accuracies(context, x), x # one set may stand under several metrics
         rows += [context.rows(v, metric, band=band, **columns_of(n)) for n,v in acc.items()]

@@ -22,7 +22,6 @@ from ..data.channels import channel_stats
 from ..data.synthetic import SyntheticConfig, make_data
 from ..networks.convnet import ConvNetSpec
 from ..networks.mlp import MLPSpec
-from ..networks.resnet import ResNet18Spec
 from .geometry import path
 from ..training.gpu_lanes import AT_A_TIME
 from ..training.image_data import Resident, resident
@@ -91,8 +90,7 @@ class SyntheticEvaluator:
 
     def evaluate(self, stack:Networks, half:str) -> Tensor: # 'train' or 'test' -> (2, K)
         "Loss (nats) and accuracy (%) on one half of the data"
-        x, y = getattr(self.sets, f'x_{half}'), getattr(self.sets, f'y_{half}')
-        return torch.stack(evaluate(stack, x, y, threads=self.threads))
+        return torch.stack(evaluate(stack, *self.sets.half(half), threads=self.threads))
 
     def along(self, a:Networks, b:Networks, halves=('train', 'test')) -> dict: # half -> (2, points, K)
         "Loss (nats) and accuracy (%) on the chords between K pairs, all points in one stack"

@@ -26,7 +26,8 @@ def gradient_norms(
     n:int=GRAD_BATCHES, # batches, from the start of the training set
 ) -> np.ndarray:   # (K,) mean L2 norm of the gradient of the mean cross-entropy over all that is trained
     "How steep the loss is at the current weights"
-    batches, out = list(zip(data.x_train.split(batch), data.y_train.split(batch)))[:n], np.zeros(len(nets))
+    batches = list(zip(data.x_train.split(batch), data.y_train.split(batch)))[:n]
+    out = np.zeros(len(nets))
     for k in range(len(nets)):
         net, norms = by_batch(load_network(nets, k)), []
         params = [p for p in net.parameters() if p.requires_grad]

@@ -148,7 +148,7 @@ class ImageTrial(Trial):
         "Networks as they first fell below the loss at which rates are compared"
         level, there = self.settings.level, st.crossed[some] >= 0
         if not level or not there.any(): return self
-        name, d, kept = f'{point}@{level:g}', self.data, st.there[some].copy()
+        name, d, kept = f'{point}@{level:g}', self.data, st.at_level[some].copy()
         for v in kept.state.values(): v[~there.to(v.device)] = torch.nan # those that never got there
         self.points[name] = kept
         for half,x,y in (('train', d.x_train, d.y_train), ('test', d.x_test, d.y_test)):

@@ -41,7 +41,8 @@ class ResidentLane:
     "One network that stays on its device, and what is done to it there"
     def __init__(self, spec:Spec, data:Resident):
         n, device = len(data.y_train), data.x_train.device
-        self.cuda, self.data, self.asked = data.device == 'cuda', data, None
+        self.cuda, self.data = data.device == 'cuda', data
+        self.asked = None # what the lane was last prepared for
         self.batch, self.way = 1, Way(graphs=switch('GRAPH', '1') != '0')
         self.stream = torch.cuda.Stream() if self.cuda else None
         self.net = uncounted_(module_of(spec, data.device)).train()

@@ -45,7 +45,7 @@ def needed_bytes(
     k:int,         # networks
 ) -> int:
     "Memory of an epoch: images, networks, and of each lane activations, gradients and workspace"
-    images = sum(getattr(data, n).nbytes for n in ('x_train', 'y_train', 'x_test', 'y_test'))
+    images = sum(t.nbytes for half in ('train', 'test') for t in data.half(half))
     one, weights = one_network_bytes(nets), one_network_bytes(at_rest(nets))
     return images + k*one + streams*(step_bytes(nets.spec, batch) + 2*weights + one)
 

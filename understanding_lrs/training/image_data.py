@@ -29,6 +29,9 @@ class Resident:
     @property
     def device(self) -> str: return self.x_train.device.type
 
+    def half(self, name:str) -> tuple[Tensor, Tensor]: # 'train' or 'test' -> images, labels
+        return getattr(self, f'x_{name}'), getattr(self, f'y_{name}')
+
     def floats(self, x:Tensor) -> Tensor: # (B, ...) uint8, or float32 that is already normalised -> float32
         if x.dtype != torch.float32: x = normalise(x, self.mean, self.std)
         return x.contiguous(memory_format=torch.channels_last) if x.is_cuda else x
@@ -40,8 +43,7 @@ def resident(
     device:str='cpu',
 ) -> Resident:
     "Put images on a device"
-    names = 'x_train', 'y_train', 'x_test', 'y_test'
-    tensors = [getattr(images, n).to(device).contiguous() for n in names]
+    tensors = [t.to(device).contiguous() for t in images.tensors.values()]
     return Resident(*tensors, tuple(mean), tuple(std))
 
 # %% ../../nbs/training/07_image_data.ipynb #98a725eb

@@ -22,14 +22,14 @@ from .gpu_memory import what_fits
 from .image_data import Resident, numerics
 from .image_evaluation import evaluate_torch_nets
 from .image_lanes import LANES, Draws, LaneConfig, epoch_torch_, switch
+from .native import check_engine
 from .networks import Networks
 from .optimizers import VELOCITY, Rule
 
 # %% ../../nbs/training/13_image_epochs.ipynb #4c15d7a4
 def by_native(engine:str, nets:Networks, data:Resident, precision:str='fp32') -> bool:
     "Whether the C kernel does it; ValueError if 'native' is asked for and cannot be had"
-    if engine not in ('auto', 'native', 'torch'):
-        raise ValueError(f"engine must be auto, native or torch, got {engine!r}")
+    check_engine(engine)
     able = ('native' in nets.spec.engines and data.device == 'cpu' and precision == 'fp32'
             and native_conv.conv_kernel() is not None)
     if engine == 'native' and not able:
@@ -65,7 +65,7 @@ def _packed(nets): # K networks as the kernel takes them; what it changes goes b
             first += size
 
 # %% ../../nbs/training/13_image_epochs.ipynb #b6298bb5
-def _known(loss, acc): # (K,) each; a diverged network has no accuracy
+def _without_diverged(loss, acc): # (K,) each; a diverged network has no accuracy
     return loss, acc.where(loss.isfinite(), torch.nan)
 
 def beside(purpose:str, what:str) -> str: # the random stream that shuffles -> another one of the same stage
@@ -162,7 +162,7 @@ def epoch_(
     if config.engine == 'native' and not plain:
         raise ValueError("the native engine has SGD and shifts only, no Adam and no RandAugment")
     train = _epoch_native if native and plain else _epoch_torch
-    return _known(*train(nets, data, lr, drawn, config))
+    return _without_diverged(*train(nets, data, lr, drawn, config))
 
 # %% ../../nbs/training/13_image_epochs.ipynb #0c4bfcb7
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def evaluate_nets(
                          f"uint8 or (already normalised) float32, got {tuple(x.shape)} {x.dtype}")
     if not by_native(c.engine, nets, data, c.precision):
         evaluate = evaluate_lanes if data.device == 'cuda' else evaluate_torch_nets
-        with numerics(c.precision, data.device): return _known(*evaluate(nets, x, y, data, c.batch, c.own))
+        with numerics(c.precision, data.device): return _without_diverged(*evaluate(nets, x, y, data, c.batch, c.own))
     table = native_conv.byte_table(data.mean, data.std)
     with _packed(nets) as stack:
-        return _known(*native_conv.evaluate_conv(nets.spec, stack, x, table, y, c.batch, c.threads, c.own))
+        return _without_diverged(*native_conv.evaluate_conv(nets.spec, stack, x, table, y, c.batch, c.threads, c.own))

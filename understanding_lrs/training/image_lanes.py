@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..core.errors import one_line
 from ..data.augmentation import crop_flip
-from ..networks.spec import Spec
+from ..networks.spec import Spec, batch_norms
 from .image_data import Resident
 from .networks import Networks
 from .optimizers import Rule, optimizer_of
@@ -56,8 +56,7 @@ def store_network(nets:Networks, k:int, net:nn.Module): # what `load_network` ga
 
 def by_batch(net:nn.Module) -> nn.Module: # without dropout, batch norms with the statistics of each batch
     net.eval()
-    for m in net.modules():
-        if isinstance(m, nn.modules.batchnorm._BatchNorm): m.train()
+    for m in batch_norms(net): m.train()
     return net
 
 # %% ../../nbs/training/09_image_lanes.ipynb #fc60464b
@@ -125,7 +124,7 @@ class Lane:
         graph:bool=False,  # record the step as a CUDA graph
     ):
         device, self.cuda = data.x_train.device, data.device == 'cuda'
-        self.spec, self.data, self.batch, self.rule = spec, data, config.batch, config.rule
+        self.data, self.batch, self.rule = data, config.batch, config.rule
         self.net = (module_of if self.cuda else template)(spec, data.device).train()
         self.forward, self.graph = self.net, None
         trained = {n: p for n,p in self.net.named_parameters() if p.requires_grad}
@@ -146,8 +145,6 @@ class Lane:
         if self.cuda and graph: self._record()
 
     def on(self): return torch.cuda.stream(self.stream) if self.cuda else contextlib.nullcontext()
-
-    def _step(self, forward, b): self.train(forward, b)
 
     def load(self,
         nets:Networks, k:int, # K networks, and which of them
@@ -172,8 +169,8 @@ class Lane:
 
     def step(self, b:Tensor): # (B,) int64, where the data are
         "One step; full batches replay the recording where there is one"
-        if len(b) != self.batch: return self._step(self.net, b)
-        if self.graph is None: return self._step(self.forward, b)
+        if len(b) != self.batch: return self.train(self.net, b)
+        if self.graph is None: return self.train(self.forward, b)
         self.b.copy_(b)
         self.graph.replay()
 
@@ -191,7 +188,7 @@ class Lane:
     def _warm(self, steps, forward): # on the stream of the lane, as for a recording
         self.stream.wait_stream(torch.cuda.current_stream())
         with self.on():
-            for _ in range(steps): self._step(forward, self.b)
+            for _ in range(steps): self.train(forward, self.b)
         torch.cuda.current_stream().wait_stream(self.stream)
 
     def _compile(self, mode):
@@ -206,7 +203,7 @@ class Lane:
         graph = torch.cuda.CUDAGraph()
         def record():
             self._warm(WARM_UP, self.forward)
-            with torch.cuda.graph(graph, stream=self.stream): self._step(self.forward, self.b)
+            with torch.cuda.graph(graph, stream=self.stream): self.train(self.forward, self.b)
         with cudnn_search():
             if self._unless('without a recorded step', record): self.graph = graph
             else: self.stream = torch.cuda.Stream() # the other one may still be recording

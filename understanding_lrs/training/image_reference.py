@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.seeds import batches
+from ..networks.spec import batch_norms
 
 # %% ../../nbs/training/06_image_reference.ipynb #db180e05
 def train_epoch(
@@ -40,7 +41,7 @@ def reestimate_(
     net:nn.Module, x:Tensor, batch:int, # as in `train_epoch`
 ) -> nn.Module:      # the same network, in eval mode
     "Batch-norm statistics at the current weights, from a full pass over the training set [code]"
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = batch_norms(net)
     kept = [m.momentum for m in norms]
     for m in norms:
         m.reset_running_stats()

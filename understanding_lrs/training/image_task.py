@@ -51,7 +51,7 @@ class ImageTask(Task):
     def eval_steps(self, length:int) -> list[int]: return looks(length)
 
     def prepare(self, networks:Networks) -> Networks:
-        "A copy, with what the optimiser remembers"
+        "A copy, with what the optimizer remembers"
         memory = fresh_memory(networks.spec, self.rule, len(networks))
         device = self.data.x_train.device
         return networks.copy().at({n: v.to(device) for n,v in memory.items() if n not in networks.state})
@@ -62,5 +62,5 @@ class ImageTask(Task):
         return torch.stack(epoch_(networks, self.data, schedule.shift + start, lr, config))
 
     def evaluate(self, networks:Networks, half:str) -> Tensor: # (2, K) loss (nats), accuracy (%)
-        x, y = getattr(self.data, f'x_{half}'), getattr(self.data, f'y_{half}')
-        return torch.stack(evaluate_nets(networks, x, y, self.data, EvalConfig(500, **self.how)))
+        config = EvalConfig(500, **self.how)
+        return torch.stack(evaluate_nets(networks, *self.data.half(half), self.data, config))

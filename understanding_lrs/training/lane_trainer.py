@@ -24,9 +24,9 @@ class LaneTrainer(Trainer):
         way:Way=Way(),
     ):
         super().__init__(task, networks, lr, schedule)
-        if task.rule is not None or schedule.stop_loss or schedule.keep:
+        if task.rule is not None or schedule.begin or schedule.stop_loss or schedule.keep:
             raise ValueError("lanes train scale-invariant networks for a fixed number of epochs; "
-                             "use Trainer with a rule, keep or stop_loss")
+                             "use Trainer with a rule, begin, keep or stop_loss")
         self.way, self.lanes = way, []
 
     def enter(self) -> 'LaneTrainer':
@@ -80,7 +80,7 @@ class LaneTrainer(Trainer):
         fresh = (loss < self.schedule.level) & (self.fell[k] < 0)
         self.fell[k] = torch.where(fresh, self.step, self.fell[k])
         for n,v in lane.tensors.items():
-            kept = self.there.state[n][k]
+            kept = self.at_level.state[n][k]
             kept.copy_(torch.where(fresh, v, kept))
 
     def _glance(self, k:int, lane:ResidentLane):

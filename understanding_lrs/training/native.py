@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['C_ROWS', 'C_PRODUCTS', 'C_GRADIENT', 'C_NORM', 'C_WORK', 'C_FORWARD', 'C_BACKWARD', 'C_STEP', 'C_EVALUATE', 'SOURCE',
-           'FLAGS', 'compiler_words', 'call_compiler', 'compiled', 'kept_library', 'keep_library', 'compile_kernel',
-           'load_library', 'load_kernel', 'kernel', 'ready', 'share_out', 'pad', 'train_native_', 'evaluate_native']
+           'FLAGS', 'ENGINES', 'compiler_words', 'call_compiler', 'compiled', 'kept_library', 'keep_library',
+           'compile_kernel', 'load_library', 'load_kernel', 'kernel', 'check_engine', 'ready', 'check_indices',
+           'share_out', 'pad', 'train_native_', 'evaluate_native']
 
 # %% ../../nbs/training/03_native.ipynb #5fcfb2aa
-import contextlib, ctypes, hashlib, math, os, shlex, shutil, subprocess, tempfile, warnings
+import contextlib, ctypes, hashlib, os, shlex, shutil, subprocess, tempfile, warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -279,7 +280,7 @@ SOURCE = C_ROWS + C_PRODUCTS + C_GRADIENT + C_NORM + C_WORK + C_FORWARD + C_BACK
 FLAGS = ['-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-std=gnu11', '-fPIC', '-shared']
 
 def compiler_words(
-    compiler:str|None=None, # command with its arguments; default $CC, cc, gcc or clang, whichever is there first
+    compiler:str|None=None, # command with its arguments; default $CC, or the first of cc, gcc, clang
 ) -> list:                  # of str
     "The C compiler as words of a command; RuntimeError where there is none"
     command = compiler or os.environ.get('CC', '').strip()
@@ -296,9 +297,11 @@ def call_compiler(
     source:str, # C, on its input
 ) -> str:       # what it printed
     "Run the compiler; RuntimeError or OSError with what went wrong"
-    done = subprocess.run([*words, *args], input=source, capture_output=True, text=True, errors='replace', timeout=120)
+    done = subprocess.run([*words, *args], input=source, capture_output=True, text=True, errors='replace',
+                          timeout=120)
     if done.returncode == 0: return done.stdout
-    raise RuntimeError(f"{' '.join(words)} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    complaints = done.stderr.strip().splitlines() or ['no message']
+    raise RuntimeError(f"{' '.join(words)} failed: {complaints[-1]}")
 
 def compiled(
     source:str, words:list, # as in `call_compiler`
@@ -323,14 +326,16 @@ def kept_library(
 def keep_library(
     lib:Path, data:bytes, # as in `kept_library`
 ):
-    "Put a library into the cache, with its checksum; where that cannot be done, it is compiled again next time"
+    "Put a library and its checksum into the cache; where that fails, it is compiled again next time"
     with contextlib.suppress(OSError):
         lib.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not only_ours(lib.parent): return
-        for file, content in (lib, data), (lib.with_suffix('.sha256'), hashlib.sha256(data).hexdigest().encode()):
+        digest = hashlib.sha256(data).hexdigest().encode()
+        for file, content in (lib, data), (lib.with_suffix('.sha256'), digest):
             tmp = file.with_name(temporary(file.name))
             try:
-                with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 'wb') as f: f.write(content)
+                fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with open(fd, 'wb') as f: f.write(content)
                 os.replace(tmp, file)
             finally: tmp.unlink(missing_ok=True)
 
@@ -342,10 +347,14 @@ def compile_kernel(
 ) -> tuple:                 # its bytes, and where the cache keeps it
     "Compile `source` unless the cache has it; raises RuntimeError or OSError with what went wrong"
     words = compiler_words(compiler)
-    target = call_compiler(words, ['-march=native', '-dM', '-E', '-x', 'c', '-'], '') # macros: compiler version and processor features
+    # macros: compiler version and processor features
+    target = call_compiler(words, ['-march=native', '-dM', '-E', '-x', 'c', '-'], '')
     mark = hashlib.sha256('\0'.join([source, *FLAGS, target]).encode()).hexdigest()[:16]
     lib = cache_folder()/'kernels'/f'{name}-{mark}.so'
-    if (data := kept_library(lib)) is None: keep_library(lib, data := compiled(source, words))
+    data = kept_library(lib)
+    if data is None:
+        data = compiled(source, words)
+        keep_library(lib, data)
     return data, lib
 
 # %% ../../nbs/training/03_native.ipynb #1626842b
@@ -353,7 +362,7 @@ def load_library(
     data:bytes, # of a shared library
     lib:Path,   # where the cache keeps it
 ) -> ctypes.CDLL:
-    "Load a private copy, or the cached file where no program may be started from the folder of temporary files"
+    "Load a private copy, or the cached file where nothing may be run from the folder of temporary files"
     with tempfile.TemporaryDirectory() as tmp:
         (copy := Path(tmp)/lib.name).write_bytes(data)
         try: return ctypes.CDLL(str(copy))
@@ -377,17 +386,35 @@ def kernel() -> ctypes.CDLL|None: # as `load_kernel`
     "The library of the MLP"
     return load_kernel()
 
+ENGINES = 'auto', 'native', 'torch' # how networks may be trained; auto: native where it can be had
+
+def check_engine(
+    engine:str, # what was asked for
+):
+    "Refuse an engine that does not exist"
+    if engine not in ENGINES: raise ValueError(f"engine must be auto, native or torch, got {engine!r}")
+
 # %% ../../nbs/training/03_native.ipynb #d8d7f81b
 class _Spec(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_int64) for n in ('in_dim', 'width', 'depth', 'batch', 'n', 'ldx')] + [('eps', ctypes.c_float)]
+    _fields_ = [(n, ctypes.c_int64) for n in ('in_dim', 'width', 'depth', 'batch', 'n', 'ldx')]
+    _fields_ += [('eps', ctypes.c_float)]
 
 def ready(
     name:str, t:Tensor, dtype, shape, # what it is, and what C expects
 ) -> Tensor:                          # contiguous
     "Refuse what C would misread"
     if t.dtype != dtype or tuple(t.shape) != tuple(shape) or t.device.type != 'cpu':
-        raise ValueError(f"{name} must be {dtype} {tuple(shape)} on the CPU, got {t.dtype} {tuple(t.shape)} on {t.device}")
+        raise ValueError(f"{name} must be {dtype} {tuple(shape)} on the CPU, "
+                         f"got {t.dtype} {tuple(t.shape)} on {t.device}")
     return t.contiguous()
+
+def check_indices(
+    name:str, indices:Tensor, # integers of any shape
+    top:int,                  # one past the largest allowed
+):
+    "Refuse indices that C would look up outside of a tensor"
+    if not indices.numel() or 0 <= int(indices.min()) and int(indices.max()) < top: return
+    raise ValueError(f"{name} must lie in 0..{top - 1}")
 
 def share_out(
     function, s,       # C function and the structure it takes first
@@ -397,8 +424,10 @@ def share_out(
 ):
     "One C call a thread, each for its share of the K networks"
     def one(a, b):
-        args = [ctypes.c_void_p(t.data_ptr()) if isinstance(t, Tensor) else ctypes.c_int64(t) for t in tensors_and_ints]
-        if function(ctypes.byref(s), ctypes.c_int64(a), ctypes.c_int64(b), *args): raise MemoryError("no memory for the workspace")
+        args = [ctypes.c_void_p(t.data_ptr()) if isinstance(t, Tensor) else ctypes.c_int64(t)
+                for t in tensors_and_ints]
+        failed = function(ctypes.byref(s), ctypes.c_int64(a), ctypes.c_int64(b), *args)
+        if failed: raise MemoryError("no memory for the workspace")
     cuts = [k*i//threads for i in range(threads + 1)]
     if threads == 1: return one(0, k)
     with ThreadPoolExecutor(threads) as pool: list(pool.map(one, cuts[:-1], cuts[1:]))
@@ -414,6 +443,15 @@ def _spec(spec, x, batch):
     if spec.depth > 8: raise ValueError(f"the kernel has at most 8 hidden layers, got {spec.depth}")
     return _Spec(spec.in_dim, spec.width, spec.depth, batch, x.shape[1], x.shape[2], spec.eps)
 
+def _checked(spec, w, readout, x, y, data): # the arguments that both C functions begin with
+    k, (d, n, _) = len(w), x.shape
+    check_indices('data', data, d)
+    return [ready('w', w, torch.float32, (k, spec.n_params)),
+            ready('readout', readout, torch.float32, (k, spec.width)),
+            ready('x', x, torch.float32, (d, n, -(-spec.in_dim//16)*16)),
+            ready('y', y, torch.float32, (d, n)),
+            ready('data', data, torch.int64, (k,))]
+
 # %% ../../nbs/training/03_native.ipynb #585e235f
 def train_native_(
     spec:MLPSpec,     # sizes of every network
@@ -428,14 +466,15 @@ def train_native_(
     threads:int=1,    # networks are split among them
 ):
     "T projected-SGD steps of K networks, in place [code]"
-    k, (d, n, ld), (r, steps, batch) = len(w), x.shape, order.shape
+    k, (orders, steps, batch) = len(w), order.shape
     if not w.is_contiguous(): raise ValueError("w must be contiguous, it is changed in place")
-    for name,i,top in (('data', data, d), ('order_of', order_of, r), ('order', order, n)):
-        if i.numel() and not (0 <= int(i.min()) and int(i.max()) < top): raise ValueError(f"{name} must lie in 0..{top - 1}")
-    share_out(kernel().ulrs_train, _spec(spec, x, batch), k, threads, ready('w', w, torch.float32, (k, spec.n_params)),
-          ready('readout', readout, torch.float32, (k, spec.width)), ready('x', x, torch.float32, (d, n, -(-spec.in_dim//16)*16)),
-          ready('y', y, torch.float32, (d, n)), ready('data', data, torch.int64, (k,)), ready('order', order, torch.int32, order.shape),
-          ready('order_of', order_of, torch.int64, (k,)), ready('lr', lr, torch.float32, (k,)), steps)
+    arguments = _checked(spec, w, readout, x, y, data)
+    check_indices('order_of', order_of, orders)
+    check_indices('order', order, x.shape[1])
+    arguments += [ready('order', order, torch.int32, order.shape),
+                  ready('order_of', order_of, torch.int64, (k,)),
+                  ready('lr', lr, torch.float32, (k,))]
+    share_out(kernel().ulrs_train, _spec(spec, x, batch), k, threads, *arguments, steps)
 
 # %% ../../nbs/training/03_native.ipynb #cbb341c2
 def evaluate_native(
@@ -443,10 +482,8 @@ def evaluate_native(
     threads:int=1,
 ) -> tuple[Tensor, Tensor]: # (K,) float64 mean cross-entropy (nats), (K,) float64 accuracy (%)
     "Loss and accuracy of K networks, each on its data set"
-    k, (d, n, ld) = len(w), x.shape
-    if data.numel() and not (0 <= int(data.min()) and int(data.max()) < d): raise ValueError(f"data must lie in 0..{d - 1}")
+    k = len(w)
     loss, right = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
-    share_out(kernel().ulrs_evaluate, _spec(spec, x, 1), k, threads, ready('w', w, torch.float32, (k, spec.n_params)),
-          ready('readout', readout, torch.float32, (k, spec.width)), ready('x', x, torch.float32, (d, n, -(-spec.in_dim//16)*16)),
-          ready('y', y, torch.float32, (d, n)), ready('data', data, torch.int64, (k,)), loss, right)
+    arguments = _checked(spec, w, readout, x, y, data)
+    share_out(kernel().ulrs_evaluate, _spec(spec, x, 1), k, threads, *arguments, loss, right)
     return loss, 100*right

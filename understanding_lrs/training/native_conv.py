@@ -8,13 +8,13 @@ __all__ = ['C_CONV', 'C_FILTERS', 'C_PLACE', 'C_LOAD', 'C_FORWARD_CONV', 'C_BACK
            'conv_kernel', 'byte_table', 'train_conv_', 'evaluate_conv']
 
 # %% ../../nbs/training/05_native_conv.ipynb #da9dd01d
-import ctypes, math
+import ctypes
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..networks.spec import Spec
-from .native import C_ROWS, load_kernel, ready, share_out
+from .native import C_ROWS, check_indices, load_kernel, ready, share_out
 
 # %% ../../nbs/training/05_native_conv.ipynb #971c3038
 C_CONV = r'''
@@ -401,15 +401,16 @@ def conv_kernel() -> ctypes.CDLL|None: # None where it cannot be had, or ULRS_NA
     "The compiled library, tried once a process"
     return load_kernel(SOURCE_CONV, 'conv')
 
-
 # %% ../../nbs/training/05_native_conv.ipynb #22019089
 class _ConvSpec(ctypes.Structure):
-    _fields_ = [(n, ctypes.c_int64) for n in ('layers', 'channels', 'classes', 'side', 'batch', 'n', 'shift')] + \
-               [(n, ctypes.c_int64*6) for n in ('width', 'pool')] + [(n, ctypes.c_float) for n in ('eps', 'share', 'momentum', 'decay')]
+    _fields_ = [(n, ctypes.c_int64) for n in ('layers', 'channels', 'classes', 'side', 'batch', 'n', 'shift')]
+    _fields_ += [(n, ctypes.c_int64*6) for n in ('width', 'pool')]
+    _fields_ += [(n, ctypes.c_float) for n in ('eps', 'share', 'momentum', 'decay')]
 
 def _conv_spec(spec, n, batch, shift=0, momentum=0., decay=0.):
-    widths, side = [spec.width << l for l in range(4)], spec.size//4
-    return _ConvSpec(4, spec.channels, spec.classes, spec.size, batch, n, shift, (ctypes.c_int64*6)(*widths), (ctypes.c_int64*6)(1, 2, 2, side),
+    widths = (ctypes.c_int64*6)(*[spec.width << l for l in range(4)])
+    pools = (ctypes.c_int64*6)(1, 2, 2, spec.size//4)
+    return _ConvSpec(4, spec.channels, spec.classes, spec.size, batch, n, shift, widths, pools,
                      spec.eps, .1, momentum, decay)
 
 def byte_table(
@@ -421,22 +422,31 @@ def byte_table(
     return ((torch.arange(256).float()/255 - mean)/std).contiguous()
 
 # %% ../../nbs/training/05_native_conv.ipynb #5f8a09e2
-PARTS = 'w', 'mean', 'var' # of a stack of K ConvNets: (K, P) filters, (gain, shift) of each layer, head and its bias; statistics (K, F), (K, F)
+# of a stack of K ConvNets: (K, P) filters, (gain, shift) of each layer, head and its bias;
+# statistics (K, F), (K, F)
+PARTS = 'w', 'mean', 'var'
 
-def _check(spec, stack, x, table, y, floats=False): # floats: whether x may be normalised already
-    if 'native' not in spec.engines: raise ValueError(f"the kernel trains ConvNets with a width that is a multiple of 4, got {spec}")
-    k, f, widths = len(stack['w']), 15*spec.width, [spec.channels] + [spec.width << l for l in range(4)]
+def _checked_stack(spec, stack): # the tensors of the networks, in the order of the C functions
+    if 'native' not in spec.engines:
+        raise ValueError(f"the kernel trains ConvNets with a width that is a multiple of 4, got {spec}")
+    k, f = len(stack['w']), 15*spec.width
+    widths = [spec.channels] + [spec.width << l for l in range(4)]
     p = sum(9*a*b for a,b in zip(widths, widths[1:])) + 2*f + (8*spec.width + 1)*spec.classes
     shapes = dict(w=(k, p), mean=(k, f), var=(k, f), velocity=(k, p))
-    if changed := [n for n in shapes if n in stack and not stack[n].is_contiguous()]: raise ValueError(f"{changed} must be contiguous: they change in place")
-    if y.numel() and not (0 <= int(y.min()) and int(y.max()) < spec.classes): raise ValueError(f"labels must lie in 0..{spec.classes - 1}")
-    floats = floats and x.dtype == torch.float32
-    return ([ready(n, stack[n], torch.float32, shapes[n]) for n in (*PARTS, 'velocity') if n in stack],
-            [ready('x', x, torch.float32 if floats else torch.uint8, (len(x), spec.channels, spec.size, spec.size)),
-             0 if floats else ready('table', table, torch.float32, (spec.channels, 256)), ready('y', y, torch.int64, (len(x),))])
+    changed = [n for n in shapes if n in stack and not stack[n].is_contiguous()]
+    if changed: raise ValueError(f"{changed} must be contiguous: they change in place")
+    return [ready(n, stack[n], torch.float32, shapes[n]) for n in (*PARTS, 'velocity') if n in stack]
+
+def _checked_set(spec, x, table, y, floats=False): # floats: whether x may be normalised already
+    check_indices('labels', y, spec.classes)
+    shape = len(x), spec.channels, spec.size, spec.size
+    labels = ready('y', y, torch.int64, (len(x),))
+    if floats and x.dtype == torch.float32: return [ready('x', x, torch.float32, shape), 0, labels]
+    table = ready('table', table, torch.float32, (spec.channels, 256))
+    return [ready('x', x, torch.uint8, shape), table, labels]
 
 def train_conv_(
-    spec:Spec,    # of every network; `engines` names the kernel
+    spec:Spec,        # of every network; `engines` names the kernel
     stack:dict,       # `PARTS`, of practical networks also velocity (K, P); float32, all change in place
     x:Tensor,         # (n, C, side, side) uint8
     table:Tensor,     # as `byte_table` gives it
@@ -453,16 +463,23 @@ def train_conv_(
 ) -> tuple[Tensor, Tensor]: # (K,) float64: running mean of the loss (nats), of the accuracy (%)
     "One epoch of K networks, in place: projected SGD of the filters [code], or SGD of everything"
     k, n = len(stack['w']), len(x)
-    if spec.scale_invariant == ('velocity' in stack) or spec.scale_invariant == (not rho): raise ValueError("practical networks have a velocity and rho 0, others neither")
-    for name,i,top in (('order', order, n), ('order_of', order_of, len(order))):
-        if i.numel() and not (0 <= int(i.min()) and int(i.max()) < top): raise ValueError(f"{name} must lie in 0..{top - 1}")
-    out = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
-    parts, data = _check(spec, stack, x, table, y)
-    share_out(conv_kernel().ulrs_conv_train, _conv_spec(spec, n, batch, pad, momentum, decay), k, threads, *parts, *[0]*spec.scale_invariant, *data,
-              ready('order', order, torch.int32, (len(order), n)),
-              0 if shifts is None else ready('shifts', shifts, torch.int32, (len(order), n, 3)), ready('order_of', order_of, torch.int64, (k,)),
-              ready('lr', lr, torch.float32, (k,)), torch.tensor([rho], dtype=torch.float64), *out)
-    return out[0], 100*out[1]
+    has_sphere, has_velocity = bool(rho), 'velocity' in stack
+    if (has_sphere, has_velocity) != (spec.scale_invariant, not spec.scale_invariant):
+        raise ValueError("practical networks have a velocity and rho 0, others neither")
+    check_indices('order', order, n)
+    check_indices('order_of', order_of, len(order))
+    networks, images = _checked_stack(spec, stack), _checked_set(spec, x, table, y)
+    if not has_velocity: networks.append(0)
+    if shifts is not None: shifts = ready('shifts', shifts, torch.int32, (len(order), n, 3))
+    how = [ready('order', order, torch.int32, (len(order), n)),
+           0 if shifts is None else shifts,
+           ready('order_of', order_of, torch.int64, (k,)),
+           ready('lr', lr, torch.float32, (k,)),
+           torch.tensor([rho], dtype=torch.float64)]
+    loss, right = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
+    sizes = _conv_spec(spec, n, batch, pad, momentum, decay)
+    share_out(conv_kernel().ulrs_conv_train, sizes, k, threads, *networks, *images, *how, loss, right)
+    return loss, 100*right
 
 def evaluate_conv(
     spec:Spec, stack:dict, # as in `train_conv_`
@@ -470,12 +487,14 @@ def evaluate_conv(
     table:Tensor|None, # as `byte_table` gives it; not used for float32
     y:Tensor,         # (n,) int64
     batch:int=128, threads:int=1,
-    own:bool=False,   # normalise each batch by itself, and leave the average of the statistics in mean and var
+    own:bool=False,   # normalise each batch by itself, and leave the mean of the statistics in mean and var
 ) -> tuple[Tensor, Tensor]: # (K,) float64: loss (nats), accuracy (%)
     "Loss and accuracy of K networks on a set, in its stored order"
     k = len(stack['w'])
-    out = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
-    if own: stack['mean'].zero_(); stack['var'].zero_()
-    parts, data = _check(spec, stack, x, table, y, floats=True)
-    share_out(conv_kernel().ulrs_conv_evaluate, _conv_spec(spec, len(x), batch), k, threads, *parts[:3], *data, int(own), *out)
-    return out[0], 100*out[1]
+    if own:
+        for name in ('mean', 'var'): stack[name].zero_()
+    networks, images = _checked_stack(spec, stack)[:3], _checked_set(spec, x, table, y, floats=True)
+    loss, right = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
+    sizes = _conv_spec(spec, len(x), batch)
+    share_out(conv_kernel().ulrs_conv_evaluate, sizes, k, threads, *networks, *images, int(own), loss, right)
+    return loss, 100*right

@@ -36,6 +36,9 @@ class Sets:
     def seen(self) -> tuple[Tensor, Tensor]: # inputs (D, M*n, ld) and labels (D, M*n) of training
         return (self.x_train if self.x_seen is None else self.x_seen), self.y_train.repeat(1, self.versions)
 
+    def half(self, name:str) -> tuple[Tensor, Tensor]: # 'train' or 'test' -> inputs (D, n, ld), labels (D, n)
+        return getattr(self, f'x_{name}'), getattr(self, f'y_{name}')
+
 def stack_sets(
     sets:list, # objects with x_train (n, d), y_train (n,), x_test (m, d), y_test (m,)
 ) -> Sets:
@@ -76,7 +79,7 @@ def evaluate_torch(spec, w, readout, x, y, data, chunk=64): # as `native.evaluat
 
 # %% ../../nbs/training/04_stacked.ipynb #50b82b95
 def _native(engine, t):
-    if engine not in ('auto', 'native', 'torch'): raise ValueError(f"engine must be auto, native or torch, got {engine!r}")
+    native.check_engine(engine)
     if engine == 'native' and native.kernel() is None: raise RuntimeError("the native engine needs a C compiler")
     return engine == 'native' or (engine == 'auto' and t.device.type == 'cpu' and native.kernel() is not None)
 
@@ -169,5 +172,4 @@ class SyntheticTask(Task):
         train_(networks, *self.sets.seen, order, order_of, lr, self.engine, self.threads)
 
     def evaluate(self, networks:Networks, half:str) -> Tensor: # (2, K) loss (nats), accuracy (%)
-        x, y = getattr(self.sets, f'x_{half}'), getattr(self.sets, f'y_{half}')
-        return torch.stack(evaluate(networks, x, y, self.engine, self.threads))
+        return torch.stack(evaluate(networks, *self.sets.half(half), self.engine, self.threads))

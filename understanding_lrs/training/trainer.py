@@ -66,20 +66,22 @@ class Trainer:
         lr,                # raw rate of each network, (K,) or one number
         schedule:Schedule,
     ):
-        span, needed = schedule.length - schedule.begin, (max(schedule.swa_k, default=1) - 1)*max(schedule.swa_every, 1)
+        span = schedule.length - schedule.begin
+        needed = (max(schedule.swa_k, default=1) - 1)*max(schedule.swa_every, 1)
         if needed > span: raise ValueError(
             f"averaging {max(schedule.swa_k)} checkpoints needs {needed} {task.unit}s, got {span}")
-        self.task, self.schedule, self.windows, self.steps = task, schedule, schedule.windows, schedule.length
+        self.task, self.schedule = task, schedule
+        self.windows, self.steps = schedule.windows, schedule.length
         self.networks = task.prepare(networks)
         self.lr = torch.as_tensor(lr, dtype=torch.float32).expand(len(networks)).contiguous()
         self.evals = set(task.eval_steps(schedule.length) if schedule.evals is None else schedule.evals)
         self.stops = {*self.evals, *schedule.keep, *(s for w in self.windows.values() for s in w)}
-        self.sums, self.averages = {}, {}      # k -> (K, P): running sum of an average that was begun; the average
-        self.kept = []                         # (K, P) weights of the units of `keep`
-        self.crossed = torch.full((len(networks),), -1)              # when each network was first below `level`
-        self.there = self.networks.copy() if schedule.level else None # and the networks then
-        self.step, self.fresh = schedule.begin, True                 # fresh: nothing was done at the initial point yet
-        self.curve_steps, self.rows = [], []                         # units with metrics; (4, K) float64 each, NaN if not known
+        self.sums, self.averages = {}, {} # k -> (K, P): running sum of an average that was begun; the average
+        self.kept = []                    # (K, P) weights of the units of `keep`
+        self.crossed = torch.full((len(networks),), -1) # when each network was first below `level`
+        self.at_level = self.networks.copy() if schedule.level else None # and the networks then
+        self.step, self.fresh = schedule.begin, True # fresh: nothing was done at the initial point yet
+        self.curve_steps, self.rows = [], [] # units with metrics; (4, K) float64 each, NaN if not known
 
     @property
     def curves(self) -> Tensor: # (len(curve_steps), 4, K), see `METRICS`
@@ -125,7 +127,7 @@ class Trainer:
         fresh = (self.first_below(self.schedule.level) == self.step) & (self.crossed < 0)
         for k in fresh.nonzero().flatten().tolist():
             self.crossed[k] = self.step
-            for n,v in self.networks.state.items(): self.there.state[n][k].copy_(v[k])
+            for n,v in self.networks.state.items(): self.at_level.state[n][k].copy_(v[k])
 
     def _arrive(self, running:Tensor|None=None):
         "All that is due at this step"
@@ -155,7 +157,7 @@ class Trainer:
         state = dict(step=torch.tensor(self.step), fresh=torch.tensor(self.fresh), curves=self.curves,
                      curve_steps=torch.tensor(self.curve_steps, dtype=torch.int64))
         parts = dict(net=self.networks.state, swa=self.averages, sum=self.sums)
-        if self.schedule.level: parts['there'], state['crossed'] = self.there.state, self.crossed
+        if self.schedule.level: parts['there'], state['crossed'] = self.at_level.state, self.crossed
         if self.kept: state['kept'] = torch.stack(self.kept)
         return state | {f'{part}.{name}': v.contiguous() for part,tensors in parts.items() for name,v in tensors.items()}
 
@@ -174,7 +176,8 @@ class Trainer:
             if steps[0] <= self.step < steps[-1] and not self.fresh and k not in self.sums: raise ValueError(
                 f"this state has no sum of the average of {k}, it was written by another version; begin the stage anew")
         if self.schedule.level:
-            self.there, self.crossed = self.there.at(part('there.')).to(self.networks.device), state['crossed'].clone()
+            self.at_level = self.at_level.at(part('there.')).to(self.networks.device)
+            self.crossed = state['crossed'].clone()
         return self
 
 # %% ../../nbs/training/02_trainer.ipynb #abf6cf7c
@@ -185,7 +188,8 @@ def trainer_like(
     **kw,                 # of the kind
 ) -> Trainer:
     "The same training of other networks"
-    if not trainer.fresh: raise ValueError(f"a trainer that has begun ({trainer.task.unit} {trainer.step}) has no like")
+    if not trainer.fresh:
+        raise ValueError(f"cannot copy a trainer that has begun ({trainer.task.unit} {trainer.step})")
     return kind(trainer.task, networks, lr, trainer.schedule, **kw)
 
 def joined_trainer(

@@ -40,7 +40,7 @@ def whole(
     value,     # int, or a number type that counts as one, such as numpy's
     least:int, # smallest value allowed
 ) -> int:
-    "A whole number of at least `least`; text and truth values are refused"
+    "A whole number of at least `least`; text and booleans are refused"
     is_whole = hasattr(value, '__index__') and not isinstance(value, bool)
     if not is_whole or value < least:
         raise InputError(f"{name}: expected whole numbers of at least {least}, got {value!r}")
@@ -87,7 +87,7 @@ def plain(
 _truths = dict(true=True, yes=True, on=True, false=False, no=False, off=False)
 
 def _as_bool(value):
-    "A truth value, also from its word; None for anything else"
+    "A boolean, or the word for one; None for anything else"
     if isinstance(value, bool): return value
     return _truths.get(value.lower()) if isinstance(value, str) else None
 

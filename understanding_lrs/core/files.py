@@ -13,7 +13,7 @@ from .errors import InputError
 from .system import read_plain
 
 # %% ../../nbs/core/05_files.ipynb #1629f409
-TEMP = '.tmp-' # begin of every temporary name
+TEMP = '.tmp-' # prefix of every temporary name
 
 def machine() -> str: # name of the host and, where the system has one, the id of its last start
     "This machine, since it was started"
@@ -74,7 +74,7 @@ def atomic_write(
 DAY = 24*3600. # seconds; older temporaries of other machines count as left behind
 
 def _alive(pid):
-    "Whether a process of this machine lives; where that cannot be asked without harm, yes"
+    "Whether a process of this machine is running; assumed so where asking could harm it"
     if os.name != 'posix': return True
     try: os.kill(pid, 0)
     except ProcessLookupError: return False

@@ -58,7 +58,7 @@ def epoch_order(
 # %% ../../nbs/core/00_seeds.ipynb #46a3db6a
 def batches(
     order,      # (n,) sample indices, an array or a tensor
-    batch:int,  # samples a batch, >= 1
+    batch:int,  # samples per batch, >= 1
 ) -> list:      # views of `order`, all of length `batch` but perhaps the last
     "Cut the order of an epoch into batches; the last one may be smaller"
     if batch < 1: raise ValueError(f"batch must be >= 1, got {batch}")
@@ -68,7 +68,7 @@ def batches(
 def batch_order(
     seed:int,    # train seed
     n:int,       # number of samples
-    batch:int,   # samples a batch, <= n
+    batch:int,   # samples per batch, <= n
     start:int,   # first step wanted, >= 0
     stop:int,    # one past the last step wanted
     purpose:str='pretrain_order', # or 'finetune_order'

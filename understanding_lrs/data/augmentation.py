@@ -21,7 +21,7 @@ def augment_table(
     flip:bool=True,
     purpose:str='augment', # or 'finetune_augment'
 ) -> Tensor:       # (n, 3) int64: first row and column of the crop in the padded image, 1 for mirrored
-    "What happens to each picture of an epoch"
+    "What happens to each image of an epoch"
     if pad < 0: raise ValueError(f"pad must be >= 0, got {pad}")
     u = torch.from_numpy(stream(purpose, seed, epoch).random((n, 3)))
     return (u*torch.tensor([2*pad + 1, 2*pad + 1, 2*flip], dtype=torch.float64)).long()
@@ -32,7 +32,7 @@ def crop_flip(
     table:Tensor, # (n, 3) rows of `augment_table`, on the device of x
     pad:int=4,    # as the table was made
 ) -> Tensor:      # like x
-    "Crop each padded picture at its place, then mirror it"
+    "Crop each padded image at its place, then mirror it"
     n, c, h, w = x.shape
     row, column = table[:, :1] + torch.arange(h, device=x.device), torch.arange(w, device=x.device)
     column = table[:, 1:2] + torch.where(table[:, 2:] == 1, w - 1 - column, column)

@@ -23,7 +23,7 @@ ID = r'[a-z0-9._-]+@[0-9a-f]{12}'
 def image_cache(
     cache=None, # folder; default that of `cache_folder`
 ) -> Path:      # absolute
-    "Where decoded pictures are kept"
+    "Where decoded images are kept"
     return cache_folder(cache)/'images'
 
 # %% ../../nbs/data/07_cache.ipynb #4dbd8a88
@@ -35,7 +35,7 @@ def save_cached(
     p:Images,
     folder:Path, # as `image_cache` gives it
 ) -> Path:       # the file
-    "Keep decoded pictures"
+    "Keep decoded images"
     meta = dict(name=p.name, class_names=p.class_names, digest=names_digest(p.name, p.class_names))
     tensors = {k: t.cpu().contiguous() for k, t in p.tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ def opened(
     blob,      # encoded image (bytes) or its file (Path)
     where:str, # its place, for errors
 ):             # a Pillow image
-    "A picture of which only the header has been read; whatever goes wrong is one line that says where"
+    "An image of which only the header has been read; whatever goes wrong is one line that says where"
     from PIL import Image, UnidentifiedImageError
     if blob is None:
         raise ValueError(
@@ -51,7 +51,7 @@ def decode_one(
     blob,      # encoded image (bytes) or its file (Path)
     where:str, # its place, for errors
 ) -> np.ndarray: # (3, H, W) uint8
-    "One picture as RGB, as a viewer shows it"
+    "One image as RGB, as a viewer shows it"
     from PIL import Image, ImageOps
     with opened(blob, where) as im:
         if im.mode[0] in 'IF': raise ValueError(f"its mode {im.mode} has more than 8 bits a channel")
@@ -77,9 +77,9 @@ def check_sizes(
 def decode(
     blobs:list,                  # encoded images (bytes) or their files (Path), at least one
     where:Callable[[int], str],  # the place of image i, for errors
-    threads:int|None=None,       # default: one a core, 8 at most
+    threads:int|None=None,       # default: one per core, 8 at most
 ) -> Tensor:                     # (n, 3, H, W) uint8
-    "Decode pictures of one size"
+    "Decode images of one size"
     first = decode_one(blobs[0], where(0))
     x = np.empty((len(blobs), *first.shape), np.uint8)
     def fill(start):

@@ -56,7 +56,7 @@ def content_hash(
 class Images:
     "Training and test images with their labels"
     name:str           # short name for tables and figures, 'cifar10'
-    class_names:tuple  # of str, one a class; the label's digits where nobody named them
+    class_names:tuple  # of str, one per class; the label's digits where nobody named them
     x_train:Tensor     # (n, C, H, W) uint8, H = W
     y_train:Tensor     # (n,) int64, 0..classes-1
     x_test:Tensor      # (m, C, H, W) uint8

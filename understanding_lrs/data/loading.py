@@ -68,8 +68,8 @@ def canonical_order(
     x:Tensor, # (n, C, H, W) uint8
     y:Tensor, # (n,) int64
 ) -> Tensor:  # (n,) int64, positions
-    "Every class spread evenly over the set, its pictures sorted by the SHA-256 of their bytes [choice]"
-    keys = [hashlib.sha256(picture.numpy()).digest() for picture in x]
+    "Every class spread evenly over the set, its images sorted by the SHA-256 of their bytes [choice]"
+    keys = [hashlib.sha256(image.numpy()).digest() for image in x]
     seen, place = {}, {}
     counts = torch.bincount(y).tolist()
     for i in sorted(range(len(y)), key=keys.__getitem__):
@@ -114,8 +114,8 @@ def shadowed(
 def repeated(
     p:Images,
 ) -> str: # a line to say; empty where less than one image in a hundred is there twice
-    "Whether pictures are there more than once, as after copying a folder twice"
-    train, test = ([hash(picture.numpy().tobytes()) for picture in x] for x in (p.x_train, p.x_test))
+    "Whether images are there more than once, as after copying a folder twice"
+    train, test = ([hash(image.numpy().tobytes()) for image in x] for x in (p.x_train, p.x_test))
     seen = set(train)
     twice, known = len(train) - len(seen), sum(k in seen for k in test)
     words = []

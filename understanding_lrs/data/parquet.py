@@ -80,7 +80,7 @@ def check_rows(table, image, file): # pyarrow's ParquetFile, name of the column,
 
 # %% ../../nbs/data/03_parquet.ipynb #5ca5f481
 def digest_of(blobs, y): # list of bytes or None, (n,) int64
-    "SHA-256 of encoded pictures and their labels"
+    "SHA-256 of encoded images and their labels"
     h = hashlib.sha256(y.tobytes())
     for blob in blobs: h.update(hashlib.sha256(blob or b'').digest())
     return h.hexdigest()

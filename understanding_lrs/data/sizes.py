@@ -55,7 +55,7 @@ def shrink(
     x:Tensor,  # (..., H, W) uint8, H = W
     size:int,  # new height and width; divides H
 ) -> Tensor:   # (..., size, size) uint8
-    "Smaller pictures: the mean of each square of pixels, halves rounded up"
+    "Smaller images: the mean of each square of pixels, halves rounded up"
     if x.dtype != torch.uint8: raise ValueError(f"shrink takes uint8 pictures, got {x.dtype}")
     side = x.shape[-1]
     if size < 1 or side%size: raise ValueError(f"size must divide the pictures' size {side}, got {size}")

@@ -28,7 +28,7 @@ class Source(NamedTuple):
     read:Callable  # (say) -> Images
 
 def clean_name(folder): # Path
-    "A folder's name as the name of its pictures: lower case, letters, digits and -._"
+    "A folder's name as the name of its images: lower case, letters, digits and -._"
     return re.sub(r'[^a-z0-9._-]+', '-', folder.name.lower()).strip('-.') or 'pictures'
 
 # %% ../../nbs/data/05_sources.ipynb #4c92ea5d
@@ -126,7 +126,7 @@ def parquet_source(
 def halves_source(
     folder:Path, train:Path, test:Path, # that the user named, absolute; its halves
 ) -> Source:
-    "A folder with one folder for training and one for testing, in each one folder a class"
+    "A folder with one folder for training and one for testing, in each one folder per class"
     a, b = class_folders(train), class_folders(test)
     if a.keys() != b.keys(): raise ValueError(
         f"{folder}: {train.name} and {test.name} must have the same classes; "
@@ -138,7 +138,7 @@ def halves_source(
 def classes_source(
     folder:Path, # that the user named, absolute
 ) -> Source:
-    "A folder with one folder a class"
+    "A folder with one folder per class"
     classes = class_folders(folder)
     if len(classes) < 2:
         raise ValueError(
@@ -158,7 +158,7 @@ TEST = 'test', 'val', 'valid', 'validation', 'testing'
 def folder_source(
     folder:Path, # of one of the three layouts
 ) -> Source:
-    "A folder with Parquet files, with train/ and test/, or with one folder a class"
+    "A folder with Parquet files, with train/ and test/, or with one folder per class"
     if not folder.exists(): raise FileNotFoundError(
         f"there is no folder {folder}; a source is cifar10, cifar100, digits, the path of a folder, or "
         "an id name@12 digits")

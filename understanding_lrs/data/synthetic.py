@@ -230,18 +230,18 @@ SHAPES = {s.name: s for s in (Circles(), sectors, stripe, diamond, peaks, tick, 
 
 # %% ../../nbs/data/00_synthetic.ipynb #f8c083f3
 def _number(name, v, lo=0., hi=1.):
-    "A number in [lo, hi] as float, or one clear line"
+    "A number in [lo, hi] as float, or a `ValueError`"
     if isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and lo <= v <= hi: return float(v)
     raise ValueError(f"{name} must be a number in [{lo:g}, {hi:g}], got {v!r}")
 
 def _whole(name, v, lo):
-    "An integer >= lo, or one clear line"
+    "An integer >= lo, or a `ValueError`"
     if isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and v == v//1 >= lo: return int(v)
     raise ValueError(f"{name} must be an integer >= {lo}, got {v!r}")
 
 # %% ../../nbs/data/00_synthetic.ipynb #3292c1fc
 def _feature_ids(ids, in_dim):
-    "First coordinates as a tuple of ints, or one clear line naming the culprits"
+    "First coordinates as a tuple of ints, or a `ValueError` that names the culprits"
     ids = tuple(_whole('a feature id', i, 0) for i in ids)
     for what, bad in {'odd': [i for i in ids if i % 2],
                       'used twice': sorted({i for i in ids if ids.count(i) > 1}),
@@ -254,7 +254,7 @@ def _feature_ids(ids, in_dim):
 
 # %% ../../nbs/data/00_synthetic.ipynb #3900ce7a
 def _utility(utility, n):
-    "One number, or one a feature, in [0, 1]; or one clear line"
+    "One number, or one per feature, in [0, 1]; or a `ValueError`"
     if not isinstance(utility, (tuple, list)): return _number('utility', utility)
     if len(utility) != n:
         raise ValueError(f"utility needs one number or {n}, one a feature; got {len(utility)}")
@@ -262,7 +262,7 @@ def _utility(utility, n):
 
 # %% ../../nbs/data/00_synthetic.ipynb #725366e1
 def _joint(joint, n_features, utility):
-    "The three probabilities of the two-feature mode, or one clear line"
+    "The three probabilities of the two-feature mode, or a `ValueError`"
     joint = tuple(_number('a joint probability', p) for p in joint)
     if len(joint) != 3 or abs(sum(joint) - 1) > 1e-9:
         raise ValueError(f"joint needs three probabilities with sum 1, got {joint}")
@@ -273,7 +273,7 @@ def _joint(joint, n_features, utility):
 
 # %% ../../nbs/data/00_synthetic.ipynb #31719782
 def _checked(c):
-    "The fields of a config in their final types, or one clear line naming the culprit"
+    "The fields of a config in their final types, or a `ValueError` that names the culprit"
     if c.shape not in SHAPES:
         near = difflib.get_close_matches(str(c.shape), SHAPES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
@@ -294,7 +294,7 @@ class SyntheticConfig:
     feature_ids:tuple = tuple(range(0, 32, 2)) # first coordinates: even, distinct, inside `in_dim`
     in_dim:int = 32           # length of a sample; coordinates without a feature are N(0, 1)
     margin:float = .1         # perpendicular half gap, >= 0
-    utility:float|tuple = 1.  # share of samples in which a feature helps, in [0, 1]; or one a feature
+    utility:float|tuple = 1.  # share of samples in which a feature helps, in [0, 1]; or one per feature
     noise:float = 0.          # share of the smaller class whose points are swapped, in [0, 1]
     n_train:int = 512         # training samples, >= 1
     n_test:int = 2000         # test samples, >= 1
@@ -306,7 +306,7 @@ class SyntheticConfig:
     @property
     def n_features(self) -> int: return len(self.feature_ids)
     @property
-    def utilities(self) -> tuple: # one a feature
+    def utilities(self) -> tuple: # one per feature
         return self.utility if isinstance(self.utility, tuple) else (self.utility,)*self.n_features
 
 # %% ../../nbs/data/00_synthetic.ipynb #5de96e39
@@ -379,7 +379,7 @@ def make_data(
 # %% ../../nbs/data/00_synthetic.ipynb #4c73bc63
 def single_feature_sets(
     config:SyntheticConfig, # shape, margin and places of the features; utility and noise play no role
-    n:int=1000,             # samples a set
+    n:int=1000,             # samples per set
 ) -> tuple[Tensor, Tensor]: # (F, n, in_dim) float32 and (F, n) float32
     "Test sets in which only one feature tells the label"
     n, xs, ys = _whole('n', n, 1), [], []

@@ -108,7 +108,7 @@ def own_code(
     finally: sys.path.remove(here)
 
 def check_logits(words:str, z, classes:int, fix:str): # what a module made of two images
-    "Refuse what is not one row an image, one column a class"
+    "Refuse what is not one row per image, one column per class"
     good = isinstance(z, torch.Tensor) and z.ndim == 2 and len(z) == 2 and z.shape[1] >= classes
     if good: return
     got = tuple(z.shape) if isinstance(z, torch.Tensor) else f'a {type(z).__name__}'

@@ -375,7 +375,7 @@ def load_library(
 def load_kernel(
     source:str=SOURCE, name:str='mlp', # as in `compile_kernel`
 ) -> ctypes.CDLL|None: # None where it cannot be had, or ULRS_NATIVE=0
-    "A compiled library, tried once a process"
+    "A compiled library, tried once per process"
     if os.environ.get('ULRS_NATIVE') == '0': return None
     try: return load_library(*compile_kernel(source, name=name))
     except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as e:
@@ -422,7 +422,7 @@ def share_out(
     threads:int,       # each takes a share of them
     *tensors_and_ints, # further arguments
 ):
-    "One C call a thread, each for its share of the K networks"
+    "One C call per thread, each for its share of the K networks"
     def one(a, b):
         args = [ctypes.c_void_p(t.data_ptr()) if isinstance(t, Tensor) else ctypes.c_int64(t)
                 for t in tensors_and_ints]

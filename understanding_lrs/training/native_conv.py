@@ -398,7 +398,7 @@ int ulrs_conv_evaluate(const spec *s, int64_t k0, int64_t k1, const float *w, fl
 SOURCE_CONV = C_ROWS + C_CONV + C_FILTERS + C_PLACE + C_LOAD + C_FORWARD_CONV + C_BACKWARD_CONV + C_EPOCH
 
 def conv_kernel() -> ctypes.CDLL|None: # None where it cannot be had, or ULRS_NATIVE=0
-    "The compiled library, tried once a process"
+    "The compiled library, tried once per process"
     return load_kernel(SOURCE_CONV, 'conv')
 
 # %% ../../nbs/training/05_native_conv.ipynb #22019089
@@ -414,7 +414,7 @@ def _conv_spec(spec, n, batch, shift=0, momentum=0., decay=0.):
                      spec.eps, .1, momentum, decay)
 
 def byte_table(
-    mean,    # C numbers, of pictures in 0..1
+    mean,    # C numbers, of images in 0..1
     std,     # C numbers
 ) -> Tensor: # (C, 256) float32
     "The normalised value of every byte in every channel: what `normalise` gives"
@@ -451,11 +451,11 @@ def train_conv_(
     x:Tensor,         # (n, C, side, side) uint8
     table:Tensor,     # as `byte_table` gives it
     y:Tensor,         # (n,) int64
-    order:Tensor,     # (R, n) int32, pictures of an epoch
+    order:Tensor,     # (R, n) int32, images of an epoch
     order_of:Tensor,  # (K,) int64, which order each network follows
     lr:Tensor,        # (K,) float32 raw rates; on the sphere ELR*rho^2
     rho:float,        # joint radius of the filters; 0 for practical networks
-    batch:int=128,    # pictures a step; the last one may be smaller, not a single picture
+    batch:int=128,    # images per step; the last one may be smaller, not a single image
     threads:int=1,    # networks are split among them
     momentum:float=0., decay:float=0., # of practical networks, as in torch.optim.SGD
     shifts:Tensor|None=None, # (R, n, 3) int32, as `augment_table` gives it for each order

@@ -129,7 +129,7 @@ def version_order(
 def seen_order(
     sets:Sets,
     seed:int,                    # train seed
-    batch:int,                   # samples a step
+    batch:int,                   # samples per step
     start:int, stop:int,         # steps wanted
     purpose:str='pretrain_order',
 ) -> np.ndarray:                 # (stop-start, batch) int32, rows of `sets.seen`

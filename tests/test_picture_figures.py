@@ -223,10 +223,10 @@ def test_bands_are_the_means_of_the_table(whole):
     _, removed, moved, few = images_bands.band_inputs(v).axes
     assert np.allclose(lines(removed, 'without mid')[0].get_ydata(), v('bands', metric='without_acc', band='mid', stage='finetune', flr=1e-5).groupby('plr').value.mean())
     assert {'mid 5-24', 'mid 9-24', 'mid 13-24'} <= {l.get_label() for l in moved.lines}
-    assert (images_bands.few_bands(v, stage='pretrain').groupby('plr').value.mean().between(1, 4)).all() and len(lines(few, 'pre-training')) == 1
+    assert (images_bands.effective_bands(v, stage='pretrain').groupby('plr').value.mean().between(1, 4)).all() and len(lines(few, 'pre-training')) == 1
     one = v('bands', metric='band_acc_band', stage='pretrain').assign(value=lambda d: d.band.map(dict(mid=30.)).fillna(10.)) # one band tells everything
     sparse = View(whole | dict(bands=one), STUDY, preset='laptop')
-    assert np.allclose(images_bands.few_bands(sparse, stage='pretrain').value, 1) and not np.allclose(images_bands.few_bands(v, stage='pretrain').value, 1)
+    assert np.allclose(images_bands.effective_bands(sparse, stage='pretrain').value, 1) and not np.allclose(images_bands.effective_bands(v, stage='pretrain').value, 1)
 
 def test_bands_of_some_stages_only(whole):
     rows = whole['bands']

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from .tables import select
+from .tables import NETWORK, select
 from .verdicts import NOTHING, Estimate
 from ..core.errors import InputError
 from ..core.seeds import stream
@@ -24,7 +24,7 @@ from ..core.stats import bootstrap, interval, one_by_one
 from ..probes.features import DOMINANT
 
 # %% ../../nbs/analysis/03_basin.ipynb #702761b1
-KEYS = ['run', 'plr', 'data_seed', 'train_seed', 'readout_seed'] # of a network
+KEYS = ['run', 'plr', *NETWORK] # of a network
 QUALITY = dict(low='test accuracy fine-tuned low, %', high='test accuracy fine-tuned high, %',
                swa5='test accuracy of SWA(5), %', train_barrier='low-high train barrier, pp',
                test_barrier='low-high test barrier, pp', angle='low-high angle, rad',
@@ -87,7 +87,7 @@ def centred(
     v,     # (n,) numbers
     group, # (n,) labels, e.g. rates
 ) -> np.ndarray: # (n,)
-    "Relative to the mean of the group"
+    "Values minus the mean of their group"
     _, at = np.unique(group, return_inverse=True)
     v = np.asarray(v, float)
     return v - (np.bincount(at, v)/np.bincount(at))[at]
@@ -134,7 +134,7 @@ def advantage(
     rates, below, # rates that are compared, and those they are compared with
     outcome:str='low',
 ) -> float:       # in units of the outcome
-    "How much better these rates are than those"
+    "Mean outcome at `rates` minus mean outcome at `below`"
     return mean_over_rates(c[outcome], c['plr'], rates) - mean_over_rates(c[outcome], c['plr'], below)
 
 # %% ../../nbs/analysis/03_basin.ipynb #1f1a0d86
@@ -149,13 +149,13 @@ class TwoStage:
 
 def two_stage(
     outcome, cause, # (n,) numbers
-    lot,            # (n,) labels of what was drawn by lot, at least 2 of them
+    instrument,     # (n,) labels of what was drawn by lot, at least 2 of them
     cell,           # (n,) labels within which it was drawn
 ) -> TwoStage:
-    "Effect of a cause on an outcome by two-stage least squares, with the lot as instrument [linearmodels]"
+    "Effect of a cause on an outcome by two-stage least squares with an instrument [linearmodels]"
     from linearmodels.iv import IV2SLS # here, because it takes seconds to import
     y, x = centred(outcome, cell), centred(cause, cell)
-    labels, drawn = np.unique(lot, return_inverse=True)
+    labels, drawn = np.unique(instrument, return_inverse=True)
     if len(labels) < 2: raise ValueError(f"an instrument needs at least 2 values, got {len(labels)}")
     if not (x*x).sum() > 1e-12:
         raise ValueError("the cause does not vary within cells, so it has no effect to estimate")
@@ -172,21 +172,22 @@ class Crossed:
     at:dict          # (data seed, readout seed) -> rows
     y:np.ndarray     # (n,) outcome
     x:np.ndarray     # (n,) cause
-    lot:np.ndarray   # (n,) readout seed
+    instrument:np.ndarray # (n,) readout seed
     cell:np.ndarray  # (n,) rate, data seed and train seed, numbered
 
-    def effect(self, data, lots) -> TwoStage: # seeds, each perhaps several times
+    def effect(self, data, readouts) -> TwoStage: # seeds, each perhaps several times
         "Two-stage least squares on some of the seeds; a data set that was drawn twice is two cells"
-        parts = [(self.at[d, r], i) for i,d in enumerate(data) for r in lots]
+        parts = [(self.at[d, r], i) for i,d in enumerate(data) for r in readouts]
         rows = np.concatenate([p for p,_ in parts])
         copy = np.concatenate([np.full(len(p), i) for p,i in parts])
-        return two_stage(self.y[rows], self.x[rows], self.lot[rows], self.cell[rows]*len(data) + copy)
+        return two_stage(self.y[rows], self.x[rows], self.instrument[rows], self.cell[rows]*len(data) + copy)
 
 def crossed_of(net:pd.DataFrame, outcome:str, cause:str) -> Crossed: # with seeds, plr and the two columns
     groups = net.reset_index(drop=True).groupby(['data_seed', 'readout_seed'])
     at = {pair: g.index.to_numpy() for pair,g in groups}
-    y, x, lot = (net[c].to_numpy(float) for c in (outcome, cause, 'readout_seed'))
-    return Crossed(at, y, x, lot, net.groupby(['plr', 'data_seed', 'train_seed']).ngroup().to_numpy())
+    y, x, instrument = (net[c].to_numpy(float) for c in (outcome, cause, 'readout_seed'))
+    cell = net.groupby(['plr', 'data_seed', 'train_seed']).ngroup().to_numpy()
+    return Crossed(at, y, x, instrument, cell)
 
 # %% ../../nbs/analysis/03_basin.ipynb #749f6521
 def two_stage_interval(
@@ -195,15 +196,15 @@ def two_stage_interval(
     n:int=300,        # resamples
 ) -> tuple:           # (TwoStage, (lo, hi) of the naive slope, (lo, hi) of the effect)
     "Two-stage least squares with a bootstrap over data and readout seeds"
-    data, lots = (sorted(net[s].unique()) for s in ('data_seed', 'readout_seed'))
+    data, readouts = (sorted(net[s].unique()) for s in ('data_seed', 'readout_seed'))
     crossed = crossed_of(net, outcome, cause)
     rng, draws = stream('bootstrap', 0), []
     while len(draws) < n:
-        some_data, some_lots = rng.choice(data, len(data)), rng.choice(lots, len(lots))
-        try: draws.append(crossed.effect(some_data, some_lots))
+        some_data, some_readouts = rng.choice(data, len(data)), rng.choice(readouts, len(readouts))
+        try: draws.append(crossed.effect(some_data, some_readouts))
         except ValueError: continue # neither the cause nor the readout may be constant
     def ends(name): return tuple(map(float, interval([getattr(t, name) for t in draws])))
-    return crossed.effect(data, lots), ends('naive'), ends('effect')
+    return crossed.effect(data, readouts), ends('naive'), ends('effect')
 
 # %% ../../nbs/analysis/03_basin.ipynb #229544f5
 NEAR, LOW_RATES, EDGE = (.007, .014), (0., .004), (.003, .006) # rates between; EDGE: the last two of regime 1

@@ -11,10 +11,11 @@ __all__ = ['C1', 'C2', 'WINDOW', 'C3', 'TWO', 'C4', 'BOTH', 'C5', 'AVERAGES', 'C
            'largest_inside', 'growth', 'barrier_to_average', 'average_part', 'smallest_below', 'leaving',
            'gain_of_leaving', 'far_rate', 'far_words', 'in_grid', 'against_scratch', 'difference', 'distance',
            'scratch_part', 'far_angle', 'norm_spread', 'uneven', 'even_again', 'main_of', 'epochs_to_converge',
-           'two_rates', 'slowing_down', 'below_2a', 'second_rates', 'stages', 'end_of', 'against_one_stage',
-           'stage_part', 'band_acc', 'first_line', 'window', 'low_end', 'unseen', 'on_low', 'best_inside', 'excess',
-           'excess_inside', 'off_chance', 'elsewhere', 'after_pretraining', 'after_high', 'when_averaged', 'on_raw',
-           'if_two_flrs', 'elsewhere_part', 'loss_levels', 'at_level', 'sharpness_rank', 'rank_distance']
+           'two_rates', 'slowing_down', 'below_2a', 'second_rates', 'rates_of_two_stages', 'end_of',
+           'against_one_stage', 'stage_part', 'band_acc', 'first_line', 'window', 'low_end', 'unseen', 'on_low',
+           'best_inside', 'excess', 'excess_inside', 'off_chance', 'elsewhere', 'after_pretraining', 'after_high',
+           'when_averaged', 'on_raw', 'if_two_flrs', 'elsewhere_part', 'loss_levels', 'at_level', 'sharpness_rank',
+           'rank_distance']
 
 # %% ../../nbs/analysis/06_image_claims.ipynb #f8e349fc
 import json
@@ -23,8 +24,8 @@ from functools import partial
 
 import numpy as np
 
-from .evidence import Evidence, leading, longest, over
-from .regimes import rate
+from .evidence import Evidence, longest, over
+from .regimes import leading, rate
 from .tables import on_its_data, select
 from .verdicts import Estimate, Lacking, Part
 from ..core.stats import CONVERGED, spearman, unbanded
@@ -36,7 +37,7 @@ def at_chance(
     three, # (PLRs,) share of seeds at chance
 ) -> int:  # how many rates at the right end are at chance
     "The length of regime 3"
-    return leading(three[::-1] >= .5)
+    return int(leading(three[::-1] >= .5))
 
 def middle(one, three) -> np.ndarray: # (PLRs,) bool
     "Which rates are between the two ends, and neither"
@@ -242,9 +243,9 @@ def against_scratch(
     flr = e.flrs[end]
     if budget and not in_grid(e, flr): return None
     scratch = e.curve(stage='finetune', flr=flr) if budget else e.curve(stage='pretrain')
-    tuned = e.here(e.curve(stage='finetune', flr=flr), far_rate(e))
+    tuned = e.at_rate(e.curve(stage='finetune', flr=flr), far_rate(e))
     words = dict(start=far_words(e), flr=rate(flr), lost='' if in_grid(e, flr) else ', not in this grid')
-    return e.estimate(of, tuned, e.here(scratch, flr), own=True, words=words)
+    return e.estimate(of, tuned, e.at_rate(scratch, flr), own=True, words=words)
 
 # %% ../../nbs/analysis/06_image_claims.ipynb #b4afb787
 def difference(a, b): return a - b
@@ -264,13 +265,13 @@ def scratch_part(
                 needs=('two flrs',), decides=not budget)
 
 def far_angle(e:Evidence) -> Estimate: # rad
-    angle = e.here(e.between('angle'), far_rate(e))
+    angle = e.at_rate(e.between('angle'), far_rate(e))
     return e.estimate(lambda a: a, angle, own=True, words=dict(start=far_words(e)))
 
 # %% ../../nbs/analysis/06_image_claims.ipynb #c96dbc9c
 def norm_spread(e:Evidence, plr, **where): # (seeds,) std of log10 filter norms
     rows = select(unbanded(e.tables['filters']), metric='filter_log10_std', **where)
-    return e.here(e.at(rows), plr)
+    return e.at_rate(e.at(rows), plr)
 
 def uneven(e:Evidence) -> Estimate: # ratio
     far = far_rate(e)
@@ -345,7 +346,7 @@ def slowing_down(e:Evidence) -> Estimate|Lacking: # ratio of epochs
     never = int((ran & np.isnan(took))[:, e.plrs == above].sum())
     least = f', at least: {never} did not converge in {budget} epochs' if never else ''
     words = dict(what=f'{EPOCHS} at {rate(above)} over those at {rate(first)}{least}')
-    logs = (np.log(e.here(epochs, p)) for p in (above, first))
+    logs = (np.log(e.at_rate(epochs, p)) for p in (above, first))
     found = e.estimate(lambda a, b: np.exp(a - b), *logs, own=True, words=words)
     return replace(found, hi=np.inf) if never and found.seeds > 1 else found
 
@@ -371,7 +372,7 @@ def second_rates(e:Evidence) -> np.ndarray: # (rows,)
     "The second rate of pre-training of every row, 0 where there was none"
     return e.rows.run.map(lambda r: e.settings[r].get('then_plr', 0.)).to_numpy(float)
 
-def stages(e:Evidence) -> tuple|None:
+def rates_of_two_stages(e:Evidence) -> tuple|None:
     "Rate of 2B and rate of 2A of the runs that go from one to the other; None without such runs"
     first, second = e.rows.plr.to_numpy(float), second_rates(e)
     two = (second > 0) & ~np.isclose(second, first)
@@ -382,12 +383,12 @@ def stages(e:Evidence) -> tuple|None:
 def end_of(e:Evidence, first, second, flr) -> np.ndarray: # (seeds,) %
     "Fine-tuned accuracy after one rate, or after one and another"
     mine = np.isclose(e.rows.plr, first) & np.isclose(second_rates(e), second)
-    return e.here(e.at(select(e.rows[mine], stage='finetune', metric='test_acc', flr=flr)), first)
+    return e.at_rate(e.at(select(e.rows[mine], stage='finetune', metric='test_acc', flr=flr)), first)
 
 # %% ../../nbs/analysis/06_image_claims.ipynb #298d8f7a
 def against_one_stage(end, other, e:Evidence) -> Estimate|Lacking|None: # pp; other: '2A', '2B' or 'budget'
     "Two stages, fine-tuned, beside a single one"
-    found = stages(e)
+    found = rates_of_two_stages(e)
     if found is None: return Lacking('a run that goes from 2B through 2A')
     if end == -1 and len(e.flrs) == 1: return None # the low FLR is the high one
     (high, inner), flr = found, e.flrs[end]

@@ -8,7 +8,7 @@ __all__ = ['C21', 'C22', 'C23', 'C24', 'C25', 'INTERVENTIONS', 'INTERVENED', 'SH
            'lower_when_sparse', 'hidden_arms', 'on_and_off', 'hides_share', 'near_minus_low', 'best_not_sparse',
            'not_needed', 'had_one', 'best_minus_last', 'lost_best', 'lost_at_once', 'lost_at_end', 'share_again',
            'comes_together', 'implant_arm', 'implanted', 'against_long', 'kept_share', 'enough', 'swapped',
-           'found_effects', 'lot_effects', 'intervention_effects', 'effects']
+           'found_effects', 'instrument_effects', 'intervention_effects', 'effects']
 
 # %% ../../nbs/analysis/08_intervention_claims.ipynb #3238a82f
 import numpy as np
@@ -145,7 +145,7 @@ def comes_together(e:Evidence) -> Estimate:
 C23 = (
     Part('C23.lost',
          'sparse networks near the threshold that lose their best feature minus the same that lose their '
-         'last, ' 'fine-tuned at once, pp', lost_at_once, '<=', -5.),
+         'last, fine-tuned at once, pp', lost_at_once, '<=', -5.),
     Part('C23.taken', 'share of them that end with a dominant feature again', share_again, '>=', .5),
     Part('C23.back', 'C23.lost at the end of pre-training, pp', lost_at_end, '>=', -3.),
     Part('C23.together',
@@ -227,7 +227,7 @@ def found_effects(
     return {'sparse minus not sparse, at the same rate': sparse,
             '2A minus end of regime 1, networks that are not sparse': rest}
 
-def lot_effects(
+def instrument_effects(
     tables:dict, # of the crossed design, `factorial`
     n:int=300,   # resamples
 ) -> dict:       # words -> Estimate
@@ -255,13 +255,13 @@ def intervention_effects(
 # %% ../../nbs/analysis/08_intervention_claims.ipynb #ef93ae1c
 def effects(
     published:dict, # (study, preset) -> tables
-    n:int=300,      # resamples of the lot
+    n:int=300,      # resamples of the instrument
 ) -> pd.DataFrame:  # one row per effect: kind, what, value, lo, hi (pp), n, seeds
     "What a dominant feature does to the fine-tuned accuracy; what was not run is left out"
     wide, crossed = published.get(('synthetic', 'wide')), published.get(('synthetic', 'factorial'))
     found = []
     if wide: found.append(('observed', found_effects(wide)))
-    if crossed: found.append(('instrument', lot_effects(crossed, n)))
+    if crossed: found.append(('instrument', instrument_effects(crossed, n)))
     for claim,study in INTERVENED.items():
         tables = published.get((study, 'wide'))
         if tables: found.append(('intervention', intervention_effects(claim, tables)))

@@ -206,10 +206,12 @@ class Sides:
     draws:np.ndarray # (1 + n, clusters): every seed as it is, then the resamples
 
     @cached_property
-    def left(self): return leading(shares(self.one, self.draws) >= .5) # (1 + n,) rates left of the first line
+    def left(self): # (1 + n,) rates left of the first line
+        return leading(shares(self.one, self.draws) >= .5)
+
     @cached_property
-    # left of the last line
-    def right(self): return len(self.plrs) - leading(shares(self.three, self.draws)[:, ::-1] >= .5)
+    def right(self): # (1 + n,) rates left of the last line
+        return len(self.plrs) - leading(shares(self.three, self.draws)[:, ::-1] >= .5)
 
 def sides_of(
     regimes:pd.DataFrame, # as `network_regimes` gives them

@@ -62,13 +62,13 @@ def by_plr(
     table:pd.DataFrame, # tidy rows of ONE quantity
     of=np.nanmean,      # statistic along an axis
     change=None,        # applied to the values first, e.g. `lambda v: v >= 10`
-) -> pd.DataFrame:      # index plr; columns value, lo, hi, n (networks that were not lost), seeds (clusters)
+) -> pd.DataFrame:      # index plr; columns value, lo, hi, n (networks that did not diverge), seeds (clusters)
     "A quantity over the grid with its interval over data seeds"
     out = {}
     for plr,rows in table.groupby('plr'):
         cube = seed_cube(rows, change)
         with warnings.catch_warnings():
-            # of a rate, or of a resample, all networks may be lost
+            # of a rate, or of a resample, all networks may have diverged
             warnings.simplefilter('ignore', RuntimeWarning)
             value, lo, hi = bootstrap(cube, lambda many: of(many.reshape(len(many), -1), axis=1), n=500)
         numbers = dict(value=float(value), lo=float(lo), hi=float(hi))

@@ -158,11 +158,11 @@ def worst(
     found:list, # of `Answer`
 ) -> str:
     "The verdict of a claim"
-    seen = [a.verdict for a in found if a.part.decides]
-    if not seen or {*seen} == {MISSING}: return MISSING
-    seen = [LACKING if v == MISSING else v for v in seen]
+    each = [a.verdict for a in found if a.part.decides]
+    if not each or {*each} == {MISSING}: return MISSING
+    each = [LACKING if v == MISSING else v for v in each]
     for verdict in (SINGLE, NOT, LACKING, OPEN):
-        if verdict in seen: return verdict
+        if verdict in each: return verdict
     return REPRODUCED
 
 # %% ../../nbs/analysis/02_verdicts.ipynb #37f5af5a

@@ -22,12 +22,13 @@ from ..runs.published import read_published
 from ..runs.store import Run, read_protocol
 from ..runs.tables import read_table
 from ..studies.registry import STUDIES, study_of
-from ..analysis.regimes import SLOW, regime_words
+from ..analysis.regimes import SLOW, regime_words, wide_of
+from ..analysis.tables import NETWORK
 from ..figures.axis import tints
 from ..figures.drawing import rate
 from ..figures.fig16_geometry import PAIRS
 from ..figures.images_bands import BANDS
-from ..figures.view import View, by_network, preset_of
+from ..figures.view import View, preset_of
 from .explore_lessons import AVERAGED
 from .explore_settings import NETWORKS
 
@@ -218,7 +219,7 @@ def stage_columns(view, flr): # network -> its columns
 
 def _wide(rows, column):
     "Rows of one PLR: a row per network, a column per value of `column`; two runs of one network are an error"
-    return by_network(rows, column).dropna(how='all')
+    return wide_of(rows, column, NETWORK).dropna(how='all')
 
 # %% ../../nbs/app/08_run_frames.ipynb #17b23ece
 def caption_of(f:RunFrame) -> str:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEMP', 'NO_SYNC', 'DAY', 'RECORDS', 'machine', 'machine_digest', 'temporary', 'sync_folder', 'atomic_write',
-           'sweep_up', 'checksum', 'check_free', 'put']
+           'sweep_up', 'set_aside', 'checksum', 'check_free', 'put']
 
 # %% ../../nbs/core/05_files.ipynb #576bf3c1
 import errno, functools, hashlib, os, platform, re, shutil, time, uuid
@@ -97,6 +97,18 @@ def sweep_up(
     for path in filter(_abandoned, Path(folder).glob(f'{TEMP}*')):
         if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
         else: path.unlink(missing_ok=True)
+
+# %% ../../nbs/core/05_files.ipynb #b7d3125f
+def set_aside(
+    path:Path, # file, or whatever else lies there
+) -> Path:     # where it is now
+    "Rename a file to a free name beside it"
+    n, aside = 0, path.with_name(f'{path.name}.kept')
+    while os.path.lexists(aside):
+        n += 1
+        aside = path.with_name(f'{path.name}.kept-{n}')
+    os.rename(path, aside)
+    return aside
 
 # %% ../../nbs/core/05_files.ipynb #d3359450
 RECORDS = '.ulrs' # hidden folder beside figures: the last checksums of each that we wrote

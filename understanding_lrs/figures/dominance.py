@@ -15,7 +15,9 @@ from .captions import REGIMES, small_print
 from .drawing import FAINT, INK, RED, TWO, canvas, rate
 from .marks import BIN, DOT, FRAMED, STAGE_LOOKS, curve, in_front, swarm
 from .registry import SYNTHETIC, figure
-from .view import by_network, over_plr, stages
+from .view import over_plr, stages
+from ..analysis.regimes import wide_of
+from ..analysis.tables import NETWORK
 from ..probes.features import DOMINANT
 
 # %% ../../nbs/figures/dominance.ipynb #492a99b3
@@ -84,7 +86,7 @@ def two_kinds_on(bars, dots, view) -> str: # two axes -> what the mean hides, in
     bars.set(title='near the threshold', xlabel='networks, %')
     dots.set(xlabel='rank 1 − rank 2, pp', ylabel='test accuracy, %', title=title)
     gaps, acc = view('features', metric='dominance', stage='pretrain'), view(metric='test_acc', **columns)
-    gaps, acc = (by_network(t[t.plr.isin(plrs)], 'plr').stack() for t in (gaps, acc))
+    gaps, acc = (wide_of(t[t.plr.isin(plrs)], 'plr', NETWORK).stack() for t in (gaps, acc))
     if not len(gaps): return "No 1|2 line in these tables."
     gap_histogram_on(bars, gaps)
     against_accuracy_on(dots, gaps, acc)

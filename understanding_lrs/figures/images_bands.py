@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BANDS', 'THEIR_BANDS', 'INPUT_NAMES', 'bands_on', 'limits_in_words', 'cutoffs_in_words', 'measured', 'band_stages',
-           'low_stage', 'bands', 'inputs_on', 'without_bands_on', 'moved_cutoffs', 'cutoffs_on', 'few_bands_at',
-           'few_bands', 'few_bands_on', 'band_inputs']
+           'low_stage', 'bands', 'inputs_on', 'without_bands_on', 'moved_cutoffs', 'cutoffs_on', 'effective_bands_at',
+           'effective_bands', 'effective_bands_on', 'band_inputs']
 
 # %% ../../nbs/figures/images_bands.ipynb #f73423f0
 import json
@@ -20,9 +20,10 @@ from .drawing import BLUE, GREEN, INK, MARKERS, ORANGE, RED, TWO, canvas, shades
 from .marks import STAGE_LOOKS, authors, curve, guessing
 from .marks import key_below, shared_key, stage_panel
 from .registry import IMAGES, figure
-from .view import by_network, own_setup, stages
+from .view import own_setup, stages
 from ..analysis.claims import PRACTICAL
-from ..analysis.tables import select
+from ..analysis.regimes import wide_of
+from ..analysis.tables import NETWORK, select
 from ..core.errors import InputError
 from ..data.bands import band_limits
 from ..probes.features import effective_number
@@ -140,25 +141,25 @@ def cutoffs_on(ax, view, columns) -> str: # the band whose cut-offs vary
     return name
 
 # %% ../../nbs/figures/images_bands.ipynb #bc201236
-def few_bands_at(rows, chance) -> pd.DataFrame: # rows: of one PLR -> a row per network
-    wide = by_network(rows[rows.band.isin(BANDS)], 'band')
+def effective_bands_at(rows, chance) -> pd.DataFrame: # rows: of one PLR -> a row per network
+    wide = wide_of(rows[rows.band.isin(BANDS)], 'band', NETWORK)
     with np.errstate(invalid='ignore'): # no band may be above chance
         value = effective_number(wide.to_numpy(float), chance)
     return wide.index.to_frame(index=False).replace(-1, np.nan).assign(value=value)
 
-def few_bands(
+def effective_bands(
     view,
     **columns, # of the stage whose accuracies are asked
 ) -> pd.DataFrame: # tidy rows of the number, one per network
     "How many of the four bands, each alone and divided by its own std, tell a network something"
     by_plr = view('bands', metric='band_acc_band', **columns).groupby('plr')
-    found = [few_bands_at(rows, view.study.chance).assign(plr=plr) for plr,rows in by_plr]
+    found = [effective_bands_at(rows, view.study.chance).assign(plr=plr) for plr,rows in by_plr]
     return pd.concat(found, ignore_index=True)
 
-def few_bands_on(ax, view, parts): # parts: stages
+def effective_bands_on(ax, view, parts): # parts: stages
     "The effective number of bands after every stage"
     for (_,title,columns),color,m in zip(parts, (INK, BLUE, ORANGE, GREEN), ('x', 'o', '^', 's')):
-        curve(ax, view, few_bands(view, **columns), color, title.removeprefix('after '), marker=m)
+        curve(ax, view, effective_bands(view, **columns), color, title.removeprefix('after '), marker=m)
 
 # %% ../../nbs/figures/images_bands.ipynb #fd94c723
 @figure('bands', of=[IMAGES, *PRACTICAL])
@@ -171,7 +172,7 @@ def band_inputs(view):
     inputs_on(inputs, view, columns)
     without_bands_on(without, view, columns)
     name = cutoffs_on(moved, view, columns)
-    few_bands_on(few, view, parts)
+    effective_bands_on(few, view, parts)
     titles = {inputs: 'only mid: normalisation', without: 'one band removed', moved: f'only {name}: borders',
               few: 'effective number of bands'}
     for ax,what in titles.items():

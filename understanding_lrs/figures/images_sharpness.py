@@ -16,8 +16,8 @@ from matplotlib.ticker import NullLocator
 from .captions import image_print
 from .drawing import DECADES, FAINT, INK, TWO, apart, canvas, log_ticks
 from .registry import IMAGES, figure
-from .view import by_network, own_setup, stages
-from ..analysis.regimes import UNKNOWN, regime_of
+from .view import own_setup, stages
+from ..analysis.regimes import UNKNOWN, regime_of, wide_of
 from ..analysis.tables import NETWORK, select
 from ..core.errors import InputError
 
@@ -25,7 +25,7 @@ from ..core.errors import InputError
 def beside(view, sharp, acc) -> pd.DataFrame: # both: tidy rows -> seeds, plr, x, error, regime
     "Sharpness and test error, a row for each network that has both"
     if not len(sharp) or not len(acc): return pd.DataFrame(columns=[*NETWORK, 'plr', 'x', 'error', 'regime'])
-    both = {name: by_network(rows, 'plr').stack() for name,rows in (('x', sharp), ('acc', acc))}
+    both = {name: wide_of(rows, 'plr', NETWORK).stack() for name,rows in (('x', sharp), ('acc', acc))}
     found = pd.concat(both, axis=1).dropna().reset_index()
     return found.assign(error=100 - found.acc, regime=[regime_of(p, view.bounds) for p in found.plr])
 

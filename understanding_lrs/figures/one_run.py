@@ -13,22 +13,24 @@ from .drawing import BLUE, FAINT, GREEN, INK, ORANGE, RED
 from .drawing import DECADES, TWO, Picture, rate
 from .registry import figure
 from .training_curves import sparse
-from .view import by_network, data_names, on_images, stages
+from .view import data_names, on_images, stages
+from ..analysis.regimes import wide_of
+from ..analysis.tables import NETWORK
 from ..probes.features import DOMINANT
 
 # %% ../../nbs/figures/one_run.ipynb #3aba6044
 def colors_of(view) -> dict: # network -> colour
     "Red where one feature dominates after pre-training, grey elsewhere; on images a colour for each network"
     if on_images(view.study):
-        nets = by_network(view(metric='test_acc', stage='pretrain'), 'metric').index
+        nets = wide_of(view(metric='test_acc', stage='pretrain'), 'metric', NETWORK).index
         return {net: (BLUE, ORANGE, GREEN, RED, INK)[i%5] for i,net in enumerate(nets)}
-    gaps = by_network(view('features', metric='dominance', stage='pretrain'), 'metric').dominance
+    gaps = wide_of(view('features', metric='dominance', stage='pretrain'), 'metric', NETWORK).dominance
     return {net: RED if gap >= DOMINANT else FAINT for net,gap in gaps.items()}
 
 # %% ../../nbs/figures/one_run.ipynb #9f0685d5
 def losses_on(ax, view, colors, columns): # columns: of a stage
     "Training loss over steps, one line for each network"
-    losses = by_network(view('curves', metric='train_loss', **columns), 'step')
+    losses = wide_of(view('curves', metric='train_loss', **columns), 'step', NETWORK)
     losses = losses.iloc[:, sparse(losses.columns.to_numpy(int) + 1)]
     steps = losses.columns.to_numpy(int) + 1
     for net,loss in losses.iterrows(): ax.plot(steps, loss, lw=.7, color=colors[net], alpha=.8)
@@ -40,7 +42,7 @@ def accuracy_dots_on(ax, view, colors):
     "Test accuracy of every network after every stage"
     names = []
     for i,(short,_,columns) in enumerate(stages(view)):
-        acc = by_network(view(metric='test_acc', **columns), 'metric').test_acc
+        acc = wide_of(view(metric='test_acc', **columns), 'metric', NETWORK).test_acc
         x = i + np.linspace(-.25, .25, len(acc)) if len(acc) > 1 else [i]
         ax.scatter(x, acc, 9, color=[colors[net] for net in acc.index], lw=0)
         names.append(short)
@@ -49,7 +51,7 @@ def accuracy_dots_on(ax, view, colors):
 
 def features_on(ax, view, colors, columns):
     "Sorted single-feature accuracies, one line for each network"
-    accs = by_network(view('features', metric='single_feature_acc', **columns), 'rank')
+    accs = wide_of(view('features', metric='single_feature_acc', **columns), 'rank', NETWORK)
     ranks = accs.columns.to_numpy(int)
     for net,acc in accs.iterrows(): ax.plot(ranks, acc, lw=.7, color=colors[net], alpha=.8)
     ax.set(xlabel='rank of the feature', xticks=[1, *range(4, accs.shape[1] + 1, 4)])

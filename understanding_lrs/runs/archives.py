@@ -13,7 +13,7 @@ from ..core.files import TEMP, atomic_write, sweep_up, sync_folder
 from ..core.system import lock_file, open_plain
 from .lock import needs_posix
 from .records import ODD, SCHEMA, check_entries, check_record, file_entry
-from .manifest import WRITTEN
+from .manifest import WRITTEN, as_json
 from .store import Run
 
 # %% ../../nbs/runs/12_archives.ipynb #de8a1559
@@ -57,7 +57,7 @@ def pack(
                for name, (kind, files) in content.items()}
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode='w:gz' if str(file).endswith('.gz') else 'w') as tar:
-        _add(tar, 'manifest.json', (json.dumps(dict(schema=SCHEMA, runs=entries), indent=1)+'\n').encode())
+        _add(tar, 'manifest.json', as_json(dict(schema=SCHEMA, runs=entries)))
         for name, (_, files) in content.items():
             for f, data in files.items(): _add(tar, f'{name}/{f}', data)
     atomic_write(file, out.getvalue())
@@ -184,7 +184,7 @@ def _settle(came, root, kind):
     return f'{kind}, new' if mine.kind == 'absent' else f'{kind}, in place of a {mine.kind} run'
 
 # %% ../../nbs/runs/12_archives.ipynb #5fa608c6
-UNPACKING = f'{TEMP}unpack-' # begin of the folder in which packs are checked
+UNPACKING = f'{TEMP}unpack-' # prefix of the folder in which packs are checked
 
 @contextlib.contextmanager
 def _alone_in(root):

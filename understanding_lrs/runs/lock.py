@@ -34,7 +34,7 @@ def needs_posix(
                      "this Python has no fcntl, whose locks keep two processes apart")
 
 # %% ../../nbs/runs/03_lock.ipynb #a64e1339
-CLAIM = '.lock-'      # begin of a claim's name; its number follows
+CLAIM = '.lock-'      # prefix of a claim's name; its number follows
 BEAT, STALE = 5., 60. # seconds between heartbeats; age from which an owner counts as gone
 
 def claims(
@@ -134,7 +134,9 @@ class OwnedFolder:
     def fence(self):
         "Raise `RunLost` for an owner that was replaced"
         n = self.token
-        if n is None or (self/f'{CLAIM}{n}').exists() and not (self/f'{CLAIM}{n+1}').exists(): return
+        if n is None: return
+        replaced = (self/f'{CLAIM}{n+1}').exists()
+        if (self/f'{CLAIM}{n}').exists() and not replaced: return
         raise RunLost(f"{self.folder}: another process took this run over; nothing was written")
 
     def write(self, name, data, sync=True): # as `atomic_write`

@@ -8,7 +8,7 @@ __all__ = ['WRITTEN', 'FIXED', 'SCRATCH', 'seal_record', 'as_json', 'OwnFiles']
 # %% ../../nbs/runs/05_manifest.ipynb #25b74f9a
 import csv, hashlib, json, os, sys
 from ..core.errors import RunDamaged
-from ..core.files import TEMP
+from ..core.files import TEMP, set_aside
 from .lock import CLAIM, RUNNING, OwnedFolder
 from .protocol import Protocol, canonical
 from .records import AGAIN, ODD, SCHEMA, check_entries, file_entry, glimpse, read_record
@@ -18,7 +18,7 @@ WRITTEN = '.written' # names of the tables of an unfinished run
 FIXED = {'protocol.json', 'DONE', 'provenance.json', 'progress.json', 'checkpoint.safetensors',
          'states.safetensors', 'notebook.ipynb', 'notebook.failed.ipynb', 'kernel.log'} # beside its tables
 SCRATCH = (TEMP, RUNNING, WRITTEN, 'checkpoint.safetensors', 'progress.json', 'notebook.failed.ipynb',
-           'kernel.log') # begins of names that a finished run does not need
+           'kernel.log') # prefixes of names that a finished run does not need
 
 # %% ../../nbs/runs/05_manifest.ipynb #cd0ebc23
 def _first_run(path):
@@ -83,13 +83,9 @@ class OwnFiles(OwnedFolder):
 
     def make_room(self, name:str): # of a file of the run
         "Set aside what somebody else put where a file of the run goes"
-        path, n = self/name, 0
+        path = self/name
         if not os.path.lexists(path) or name in self.files(): return
-        aside = self/f'{name}.kept'
-        while os.path.lexists(aside):
-            n += 1
-            aside = self/f'{name}.kept-{n}'
-        os.rename(path, aside)
+        aside = set_aside(path)
         print(f'{path} was not written by this run; it is kept as {aside.name}', file=sys.stderr)
 
     # the marker

@@ -7,13 +7,14 @@ __all__ = ['READY', 'RANK', 'PUBLISH_AGAIN', 'check_place', 'put_in_place', 'new
            'published_protocols']
 
 # %% ../../nbs/runs/11_published.ipynb #6687b279
-import contextlib, hashlib, json, os, re, shutil
+import contextlib, hashlib, os, re, shutil
 from pathlib import Path
 from ..core.checks import pick
 from ..core.errors import InputError, RunDamaged
-from ..core.files import sweep_up, sync_folder, temporary
+from ..core.files import set_aside, sweep_up, sync_folder, temporary
 from .ledger import collect, copy_rows, cover, join_rows, ledger, ledger_protocol, rows_of
-from .protocol import networks
+from .manifest import as_json
+from .protocol import SEEDS, networks
 from .records import SCHEMA, check_entries, difference, glimpse, read_record
 from .tables import COLUMNS, is_large, read_table, read_table_file
 from .tables import table_bytes, to_parquet
@@ -49,14 +50,6 @@ def check_place(
                          "move it, or choose another folder")
 
 # %% ../../nbs/runs/11_published.ipynb #11e1a2e5
-def _set_aside(path):
-    "Rename a file to a free name beside it"
-    n, aside = 0, path.with_name(f'{path.name}.kept')
-    while os.path.lexists(aside):
-        n += 1
-        aside = path.with_name(f'{path.name}.kept-{n}')
-    os.rename(path, aside)
-
 def put_in_place(
     out:Path, # folder of published tables
 ):
@@ -67,7 +60,7 @@ def put_in_place(
     for name in new:
         if not (come/name).exists(): continue
         changed = (out/name).exists() and difference(out/name, old.get(name, {'size': -1}), True)
-        if changed: _set_aside(out/name)
+        if changed: set_aside(out/name)
         os.replace(come/name, out/name)
     for name in (old.keys() - new.keys()) if new else ():
         if (out/name).exists() and not difference(out/name, old[name], True): (out/name).unlink()
@@ -135,8 +128,8 @@ def _store_rows(stage, parts, names):
     return rows
 
 # %% ../../nbs/runs/11_published.ipynb #3815ed57
-def _check_joinable(old, new, where):
-    "Refuse runs of another study or other data, and networks that are there in another run; run -> protocol"
+def _check_joinable(old, new, where): # both: run -> protocol
+    "Refuse runs of another study or other data, and networks that are there in another run"
     old_data, new_data = (sorted({f"{p.study} on {p.settings.get('data', 'its data')}" for p in ps.values()})
                           for ps in (old, new))
     if old_data != new_data:
@@ -149,7 +142,7 @@ def _check_joinable(old, new, where):
             raise InputError(f"{where} has networks of {twice[0]} in {run}; "
                              "publish them into another folder, or all runs anew without --add")
 
-RANK = 'study', 'plr', 'data_seeds', 'train_seeds', 'readout_seeds', 'name' # as in `run_order`
+RANK = 'study', 'plr', *SEEDS, 'name' # as in `run_order`
 
 def _places(protocols):
     "run -> place in the order of `load`"
@@ -190,7 +183,7 @@ def _left_out(has, rows, before):
 def _write_record(stage, record):
     "What the set is, and what its columns mean"
     whole = dict(schema=SCHEMA) | record | dict(columns={c: why for c, (_, why) in COLUMNS.items()})
-    (stage/'tables.json').write_bytes((json.dumps(whole, indent=1)+'\n').encode())
+    (stage/'tables.json').write_bytes(as_json(whole))
 
 # %% ../../nbs/runs/11_published.ipynb #c246b4b9
 def _stage_tables(stage, parts, names, added):

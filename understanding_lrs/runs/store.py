@@ -149,7 +149,7 @@ class Run(OwnFiles):
     # the end: finished, emptied, removed
 
     def finish(self,
-        provenance:dict, # plain values that complete `environment()`; `seconds` is a number or one a stage
+        provenance:dict, # plain values that complete `environment()`; `seconds` is a number or one per stage
     ):
         "Seal the run: provenance, then the marker with all checksums, then the scratch files go"
         self.fence()

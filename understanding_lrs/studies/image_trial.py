@@ -36,8 +36,8 @@ class ImageTrial(Trial):
         return tuple(zip(('pretrain', 'then', 'average', 'finetune', 'read'), (*cost, .2*sum(cost))))
 
     @property
-    # epochs between averaged checkpoints; 0: averaging goes on after pre-training
     def averages_within(self) -> int:
+        "Epochs between averaged checkpoints; 0: averaging goes on after pre-training"
         return getattr(self.settings, 'swa_every', 0)
 
     def data_name(self): return self.settings.data.split('@')[0]
@@ -54,8 +54,8 @@ class ImageTrial(Trial):
     def load_data(self): # -> number of classes, `Resident`
         "The images of the protocol on the device"
         images = self.settings.images()
-        mean, std = (CIFAR_MEAN,
-                     CIFAR_STD) if self.settings.norm == 'cifar' else channel_stats(images.x_train)
+        if self.settings.norm == 'cifar': mean, std = CIFAR_MEAN, CIFAR_STD
+        else: mean, std = channel_stats(images.x_train)
         if not min(std) > 0:
             raise InputError(f"{images.name}: a channel of the training pictures is constant; use norm=cifar")
         return images.classes, resident(images, mean, std, self.device())
@@ -69,8 +69,8 @@ class ImageTrial(Trial):
             self.spec, self.rule = s.spec(classes), s.rule()
             self.rho = 0. if self.rule else s.rho or self.spec.default_radius()
             readouts = [t if r is None else r for _,t,r in seeds]
-            self.networks = make_networks(self.spec, [t for _,t,_ in seeds], self.rho,
-                                          readouts).to(self.device())
+            networks = make_networks(self.spec, [t for _,t,_ in seeds], self.rho, readouts)
+            self.networks = networks.to(self.device())
 
     def task(self) -> ImageTask:
         return ImageTask(self.data, self.rho, self.settings.batch, self.rule, **self.how())
@@ -89,8 +89,8 @@ class ImageTrial(Trial):
         stack.enter_context(self.room('probes'))
         return stack
 
-    # lr: effective rates on the sphere become raw ones here
     def train(self, name, networks, lr, length, **more):
+        "As in `Trial`; effective rates on the sphere become raw ones here"
         raw = torch.as_tensor(lr, dtype=torch.float64)*(elr_to_lr(1., self.rho) if self.rho else 1.)
         with self.room(name): return super().train(name, networks, raw, length, **more)
 
@@ -110,9 +110,8 @@ class ImageTrial(Trial):
         return self.pretrain_stage('then', 'pretrain', self.points['first'], s.then_plr, s.then_epochs,
                                    shift=s.epochs)
 
-    # point: name of its networks; more: of its `Schedule`
-    def pretrain_stage(self, name, point, nets, plr, epochs, **more):
-        "One stage of pre-training, its networks and what it reports"
+    def pretrain_stage(self, name, point, nets, plr, epochs, **more): # more: of its `Schedule`
+        "One stage of pre-training, its networks (named `point`) and what it reports"
         s = self.settings
         if self.averages_within and point == 'pretrain':
             more |= dict(swa_k=self.protocol.swa_k, swa_every=self.averages_within)
@@ -125,8 +124,8 @@ class ImageTrial(Trial):
 
     def report_tail(self, st, point):
         "The last epoch of pre-training, and its last tenth"
-        # (epochs, 4, K)
-        tail = st.curves[max(st.step - max(st.step//10, 1), 0) + 1:st.step + 1].clone().numpy()
+        first = max(st.step - max(st.step//10, 1), 0) + 1
+        tail = st.curves[first:st.step + 1].clone().numpy() # (epochs, 4, K)
         # of networks that diverged in the end nothing is left
         tail[..., ~st.last[0].isfinite().numpy()] = np.nan
         with warnings.catch_warnings():
@@ -212,8 +211,8 @@ class ImageTrial(Trial):
         return dict(network_epochs_per_s=self.speeds(), engine='native' if native else 'torch')
 
     def speeds(self) -> dict: # stage -> epochs of all its networks per second, evaluation included
-        return {n: round(len(st.networks)*st.step/max(self.seconds[n], 1e-9),
-                         3) for n,st in self.stage.items()}
+        def speed(name, stage): return len(stage.networks)*stage.step/max(self.seconds[name], 1e-9)
+        return {name: round(speed(name, stage), 3) for name,stage in self.stage.items()}
 
     def recall(self) -> 'ImageTrial': # with `points` and data as its probes had them
         "The networks that a finished run kept"

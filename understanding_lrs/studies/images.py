@@ -16,8 +16,7 @@ from .image_trial import ImageTrial
 
 # %% ../../nbs/studies/07_images.ipynb #eed49fed
 # 25 PLRs [code]
-CIFAR_GRID = tuple(float(f'{a}e{e}') for e in range(-5,
-                                                    -1) for a in ('1', '1.4', '2', '3', '5', '7')) + (1e-1,)
+CIFAR_GRID = *(float(f'{a}e{e}') for e in range(-5, -1) for a in ('1', '1.4', '2', '3', '5', '7')), 1e-1
 CIFAR_FLRS = 1e-5, 5e-5, 1e-4, 2e-4, 3e-4 # plotted [code]
 # the other setups' 16 PLRs [code]
 DECADES = tuple(float(f'{a}e{e}') for e in range(-5, 0) for a in (1, 2, 5)) + (1.,)
@@ -27,16 +26,15 @@ NEEDS = ('CIFAR (170 MB, downloaded once) or pictures of your own; beyond smoke 
 
 # %% ../../nbs/studies/07_images.ipynb #bff73ee8
 DIGITS = dict(data='digits', arch='convnet', width=4, size=8, norm='own', batch=32, epochs=4, ft_epochs=2,
-              rho=0., look_every=1,
-              path_points=3)
+              rho=0., look_every=1, path_points=3)
 SMOKE = Preset("scikit-learn's digits, a few seconds, for tests: says nothing", plrs=(1e-4, 1e-2),
-               flrs=(1e-5, 1e-4), swa_k=(2, 5),
-               data_seeds=(), train_seeds=(1, 2), minutes=.3, mib=600, settings=DIGITS)
+               flrs=(1e-5, 1e-4), swa_k=(2, 5), data_seeds=(), train_seeds=(1, 2), minutes=.3, mib=600,
+               settings=DIGITS)
 
 # %% ../../nbs/studies/07_images.ipynb #a561e83f
 LAPTOP = dict(data='cifar10', arch='convnet', width=8, size=16, n_train=2000, n_test=3000, norm='own',
-              batch=50, epochs=160,
-              ft_epochs=40, rho=0., level=.2, look_every=0, path_points=7, path_pictures=1000)
+              batch=50, epochs=160, ft_epochs=40, rho=0., level=.2, look_every=0, path_points=7,
+              path_pictures=1000)
 # what the laptop presets share
 SMALL = dict(flrs=(2e-4, 1e-3), data_seeds=(), train_seeds=(1, 2, 3), mib=1000)
 # what presets of a large GPU share
@@ -64,12 +62,10 @@ NESTED = ((1e-3, 1e-4, 1e-2, 3e-4), (5e-4, 3e-3, 2e-2, 1.4e-3), # each grid adds
 MAIN_LINES = 3e-4, 1.4e-3, 2e-2
 
 short = Preset('nested grids, the most telling rates first, 60 + 40 epochs; minutes of a large GPU each',
-               plrs=sum(NESTED, ()),
-               flrs=(1e-5, 3e-4), swa_k=(2, 5, 10), minutes=60, mib=6000,
+               plrs=sum(NESTED, ()), flrs=(1e-5, 3e-4), swa_k=(2, 5, 10), minutes=60, mib=6000,
                settings=dict(epochs=60, ft_epochs=40, look_every=0, path_points=7), **GPU)
 paper = Preset('the exact protocol, one seed for all rates', plrs=CIFAR_GRID, flrs=CIFAR_FLRS, swa_k=IMAGE_K,
-               minutes=300, mib=6000,
-               precision_of=STRICT, settings=dict(order='replay'), **GPU)
+               minutes=300, mib=6000, precision_of=STRICT, settings=dict(order='replay'), **GPU)
 authors = replace(paper, doc="the exact protocol with the authors' seeds, another one for each rate",
                   seed_of={plr: 2003 + i for i,plr in enumerate(CIFAR_GRID)})
 
@@ -78,22 +74,20 @@ image_study('resnet18si_cifar10', 'Scale-invariant ResNet-18: the main experimen
 
 # %% ../../nbs/studies/07_images.ipynb #cd079193
 other = Preset('the main protocol (assumed); FLRs ours', plrs=DECADES, flrs=(1e-5, 1e-4, 2e-4, 5e-4),
-               swa_k=IMAGE_K, minutes=200,
-               mib=6000, settings=dict(order='replay'), **GPU)
+               swa_k=IMAGE_K, minutes=200, mib=6000, settings=dict(order='replay'), **GPU)
 
 image_study('resnet18si_cifar100', 'Scale-invariant ResNet-18',
-            dict(smoke=SMOKE, paper=replace(other, flrs=(2e-5, 1e-4, 2e-4,
-                                                         5e-4))), SphereSettings(data='cifar100'), chance=1.)
+            dict(smoke=SMOKE, paper=replace(other, flrs=(2e-5, 1e-4, 2e-4, 5e-4))),
+            SphereSettings(data='cifar100'), chance=1.)
 
 # %% ../../nbs/studies/07_images.ipynb #60922c28
 LAPTOP_GRID = 2e-5, 2e-4, 1e-3, 1.4e-3, 2e-3, 3e-3, 4e-3, 6e-3, 1e-2, 1.4e-2, 2e-2, 4e-2, 1e-1, 2e-1
 laptop = Preset('width 8 on 2,000 pictures of 16x16, batch 50, 160 + 40 epochs', plrs=LAPTOP_GRID,
-                swa_k=(2, 5, 10), minutes=20,
-                settings=LAPTOP, **SMALL)
+                swa_k=(2, 5, 10), minutes=20, settings=LAPTOP, **SMALL)
 
 image_study('convnetsi32_cifar10', 'Scale-invariant ConvNet',
-            dict(smoke=SMOKE, laptop=laptop, paper=replace(other, minutes=100,
-                                                           mib=3000)), SphereSettings(arch='convnet', rho=12.))
+            dict(smoke=SMOKE, laptop=laptop, paper=replace(other, minutes=100, mib=3000)),
+            SphereSettings(arch='convnet', rho=12.))
 image_study('convnetsi128_cifar100', 'Scale-invariant ConvNet, width 128',
             dict(smoke=SMOKE, paper=replace(other, minutes=400)),
             SphereSettings(arch='convnet', width=128, data='cifar100', rho=12.), chance=1.)
@@ -108,8 +102,8 @@ THREE = GPU | dict(train_seeds=(1, 2, 3), mib=6000) # what the paper presets sha
 
 beside('boundary', 'How long a rate around the 1|2 line takes to converge (Figure 11)', SMOKE,
     Preset('ConvNet of width 8, up to 1,000 epochs', plrs=(1e-3, 1.4e-3, 2e-3, 2.3e-3, 2.6e-3), swa_k=(),
-           minutes=28,
-           settings=LAPTOP | dict(epochs=1000, stop_loss=1e-2, level=0.), **SMALL | dict(flrs=())),
+           minutes=28, settings=LAPTOP | dict(epochs=1000, stop_loss=1e-2, level=0.),
+           **SMALL | dict(flrs=())),
     Preset("the authors' rates and budget of 30,000 epochs: days of a large GPU", flrs=(), swa_k=(),
            minutes=10_000,
            plrs=(1e-4, 1.5e-4, 2e-4, 2.5e-4, 3e-4, 3.5e-4, 3.7e-4, 3.8e-4, 3.9e-4, 4e-4, 4.2e-4, 4.27e-4),
@@ -119,8 +113,7 @@ beside('boundary', 'How long a rate around the 1|2 line takes to converge (Figur
 beside('two_stage', 'A second rate before fine-tuning: 2B, then 2A (Figure 12)',
     replace(SMOKE, settings=DIGITS | dict(then_epochs=2), variants=({}, dict(then_plr=1e-3))),
     Preset('ConvNet of width 8, 160 + 160 + 40 epochs', plrs=(2e-4, 1e-3, 4e-3, 2e-2), swa_k=(), minutes=25,
-           settings=LAPTOP,
-           variants=({}, dict(plrs=(4e-3, 2e-2), then_plr=4e-3, then_epochs=160)), **SMALL),
+           settings=LAPTOP, variants=({}, dict(plrs=(4e-3, 2e-2), then_plr=4e-3, then_epochs=160)), **SMALL),
     Preset("the authors' rates, and the equal budget", plrs=(1e-5, 3e-4, 1e-3, 1e-2), flrs=(1e-5, 3e-4),
            swa_k=(), minutes=45,
            variants=({}, dict(plrs=(1e-3, 1e-2), then_plr=1e-3, then_epochs=200)), **THREE))
@@ -130,13 +123,11 @@ beside('scratch', 'Regime 3 against no pre-training (Figure 13)', SMOKE,
     Preset('ConvNet of width 8, 160 + 40 epochs', plrs=(2e-4, 1e-3, 2e-1), swa_k=(), minutes=4,
            settings=LAPTOP, **SMALL),
     Preset("the authors' rates; fine-tuning at the same rate is training from scratch with the whole budget",
-           plrs=(1e-5, 3e-4, 1e-1),
-           flrs=(1e-5, 3e-4), swa_k=(), minutes=40, **THREE))
+           plrs=(1e-5, 3e-4, 1e-1), flrs=(1e-5, 3e-4), swa_k=(), minutes=40, **THREE))
 
 beside('basin', 'All fine-tunings of one point: three batch orders at two rates (claim C20)',
     replace(SMOKE, settings=DIGITS | dict(ft_orders=2)),
     Preset('ConvNet of width 8, 160 + 6 x 40 epochs', plrs=(4e-3, 1e-2, 2e-2), swa_k=(), minutes=12,
            settings=LAPTOP | dict(ft_orders=3), **SMALL),
     Preset('rates from the 1|2 line to the 2|3 line', plrs=(5e-4, 7e-4, 1e-3, 1.4e-3, 3e-3, 5e-3, 1e-2),
-           flrs=(1e-5, 3e-4), swa_k=(),
-           minutes=120, settings=dict(ft_orders=3), **THREE))
+           flrs=(1e-5, 3e-4), swa_k=(), minutes=120, settings=dict(ft_orders=3), **THREE))

@@ -20,9 +20,8 @@ def off_the_sphere(settings:dict) -> dict: # of a preset
 TINY = replace(SMOKE, plrs=(1e-3, 1e-1), flrs=(1e-4, 1e-3), settings=off_the_sphere(DIGITS) | dict(pad=1))
 
 laptop = Preset("an ordinary ConvNet of width 8 on 2,000 pictures of 16x16, the authors' rates",
-                plrs=DECADES[3:], swa_k=(2, 5, 10),
-                minutes=40, settings=off_the_sphere(LAPTOP) | dict(level=0.,
-                                                                   pad=2), **SMALL | dict(flrs=(1e-4, 2e-3)))
+                plrs=DECADES[3:], swa_k=(2, 5, 10), minutes=40,
+                settings=off_the_sphere(LAPTOP) | dict(level=0., pad=2), **SMALL | dict(flrs=(1e-4, 2e-3)))
 
 # %% ../../nbs/studies/08_practical.ipynb #fd1d76d2
 shared = dict(flrs=(1e-4, 1e-3, 1e-2), swa_k=(2, 5, 10), minutes=400, mib=12_000) | GPU

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 import torch
 
 from ..core.checks import pick
-from ..core.errors import InputError, one_line
+from ..core.errors import InputError, as_input_error, one_line
 from ..data.images import Images, class_words
 from ..data.loading import load_images
 from ..data.sizes import resized, subset
@@ -101,9 +101,9 @@ class SyntheticSettings(Settings):
     noise:float = setting(0., 'share of swapped labels')
     n_train:int = setting(512, 'training samples')
     n_test:int = setting(2000, 'test samples')
-    width:int = setting(32, 'hidden units a layer')
+    width:int = setting(32, 'hidden units per layer')
     depth:int = setting(2, 'hidden layers')
-    batch:int = setting(16, 'samples a step', least=1)
+    batch:int = setting(16, 'samples per step', least=1)
     steps:int = setting(40_000, 'steps of pre-training', least=1)
     ft_steps:int = setting(20_000, 'steps of fine-tuning', least=1)
     ckpt_every:int = setting(100, 'steps between averaged checkpoints', least=1)
@@ -126,8 +126,7 @@ class SyntheticSettings(Settings):
         longest = (max(protocol.swa_k, default=1) - 1)*self.ckpt_every
         if longest > self.steps:
             raise InputError(f"swa_k {max(protocol.swa_k)} needs {longest} steps, the protocol has {self.steps}")
-        try: config, _ = self.config(), self.spec()
-        except (ValueError, TypeError) as e: raise InputError(str(e)) from None
+        with as_input_error(ValueError, TypeError): config, _ = self.config(), self.spec()
         if self.batch > config.n_train:
             raise InputError(f"batch must be in 1..{config.n_train} (n_train), got {self.batch}")
 
@@ -223,8 +222,7 @@ def loaded(
     **how,    # as in `load_images`
 ) -> Images:
     "Images, or one line that says why there are none"
-    try: return load_images(data, **how)
-    except (ValueError, FileNotFoundError) as e: raise InputError(str(e)) from None
+    with as_input_error(ValueError, FileNotFoundError): return load_images(data, **how)
 
 # %% ../../nbs/studies/00_settings.ipynb #a4d81136
 @dataclass(frozen=True)
@@ -239,7 +237,7 @@ class ImageSettings(Settings):
     norm:str = setting('cifar',
                        'normalisation, cifar for the constants of the paper or own for those of the training set',
                        choices=('cifar', 'own'))
-    batch:int = setting(128, 'pictures a step', least=2)
+    batch:int = setting(128, 'images per step', least=2)
     epochs:int = setting(200, 'length of pre-training', least=1)
     ft_epochs:int = setting(200, 'length of fine-tuning', least=1)
     order:str = setting('own', 'batch order of fine-tuning, own or replay', choices=ORDERS)
@@ -274,9 +272,7 @@ class ImageSettings(Settings):
         self.spec(10)
 
     def able(self, precision, device):
-        try:
-            with numerics(precision, device): pass
-        except ValueError as e: raise InputError(str(e)) from None
+        with as_input_error(ValueError), numerics(precision, device): pass
 
     def adapt(self, given):
         if 'data' not in given: return self
@@ -299,8 +295,8 @@ class SphereSettings(ImageSettings):
 
     def spec(self, classes:int) -> Spec:
         "The network"
-        try: return architecture(self.arch, ConvolutionalSpec)(self.width, classes, self.size)
-        except (ValueError, TypeError) as e: raise InputError(str(e)) from None
+        with as_input_error(ValueError, TypeError):
+            return architecture(self.arch, ConvolutionalSpec)(self.width, classes, self.size)
 
     def rule(self): return None # no optimizer config: on the sphere there is projected SGD
 
@@ -323,8 +319,8 @@ class PracticalSettings(ImageSettings):
 
     def spec(self, classes:int) -> Spec:
         "The network"
-        try: return architecture(self.arch, ConvolutionalSpec)(self.width, classes, self.size, practical=True)
-        except (ValueError, TypeError) as e: raise InputError(str(e)) from None
+        with as_input_error(ValueError, TypeError):
+            return architecture(self.arch, ConvolutionalSpec)(self.width, classes, self.size, practical=True)
 
     def rule(self) -> Rule: return Rule(self.momentum, self.weight_decay, self.pad) # the optimizer config
 
@@ -342,7 +338,7 @@ def check_no_sphere(s:ImageSettings):
 @dataclass(frozen=True)
 class VitSettings(ImageSettings):
     "Settings of vision transformers" # section 4 of the protocol [code]
-    width:int = setting(512, 'numbers a token')
+    width:int = setting(512, 'numbers per token')
     depth:int = setting(6, 'blocks')
     heads:int = setting(8, 'heads of the attention')
     patch:int = setting(4, 'height and width of a patch')
@@ -350,7 +346,7 @@ class VitSettings(ImageSettings):
     weight_decay:float = setting(1e-4, 'of every parameter, as part of the gradient', least=0)
     pad:int = setting(4, 'pixels that pictures are shifted by at most, 0 means no shift and no mirror',
                       least=0)
-    ops:int = setting(2, 'operations of RandAugment a picture, 0 means none', least=0)
+    ops:int = setting(2, 'operations of RandAugment per image, 0 means none', least=0)
     strength:int = setting(14, 'their strength, 0 to 30', least=0, most=30)
     swa_every:int = setting(2, 'epochs between the checkpoints of an average', least=1)
 
@@ -358,11 +354,9 @@ class VitSettings(ImageSettings):
 
     def spec(self, classes:int) -> VitSpec:
         "The network"
-        try:
+        with as_input_error(ValueError, TypeError):
             return VitSpec(self.width, classes, self.size, depth=self.depth, heads=self.heads,
-                           patch=self.patch,
-                            dropout=self.dropout)
-        except (ValueError, TypeError) as e: raise InputError(str(e)) from None
+                           patch=self.patch, dropout=self.dropout)
 
     def rule(self) -> Rule: # the optimizer config
         return Rule(.9, self.weight_decay, self.pad, True, self.ops, self.strength)

@@ -62,8 +62,8 @@ class Study:
     per_gpu:int = 0     # runs that share a GPU; 0: it does not use one
 
     @property
-    # name -> default; their types are the types of the settings
-    def settings(self) -> dict: return self.defaults.to_dict()
+    def settings(self) -> dict: # name -> default; their types are the types of the settings
+        return self.defaults.to_dict()
 
     def settings_of(self, protocol:Protocol) -> Settings: # of this study
         "The typed settings of a protocol"
@@ -129,8 +129,8 @@ def protocols(
     rates = [positive('plr', plr) for plr in (chosen.plrs if plrs is None else plrs)]
     seeds = dict(data_seeds=data_seeds, train_seeds=train_seeds)
     seeds = {role: values for role,values in seeds.items() if values is not None}
-    made = [replace(protocol_at(study, chosen, plr, variant, given),
-                    **seeds) for plr in rates for variant in chosen.variants_of(plr)]
+    made = [replace(protocol_at(study, chosen, plr, variant, given), **seeds)
+            for plr in rates for variant in chosen.variants_of(plr)]
     for protocol in made: study.check(protocol)
     if len({p.key for p in made}) < len(made):
         raise InputError(f"plr must be distinct, got {[p.plr for p in made]}")
@@ -168,7 +168,7 @@ def parameter_names(study_id:str) -> list[str]:
     return [*PARAMETERS, *study_of(study_id).settings]
 
 def protocol_of(
-    values:dict, # every parameter by its name, see `parameter_names`; a setting that is None: the study's default
+    values:dict, # every one of `parameter_names`; a setting that is None: the study's default
 ) -> Protocol:
     "The protocol of a notebook's parameters, checked by its study"
     study = study_of(values['study'])

@@ -26,8 +26,7 @@ SMOKE = 'a few seconds, for tests: says nothing'
 TINY = dict(n_train=64, n_test=100, steps=200, ft_steps=100, ckpt_every=10)
 
 smoke = Preset(SMOKE, plrs=(1e-3, 1e-2, 1e-1), flrs=(LOW, HIGH), swa_k=(2, 5), data_seeds=(1, 2),
-               train_seeds=(1,),
-               minutes=.3, mib=700, settings=TINY)
+               train_seeds=(1,), minutes=.3, mib=700, settings=TINY)
 
 # %% ../../nbs/studies/05_synthetic.ipynb #1550bc3d
 laptop = Preset(
@@ -35,15 +34,14 @@ laptop = Preset(
     data_seeds=tuple(range(1, 11)), train_seeds=(1,), minutes=2, mib=700)
 paper = Preset(
     "the authors' design: 5 data x 10 train seeds, 11 FLRs, 299 M steps", plrs=GRID, flrs=GRID[:11], swa_k=SWA_K,
-    data_seeds=tuple(range(1, 6)), train_seeds=tuple(range(1,
-                                                           11)), minutes=18, mib=750, settings=dict(order='replay'))
+    data_seeds=tuple(range(1, 6)), train_seeds=tuple(range(1, 11)), minutes=18, mib=750,
+    settings=dict(order='replay'))
 
 # %% ../../nbs/studies/05_synthetic.ipynb #190a53d5
 eight = tuple(range(1, 9))
 wide = Preset(
-    '60 independent data seeds', plrs=GRID, flrs=(LOW,
-                                                  HIGH), swa_k=SWA_K, data_seeds=tuple(range(101, 161)), train_seeds=(1,),
-    minutes=7, mib=800)
+    '60 independent data seeds', plrs=GRID, flrs=(LOW, HIGH), swa_k=SWA_K,
+    data_seeds=tuple(range(101, 161)), train_seeds=(1,), minutes=7, mib=800)
 factorial = Preset(
     '8 data x 8 init x 8 readout seeds around the threshold', plrs=GRID[9:14], flrs=(LOW, HIGH), swa_k=(5,),
     data_seeds=eight, train_seeds=eight, readout_seeds=eight, minutes=7, mib=1000)
@@ -56,9 +54,8 @@ TEMPLATE = 'nbs/experiments/synthetic_plr.ipynb'
 
 register(Study(
     'synthetic', 'Feature learning on synthetic data', TEMPLATE, SyntheticSettings(),
-    dict(smoke=smoke, laptop=laptop, paper=paper, wide=wide, factorial=factorial,
-         edges=edges), SyntheticTrial,
-    chance=50., data='synthetic', lines=(HIGH, 1.778e-2, 5.623e-2)))
+    dict(smoke=smoke, laptop=laptop, paper=paper, wide=wide, factorial=factorial, edges=edges),
+    SyntheticTrial, chance=50., data='synthetic', lines=(HIGH, 1.778e-2, 5.623e-2)))
 
 # %% ../../nbs/studies/05_synthetic.ipynb #59f232ed
 UTILITIES = [1.]*4 + [.9]*4 + [.7]*4 + [.5]*4

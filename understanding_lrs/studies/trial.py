@@ -33,13 +33,19 @@ class Keeper:
     stages = () # (name, share of the work) in order; each is a method
 
     def __init__(self, run:Run, on_progress=None, time_limit:float|None=None): # as in `Trial`
-        self.run, self.on_progress, self.finished = run, on_progress, run.state().kind == 'done'
+        self.run, self.on_progress = run, on_progress
+        self.finished = run.state().kind == 'done'
         self.deadline = None if time_limit is None else time.monotonic() + time_limit
-        # seconds of each stage and probe; digests of the tables that were written
-        self.seconds, self.took, self.taken = {}, {}, {}
-        self.tables, self.saved_at, self.since, self.locked = {}, time.monotonic(), None, contextlib.ExitStack()
-        # networks by name; what was measured; the stages that were begun
-        self.points, self.rows, self.stage = {}, [], {}
+        self.locked = contextlib.ExitStack() # holds the lock of the folder
+        self.saved_at = time.monotonic()     # when the checkpoint was written
+        self.since = None # the stage that is timed, and up to when its seconds are counted
+        self.seconds = {} # of each stage
+        self.took = {}    # seconds of each probe
+        self.taken = {}   # digests of the tables that were written
+        self.tables = {}  # name -> DataFrame
+        self.points = {}  # networks by name
+        self.rows = []    # what was measured
+        self.stage = {}   # the stages that were begun
         if self.finished: self.tables = {t: run.table(t) for t in run.tables()}
         else: self.begin()
 
@@ -48,7 +54,8 @@ class Keeper:
         self.locked.enter_context(self.run.lock())
         self.run.start()
         self.checkpoint = self.run.load_checkpoint() or ({}, {})
-        self.seconds, self.took, self.taken = (dict(self.checkpoint[1].get(k, {})) for k in ('seconds', 'took', 'taken'))
+        known = self.checkpoint[1]
+        self.seconds, self.took, self.taken = (dict(known.get(k, {})) for k in ('seconds', 'took', 'taken'))
 
     def tell(self, stage:str, done:int, total:int):
         "Report progress: of the stage, and as a fraction of the run"
@@ -70,8 +77,10 @@ class Keeper:
 
     def count_seconds(self): # a block may be saved before it ends
         if not self.since: return
-        (name, start), now = self.since, time.perf_counter()
-        self.seconds[name], self.since = round(self.seconds.get(name, 0.) + now - start, 3), (name, now)
+        name, start = self.since
+        now = time.perf_counter()
+        self.seconds[name] = round(self.seconds.get(name, 0.) + now - start, 3)
+        self.since = name, now
 
     def stop_in_time(self, where:str):
         "Stop here, to go on later, if that was asked for or the time is over"
@@ -104,7 +113,7 @@ class Keeper:
         return hashlib.sha256((self.run.folder/f'{name}.csv').read_bytes()).hexdigest()
 
     def take(self, probes:dict): # name -> () -> rows
-        "Probes, each table written as soon as it is there; what was taken of these networks before a stop is not taken again"
+        "Take probes, and write each table at once; what was taken of these networks before is not taken again"
         there = self.run.tables()
         if any(n not in self.taken for n in probes): self.save()
         for i,(name,probe) in enumerate(probes.items()):
@@ -115,7 +124,8 @@ class Keeper:
 
     def take_one(self, name:str, probe):
         "One probe, into its table"
-        start, self.tables[name] = time.perf_counter(), probe()
+        start = time.perf_counter()
+        self.tables[name] = probe()
         self.took[name] = round(time.perf_counter() - start, 2)
         self.run.write_table(name, self.tables[name])
         self.taken[name] = self.digest(name)
@@ -167,10 +177,9 @@ class Trial(Keeper):
         "The eval steps of one stage as rows of `curves`"
         p, keys = self.protocol, ['step', 'metric', 'i']
         at = pd.MultiIndex.from_product([steps, METRICS, self.frame.index], names=keys).to_frame(index=False)
-        at = at.assign(run=p.short, stage=stage, flr=flr,
-                       value=values.numpy().ravel()).join(self.frame, on='i')
-        return at[['run', 'data_seed', 'train_seed', 'readout_seed', 'stage', 'flr', 'metric', 'step',
-                   'value']]
+        rows = at.assign(run=p.short, stage=stage, flr=flr, value=values.numpy().ravel())
+        seeds = list(self.frame.columns)
+        return rows.join(self.frame, on='i')[['run', *seeds, 'stage', 'flr', 'metric', 'step', 'value']]
 
     def make(self) -> 'Trial':
         "Data, task and initial networks, in memory once they are asked for"
@@ -192,9 +201,8 @@ class Trial(Keeper):
         "How the networks of this run are measured"
         raise NotImplementedError(f"{type(self).__name__} must define evaluator()")
 
-    # lr: one number or (K,); schedule: as in `Schedule`
     def train(self, name:str, networks, lr, length:int, task=None, **schedule) -> Trainer:
-        "One stage to its end"
+        "One stage to its end; `lr` is one number or (K,), `schedule` has fields of `Schedule`"
         return self.run_stage(name, Trainer(task or self.task(), networks, lr, Schedule(length, **schedule)))
 
     def before_finetuning(self):
@@ -218,7 +226,7 @@ class Trial(Keeper):
     def at_rest(self, networks): return networks # without what an optimizer remembers
 
     def finetune(self):
-        "Constant FLRs from the end of pre-training, all at once; order o of train seed t is the batch order of seed t + 1000 o"
+        "Constant FLRs from the end of pre-training; order o of train seed t is the batch order of seed t + 1000 o"
         if self.finished or not self.protocol.flrs: return self
         self.before_finetuning()
         tunings, k = fine_tunings(self.protocol), len(self.networks)
@@ -226,8 +234,7 @@ class Trial(Keeper):
         shift = torch.tensor([1000*order for *_,order in tunings]).repeat_interleave(k)
         rates = torch.tensor([flr for _,flr,_ in tunings], dtype=torch.float64).repeat_interleave(k)
         stage = self.train('finetune', replace(start, seed=start.seed + shift), rates,
-                           purpose=ORDERS[self.settings.order],
-                           **self.finetuning())
+                           purpose=ORDERS[self.settings.order], **self.finetuning())
         for i,(name,_,order) in enumerate(tunings):
             mine = slice(i*k, (i + 1)*k)
             self.points[name] = replace(self.at_rest(stage.networks)[mine], seed=self.networks.seed)
@@ -258,17 +265,17 @@ class Trial(Keeper):
 
     def all_curves(self) -> pd.DataFrame:
         "The eval steps of every stage"
-        k, parts = len(self.networks), []
+        k, names, parts = len(self.networks), self.curve_names(), []
         for name,stage in self.stage.items():
-            if name not in self.curve_names(): continue
-            # the first batch order comes first
-            for i,flr in enumerate(self.protocol.flrs if name == 'finetune' else [None]):
-                seen = stage.curves[:, :, i*k:(i + 1)*k]
-                parts.append(self.curves_of(self.curve_names()[name], stage.curve_steps, seen, flr))
+            if name not in names: continue
+            flrs = self.protocol.flrs if name == 'finetune' else [None]
+            for i,flr in enumerate(flrs): # of the first batch order, whose networks come first
+                mine = stage.curves[:, :, i*k:(i + 1)*k]
+                parts.append(self.curves_of(names[name], stage.curve_steps, mine, flr))
         return pd.concat(parts, ignore_index=True)
 
-    # stage -> what `curves` calls it
-    def curve_names(self) -> dict: return dict(pretrain='pretrain', finetune='finetune')
+    def curve_names(self) -> dict: # stage -> what `curves` calls it
+        return dict(pretrain='pretrain', finetune='finetune')
 
     def read(self):
         "Take the probes, fill the tables and seal the run"
@@ -285,8 +292,10 @@ class Trial(Keeper):
         return self.close(**self.about())
 
     def add_last(self): "Rows that are known when all else is done"
-    # name -> tensor, into the folder
-    def kept(self) -> dict: return {name: nets.flat() for name,nets in self.points.items()}
+
+    def kept(self) -> dict: # name -> tensor, into the folder
+        return {name: nets.flat() for name,nets in self.points.items()}
+
     def about(self) -> dict: return {} # what is said of a finished run beside its seconds
 
     def live(self) -> 'Trial':
@@ -334,8 +343,8 @@ class SyntheticTrial(Trial):
         self.config, sets = self.settings.config(), self.protocol.data_seeds
         self.sets = stack_sets([make_data(self.config, d) for d in sets])
         readouts, data = [r for *_,r in seeds], [sets.index(d) for d,_,_ in seeds]
-        self.networks = make_networks(self.settings.spec(), [t for _,t,_ in seeds], readouts=readouts,
-                                      data=data)
+        train = [t for _,t,_ in seeds]
+        self.networks = make_networks(self.settings.spec(), train, readouts=readouts, data=data)
 
     def task(self, sets=None) -> SyntheticTask: # sets: instead of the trial's
         return SyntheticTask(sets or self.sets, self.settings.batch, threads=self.threads)
@@ -346,9 +355,8 @@ class SyntheticTrial(Trial):
         "Loss and accuracy on both halves of the data"
         return [m for half in ('train', 'test') for m in self.task().evaluate(nets, half)]
 
-    # networks: instead of the initial ones; more: as in `train`
     def pretraining(self, networks=None, **more) -> Trainer:
-        "The stage of pre-training"
+        "The stage of pre-training, of `networks` or of the initial ones; `more` as in `train`"
         p, s = self.protocol, self.settings
         given = dict(swa_k=p.swa_k, swa_every=s.ckpt_every, evals=eval_steps(s.steps, every=s.eval_every))
         return self.train('pretrain', networks or self.networks, p.plr, s.steps, **given | more)
@@ -358,10 +366,10 @@ class SyntheticTrial(Trial):
         if self.finished: return self
         steps, st = self.make().settings.steps, self.pretraining()
         self.points['pretrain'] = st.networks
-        # (eval steps, 4, K)
-        tail = torch.stack([c for t,c in zip(st.curve_steps, st.curves) if t > .9*steps])
-        noise = tail.std(0, correction=0)                                                   # (4, K)
-        if len(tail) < TAIL_LOOKS: noise = torch.full_like(noise, torch.nan)                # too few to tell
+        tail = [values for step,values in zip(st.curve_steps, st.curves) if step > .9*steps]
+        tail = torch.stack(tail)          # (eval steps, 4, K)
+        noise = tail.std(0, correction=0) # (4, K)
+        if len(tail) < TAIL_LOOKS: noise = torch.full_like(noise, torch.nan) # too few to tell
         for i,m in enumerate(METRICS):
             self.add(st.last[i], m, stage='pretrain')
             self.add(tail[:, i].mean(0), f'{m}_tail', stage='pretrain')

@@ -24,15 +24,15 @@ def for_tokens(settings:dict) -> dict: # of a preset of convolutional networks
 smoke = replace(SMOKE, plrs=(1e-3, 1e-2), flrs=(1e-4, 1e-3), settings=for_tokens(TINY.settings) | dict(
     width=16, depth=1, heads=2, patch=4, ops=1, swa_every=1))
 laptop = Preset(
-    "width 48, depth 2 on 2,000 pictures of 16x16, no RandAugment, the authors' rates", plrs=VIT_GRID, swa_k=(2, 5, 10), minutes=45,
+    "width 48, depth 2 on 2,000 pictures of 16x16, no RandAugment, the authors' rates", plrs=VIT_GRID,
+    swa_k=(2, 5, 10), minutes=45,
     settings=for_tokens(LAPTOP) | dict(width=48, depth=2, heads=4, pad=2, ops=0, level=0., epochs=100,
                                        ft_epochs=30, swa_every=2),
     **SMALL | dict(flrs=(1e-5, 1e-4)))
 
 # %% ../../nbs/studies/09_vit.ipynb #4218372e
 paper = Preset("the authors' protocol, one seed for all rates", plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4),
-               swa_k=(2, 5, 10),
-               data_seeds=(), train_seeds=(1,), minutes=1700, mib=12_000)
+               swa_k=(2, 5, 10), data_seeds=(), train_seeds=(1,), minutes=1700, mib=12_000)
 authors = replace(paper, doc="the authors' protocol and seeds of pre-training, another one for each rate",
                   seed_of={plr: 1 + i for i,plr in enumerate(VIT_GRID)})
 VIT = VitSettings(batch=512, epochs=500, ft_epochs=500, level=0., look_every=10, path_points=7)
@@ -41,5 +41,5 @@ VIT = VitSettings(batch=512, epochs=500, ft_epochs=500, level=0., look_every=10,
 image_study('vit_cifar10', 'Vision transformer: Adam, dropout, augmentation',
             dict(smoke=smoke, laptop=laptop, paper=paper, authors=authors), VIT, lines=(1e-4, 1e-3, None))
 image_study('vit_cifar100', 'Vision transformer',
-            dict(smoke=smoke, paper=replace(paper,
-                                            doc='the protocol of CIFAR-10 (assumed)')), replace(VIT, data='cifar100'), chance=1.)
+            dict(smoke=smoke, paper=replace(paper, doc='the protocol of CIFAR-10 (assumed)')),
+            replace(VIT, data='cifar100'), chance=1.)

@@ -100,7 +100,9 @@ def look_around(root, probe, templates, version):
     if not Path(probe).exists(): return f"does not see {root}; all workers need the same folder of runs"
     lack = [str(t) for t in templates if not Path(t).is_file()]
     if lack: return f"has no notebook {lack[0]}"
-    try: check_root(root) and check_kernel()
+    try:
+        check_root(root)
+        check_kernel()
     except InputError as e: return str(e)
     return ''
 

@@ -21,7 +21,7 @@ def duration(
 
 @dataclass
 class Line:
-    "How far a running run is"
+    "Progress of one run"
     name: str
     stage: str = 'starting'
     fraction: float = 0.      # of the whole run, 0..1

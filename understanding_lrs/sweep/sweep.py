@@ -10,18 +10,18 @@ import contextlib, html, time
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from ..core.errors import InputError
+from ..core.errors import InputError, as_input_error
 from ..core.files import sweep_up
 from ..core.system import cache_folder, ensure_home
 from ..runs.lock import needs_posix
 from ..runs.protocol import Protocol
-from ..runs.wishes import KEEP_STATES
+from ..runs.wishes import KEEP_STATES, TIME_LIMIT
 from .checks import check_kernel, check_params, check_root, template_of
 from .execute import Failure, tidy_finished
 from .executors import How, make_executor
 from .plan import FAILED, plan
 from .progress import Line, Watch, duration, progress_log
-from .stop import TIME_LIMIT, Stop
+from .stop import Stop
 
 # %% ../../nbs/sweep/07_sweep.ipynb #6c0ca6be
 OUT_OF_TIME = 3 # exit code of a sweep that reached its time limit: a queue can ask for it
@@ -33,9 +33,9 @@ class SweepResult:
     ran: list = field(default_factory=list)    # runs finished now
     failed: list = field(default_factory=list) # `Failure`s
     seconds: float = 0.
-    stopped: str|bool = False # why it ended early: Ctrl-C or the time limit
-    published: int = 0        # runs left out because their tables are published
-    left: int = 0             # runs that were not finished because it ended early
+    stopped: str = ''  # why it ended early: Ctrl-C or the time limit
+    published: int = 0 # runs left out because their tables are published
+    left: int = 0      # runs that were not finished because it ended early
 
     @property
     def runs(self) -> list:
@@ -57,9 +57,8 @@ class SweepResult:
     def _how_to_go_on(self):
         "A line for a sweep that ended early"
         if not self.stopped: return []
-        why = self.stopped if isinstance(self.stopped, str) else 'stopped'
         rest = f" with {self.left} run{'s'*(self.left != 1)}" if self.left else ''
-        return [f"{why}; the same command goes on from here{rest}"]
+        return [f"{self.stopped}; the same command goes on from here{rest}"]
 
     def _repr_html_(self):
         first, *rest = map(html.escape, str(self).splitlines())
@@ -86,7 +85,7 @@ class _Loop:
         result.left = len(jobs)
 
     def run(self, stop):
-        "Until all are done, or waiting has an end"
+        "Until all are done, or the grace period after a request to stop is over"
         futures = {self.place.submit(job, self.how): job for job in self.jobs}
         while futures and not stop.over():
             for future in wait(futures, timeout=.5, return_when=FIRST_COMPLETED).done:
@@ -96,7 +95,7 @@ class _Loop:
             self._show(futures.values())
 
     def _ended(self, job, outcome, stop):
-        "Take note of what became of a job; False where it is to be tried again"
+        "Note what became of a job; False where it is to be tried again"
         if outcome and outcome.kind == 'busy' and not stop.why:
             if job not in self.told: self.log.say(f"waiting: {outcome}")
             self.told.add(job)
@@ -146,8 +145,7 @@ def _check_machine(root):
     needs_posix('a sweep')
     root = check_root(root)
     ensure_home()
-    try: cache_folder()
-    except ValueError as e: raise InputError(str(e)) from None
+    with as_input_error(ValueError): cache_folder()
     check_kernel()
     return root
 
@@ -180,21 +178,24 @@ def sweep(
     **options,     # fields of `Options`
 ) -> SweepResult:
     "Execute what is missing, each run in its own notebook; failures and an early end are in the result"
-    how, protocols, root = Options(**options), _check_protocols(protocols), _check_machine(root)
+    chosen = Options(**options)
+    protocols, root = _check_protocols(protocols), _check_machine(root)
     studies = {p.study for p in protocols}
     templates = {s: Path(template).absolute() if template else template_of(s) for s in studies}
     if not template: # of a registered study
         from understanding_lrs.studies.registry import resolved
-        protocols = resolved(protocols, '://' not in str(how.executor))
+        protocols = resolved(protocols, '://' not in str(chosen.executor))
     _check_notebooks(protocols, templates, root)
     sweep_up(root)
-    todo, start = plan(protocols, root, how.force, how.published, how.only_failed), time.monotonic()
-    stop, result = Stop(root, how.time_limit), SweepResult(done=todo.done, published=len(todo.published))
-    env = stop.env | ({KEEP_STATES: '1'} if how.keep_states else {})
-    place = make_executor(how.executor, root, list(templates.values()), how.workers, how.per_gpu)
-    with progress_log(how.progress) as log, contextlib.closing(place), stop.listening():
+    todo = plan(protocols, root, chosen.force, chosen.published, chosen.only_failed)
+    start = time.monotonic()
+    stop = Stop(root, chosen.time_limit)
+    result = SweepResult(done=todo.done, published=len(todo.published))
+    how = How(templates, chosen.threads, stop.env | ({KEEP_STATES: '1'} if chosen.keep_states else {}))
+    place = make_executor(chosen.executor, root, list(templates.values()), chosen.workers, chosen.per_gpu)
+    with progress_log(chosen.progress) as log, contextlib.closing(place), stop.listening():
         _begin(todo, log)
-        _Loop(todo.jobs, place, How(templates, how.threads, env), log, result).run(stop)
-    result.stopped = (stop.why or TIME_LIMIT) if result.left else False
+        _Loop(todo.jobs, place, how, log, result).run(stop)
+    result.stopped = (stop.why or TIME_LIMIT) if result.left else ''
     result.seconds = time.monotonic() - start
     return result

@@ -337,7 +337,7 @@ def test_published_runs_are_left_out_when_asked(ulrs, tmp_path, monkeypatch):
     some(1)
     assert ulrs('tables tiny --out figures/data/tiny/smoke')[0] == 0
     assert ulrs('clean --finished --yes')[0] == 0
-    monkeypatch.setattr(cli_sweep, 'project_root', lambda: tmp_path)
+    monkeypatch.setattr(cli_sweep, 'committed', lambda path: tmp_path/path)
     assert '2 to do, 0 done;' in ulrs('sweep tiny --preset smoke --dry-run')[1]
     assert '1 to do, 0 done, 1 published' in ulrs('sweep tiny --preset smoke --dry-run --skip-published')[1]
 
@@ -352,7 +352,7 @@ def test_a_folder_that_cannot_be_written(ulrs, tmp_path):
     assert (code, out, err.count('\n')) == (2, '', 1) and 'cannot keep runs there' in err
 
 def test_outside_a_checkout(ulrs, monkeypatch, tmp_path):
-    "An installed package has no experiment notebooks; status, tables and the like work all the same"
+    "A package without experiment notebooks, with no checkout around it: status, tables and the like work all the same"
     import understanding_lrs
     some(1)
     monkeypatch.setattr(understanding_lrs, '__file__', str(tmp_path/'site-packages/understanding_lrs/__init__.py'))

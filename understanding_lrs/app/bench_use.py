@@ -20,7 +20,7 @@ from ..runs.store import Run
 from ..runs.tables import table_bytes
 from ..studies.synthetic import GRID
 from ..studies.registry import protocols
-from ..core.checkout import project_root
+from ..core.checkout import committed
 from ..sweep.sweep import sweep
 from ..training.stacked import SyntheticTask
 from ..training.trainer import Schedule, Trainer
@@ -93,7 +93,7 @@ def sweeps(
 # %% ../../nbs/app/36_bench_use.ipynb #928cf70b
 def recorded_tables() -> tuple: # protocol of one network; name -> bytes of a table
     "The tables of one recorded network, with RUN and PLR in place of what they are of"
-    folder = project_root()/'figures/data/synthetic/laptop'
+    folder = committed('figures/data/synthetic/laptop')
     first = published_protocols(folder)[0]
     texts = {}
     for name,table in read_published(folder).items():

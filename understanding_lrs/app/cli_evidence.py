@@ -20,7 +20,7 @@ from .terminal import registry
 from ..core.checks import pick
 from ..core.errors import InputError
 from ..runs.ledger import collect
-from ..core.checkout import project_root
+from ..core.checkout import committed
 
 # %% ../../nbs/app/16_cli_evidence.ipynb #5bf43862
 BENCHMARKS = dict( # name -> module, function
@@ -142,7 +142,7 @@ def own_verdicts(published:dict, runs): # -> verdicts; None without runs that ar
     return table.assign(preset=table.preset + f' in {runs}')
 
 # %% ../../nbs/app/16_cli_evidence.ipynb #b3f33de6
-TABLES_HELP = "folder of published tables; figures/data of this checkout by default"
+TABLES_HELP = "folder of published tables; those of the project by default"
 
 @app.command()
 def claims(
@@ -158,7 +158,7 @@ def claims(
 
     Examples: `ulrs claims`, `ulrs claims --parts`, `ulrs claims --json`
     """
-    published = load('analysis.tables').published_tables(data or project_root()/'figures/data')
+    published = load('analysis.tables').published_tables(data or committed('figures/data'))
     table = load('analysis.claims').verdicts(published)
     own = own_verdicts(published, runs) if data is None else None
     missing = load('analysis.verdicts').MISSING

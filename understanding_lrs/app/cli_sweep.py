@@ -20,7 +20,7 @@ from .terminal import study_named
 from ..core.errors import InputError
 from ..runs.ledger import collect
 from ..runs.published import published_protocols
-from ..core.checkout import project_root
+from ..core.checkout import committed
 from ..sweep.plan import plan
 from ..sweep.progress import duration
 from ..sweep.sweep import sweep as run_sweep
@@ -64,8 +64,8 @@ def show_plan(
     print(f"{len(todo.jobs)} to do, {len(todo.done)} done{left_out}; about {time}")
 
 def published_of(study:str) -> list: # protocols
-    "What the committed tables of this checkout have of a study"
-    return [p for p in published_protocols(project_root()/'figures/data'/study) if p.study == study]
+    "What the published tables have of a study"
+    return [p for p in published_protocols(committed('figures/data')/study) if p.study == study]
 
 # %% ../../nbs/app/12_cli_sweep.ipynb #487d3f83
 def figures_command(

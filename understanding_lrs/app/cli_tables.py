@@ -21,7 +21,7 @@ from .terminal import registry, study_named
 from ..core.errors import InputError
 from ..runs.ledger import collect
 from ..runs.published import publish, published_protocols
-from ..core.checkout import project_root
+from ..core.checkout import committed, figures_folder
 
 # %% ../../nbs/app/14_cli_tables.ipynb #5dec5f9b
 @app.command()
@@ -143,7 +143,7 @@ def figures(
     """
     check_choices(study, published, seeds, set_)
     load('figures.registry')
-    data = project_root()/'figures/data' if published else Path(runs)
+    data = committed('figures/data') if published else Path(runs)
     studies = [study] if study else [name for name in registry().STUDIES if (data/name).is_dir()]
     if not studies:
         raise InputError(f"nothing to draw in {data}; first: ulrs sweep "
@@ -153,5 +153,5 @@ def figures(
     if published and not study: studies = [name for name in studies if (data/name/preset).is_dir()]
     changes = dict(seeds=seeds, settings=assignments(set_))
     for name in studies:
-        if published: draw(name, data/name/preset, out or project_root()/'figures', preset, None, replace)
+        if published: draw(name, data/name/preset, out or figures_folder(), preset, None, replace)
         else: draw_preset(name, preset, runs, out, replace, changes)

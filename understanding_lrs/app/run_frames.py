@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.checkout import project_root
+from ..core.checkout import committed, figures_folder
 from ..core.errors import InputError
 from ..runs.ledger import collect
 from ..runs.protocol import canonical, networks
@@ -165,12 +165,13 @@ def _groups(folders): # folders of runs -> (name, folders), one a setting of a s
         yield name, tuple(folder for folder,_ in members)
 
 def sources(
-    root=None, # folder to search; None: this checkout
+    root=None, # folder to search; None: the published tables, and `runs` of the checkout or of the current folder
 ) -> dict:     # name -> folder of published tables, or a tuple of run folders
     "What there is to open: published tables, then finished runs"
-    root = Path(root or project_root()).expanduser()
+    tables = Path(root).expanduser()/'figures/data' if root else committed('figures/data')
+    root = Path(root).expanduser() if root else figures_folder().parent
     if not root.is_dir(): raise InputError(f"{root}: there is no such folder")
-    parts = [p for p in (root/'figures/data', root/'runs') if p.is_dir()] or [root]
+    parts = [p for p in (tables, root/'runs') if p.is_dir()] or [root]
     found = [found_below(part) for part in parts]
     out = {}
     for name,where in [*_published(f for p,_ in found for f in p), *_groups(f for _,d in found for f in d)]:

@@ -168,7 +168,7 @@ def say_run(f:RunFrame) -> str: # plain text
 class RunExplorer(W.VBox):
     "Finished runs: pick a source, a PLR and an FLR"
     def __init__(self,
-        found=None, # folder to search; or name -> what `open_source` opens; None: this checkout
+        found=None, # folder to search; or name -> what `open_source` opens; None: see `sources`
     ):
         style, layout = dict(description_width='92px'), W.Layout(width='auto')
         self.folder = W.Text(description='search', continuous_update=False, style=style, layout=layout,
@@ -200,7 +200,7 @@ class RunExplorer(W.VBox):
         self.error.value = said(text, 'alert')
         self.board.pale('')
 
-    def search(self, folder): # None or empty: this checkout
+    def search(self, folder): # None or empty: what `sources` finds by itself
         "Offer what a folder holds"
         try: found = sources(folder)
         except InputError as e: return self._refuse(str(e))

@@ -17,7 +17,7 @@ from typing import Callable
 
 from .drawing import ONE, Picture, as_file, canvas, house, write
 from .view import View, on_images, read_paper, view_of
-from ..core.checkout import project_root
+from ..core.checkout import committed, figures_folder
 from ..core.checks import pick
 from ..core.errors import InputError
 from ..runs.published import read_published
@@ -130,7 +130,7 @@ def page_view(
     data='', # folder of tables; '': the published ones
 ) -> View|None:
     "The view of a page, and a line about it; None where there are no tables yet"
-    folder = Path(data or project_root()/'figures/data'/study/preset)
+    folder = Path(data or committed('figures/data')/study/preset)
     if not (folder/'tables.json').exists():
         print(f"No tables of {study}, preset {preset}, yet. First: ulrs sweep {study} --preset {preset}")
         return None
@@ -149,7 +149,7 @@ def on_page(
     if view is None: return None
     try: fig = f(view)
     except InputError as e: return print(f'not drawn: {e}')
-    try: write(fig, Path(out or project_root()/'figures')/f'{view.study.id}_{f.name}')
+    try: write(fig, Path(out or figures_folder())/f'{view.study.id}_{f.name}')
     except InputError as e: print(f'not written: {e}')
     return fig
 

@@ -22,7 +22,7 @@ from .drawing import rate
 from ..analysis.regimes import boundaries, unconverged, wide_of
 from ..analysis.tables import NETWORK, on_its_data, select
 from ..analysis.verdicts import SMALL
-from ..core.checkout import project_root
+from ..core.checkout import committed
 from ..core.errors import InputError
 from ..core.stats import bootstrap
 from ..runs.protocol import SEEDS, networks
@@ -73,10 +73,10 @@ def preset_of(
 
 # %% ../../nbs/figures/01_view.ipynb #dbae98aa
 def read_paper(
-    root=None, # project folder; None: where this package's checkout is
-) -> dict:     # file name without suffix -> DataFrame; empty where there is no checkout
+    root=None, # project folder; None: that of this package
+) -> dict:     # file name without suffix -> DataFrame; empty where there is none
     "The values read off the authors' figures"
-    try: folder = Path(root or project_root())/'figures/data/paper'
+    try: folder = Path(root)/'figures/data/paper' if root else committed('figures/data/paper')
     except InputError: return {}
     return {f.stem: pd.read_csv(f) for f in sorted(folder.glob('*.csv'))}
 

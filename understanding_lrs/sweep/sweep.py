@@ -16,7 +16,7 @@ from ..core.system import cache_folder, ensure_home
 from ..runs.lock import needs_posix
 from ..runs.protocol import Protocol
 from ..runs.wishes import KEEP_STATES, TIME_LIMIT
-from .checks import check_kernel, check_params, check_root, template_of
+from .checks import check_kernel, check_params, check_root, no_empty_folder, template_of
 from .execute import Failure, tidy_finished
 from .executors import How, make_executor
 from .plan import FAILED, plan
@@ -178,21 +178,22 @@ def sweep(
     **options,     # fields of `Options`
 ) -> SweepResult:
     "Execute what is missing, each run in its own notebook; failures and an early end are in the result"
-    chosen = Options(**options)
-    protocols, root = _check_protocols(protocols), _check_machine(root)
+    chosen, protocols = Options(**options), _check_protocols(protocols)
     studies = {p.study for p in protocols}
     templates = {s: Path(template).absolute() if template else template_of(s) for s in studies}
-    if not template: # of a registered study
-        from understanding_lrs.studies.registry import resolved
-        protocols = resolved(protocols, '://' not in str(chosen.executor))
-    _check_notebooks(protocols, templates, root)
-    sweep_up(root)
-    todo = plan(protocols, root, chosen.force, chosen.published, chosen.only_failed)
-    start = time.monotonic()
+    with no_empty_folder(root):
+        root = _check_machine(root)
+        if not template: # of a registered study
+            from understanding_lrs.studies.registry import resolved
+            protocols = resolved(protocols, '://' not in str(chosen.executor))
+        _check_notebooks(protocols, templates, root)
+        sweep_up(root)
+        todo = plan(protocols, root, chosen.force, chosen.published, chosen.only_failed)
+        start = time.monotonic()
+        place = make_executor(chosen.executor, root, list(templates.values()), chosen.workers, chosen.per_gpu)
     stop = Stop(root, chosen.time_limit)
     result = SweepResult(done=todo.done, published=len(todo.published))
     how = How(templates, chosen.threads, stop.env | ({KEEP_STATES: '1'} if chosen.keep_states else {}))
-    place = make_executor(chosen.executor, root, list(templates.values()), chosen.workers, chosen.per_gpu)
     with progress_log(chosen.progress) as log, contextlib.closing(place), stop.listening():
         _begin(todo, log)
         _Loop(todo.jobs, place, how, log, result).run(stop)

@@ -3,7 +3,7 @@ import ast
 from pathlib import Path
 import pytest
 
-ROOMS = 'core', 'data', 'networks', 'training', 'probes', 'runs', 'studies', 'sweep', 'analysis', 'figures', 'app'
+ROOMS = 'core', 'data', 'networks', 'training', 'probes', 'runs', 'studies', 'sweep', 'analysis', 'finder', 'figures', 'app'
 PACKAGE = Path(__file__).resolve().parent.parent/'understanding_lrs'
 
 def imported_rooms(source:str, room:str) -> set[str]: # rooms of this package that a module of `room` imports
@@ -30,3 +30,7 @@ def test_imports_go_down_only():
 
 @pytest.mark.parametrize('line', ['from ..analysis.claims import CLAIMS', 'from ..app import cli', 'import understanding_lrs.app.cli', 'from understanding_lrs import app', 'from understanding_lrs.figures.registry import draw'])
 def test_the_check_can_fail(line): assert wrong_way(line, 'studies') and not wrong_way('from ..core.seeds import stream', 'studies')
+
+def test_the_finder_needs_the_core_only():
+    found = set().union(*(imported_rooms(f.read_text(), 'finder') for f in (PACKAGE/'finder').glob('*.py')))
+    assert found <= {'core', 'analysis', 'finder'}

@@ -9,7 +9,7 @@ __all__ = ['ended_by_signals', 'system_words', 'main']
 import contextlib, signal, sys, threading
 
 # their verbs join `app`, in this order
-from . import cli_sweep, cli_runs, cli_tables, cli_networks, cli_evidence
+from . import cli_sweep, cli_runs, cli_tables, cli_networks, cli_evidence, cli_regimes
 from .terminal import app
 from ..core.errors import InputError
 from ..sweep.stop import stop_signals

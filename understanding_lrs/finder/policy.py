@@ -135,7 +135,8 @@ def beyond(plan:Plan, branches:list) -> float|None: # of the first round
     good = learned(plan, branches)
     if not good: return neat(min(rates)/plan.policy.factor) # all have diverged
     best = good[0].rate
-    if gain(plan, good[0]) <= 0: return None
+    is_alone = len(good) == 1 or gain(plan, good[0]) > gain(plan, good[1])
+    if gain(plan, good[0]) <= 0 or not is_alone: return None
     if best == min(rates): return neat(best/plan.policy.factor)
     return neat(best*plan.policy.factor) if best == max(rates) else None
 

@@ -38,7 +38,7 @@ MESSAGES = dict(
                 "different batches",
     weight_decay="weight decay acts over about {scale:,} steps, and the longest branch has {length}: its "
                  "effect is not in these numbers",
-    direction="the metric gets worse as the training loss falls (better={name}): is the direction right?",
+    direction="the metric gets worse as the training loss falls (better={better}): is the direction right?",
     scheduler="the scheduler was not stepped: branches train at a constant rate; it is as it was",
 )
 
@@ -79,7 +79,7 @@ def direction_messages(plan:Plan, first:list) -> list:
     pairs = [(a, b) for i, a in enumerate(known) for b in known[i + 1:] if a.low != b.low and a.metric != b.metric]
     agree = [(a.low < b.low) == (plan.sign*a.metric > plan.sign*b.metric) for a, b in pairs]
     if len(known) < 4 or sum(agree) > .2*len(agree): return []
-    return [message('direction', name='max' if plan.sign > 0 else 'min')]
+    return [message('direction', better='max' if plan.sign > 0 else 'min')]
 
 def edge_messages(plan:Plan, branches:list) -> list:
     "A best rate with nothing beyond it"

@@ -169,7 +169,8 @@ def generators_of(
     owners = [loader, sampler, batches, getattr(batches, 'sampler', None), getattr(loader, 'dataset', None)]
     kinds = torch.Generator, np.random.Generator, np.random.RandomState, random.Random
     found = [v for o in owners if hasattr(o, '__dict__') for v in vars(o).values() if isinstance(v, kinds)]
-    return list({id(g): g for g in found}.values())
+    stateless = random.SystemRandom # cannot be saved, and no seed reaches it
+    return list({id(g): g for g in found if not isinstance(g, stateless)}.values())
 
 def generator_state(generator): # of torch, NumPy or Python -> its state
     "Where a generator stands"

@@ -14,7 +14,8 @@ from understanding_lrs.runs.ledger import collect
 from understanding_lrs.runs.published import read_published
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import stream
-from understanding_lrs.studies.registry import STUDIES, live, protocols
+from understanding_lrs.studies.registry import STUDIES, protocols
+from understanding_lrs.studies.trial import live
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):

@@ -279,7 +279,8 @@ def test_wrong_input_is_one_line(ulrs, tmp_path, nets, words, part):
 def kept(tmp_path_factory):
     "A finished run of two seeds on digits that kept its networks"
     from understanding_lrs.runs.store import Run
-    from understanding_lrs.studies.registry import live, protocols, resolved
+    from understanding_lrs.studies.registry import protocols, resolved
+    from understanding_lrs.studies.trial import live
     p, = resolved(protocols('convnetsi32_cifar10', 'smoke', plrs=[1e-2]))
     with pytest.MonkeyPatch.context() as m:
         m.setenv('ULRS_KEEP_STATES', '1')

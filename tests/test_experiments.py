@@ -5,7 +5,8 @@ from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.protocol import Protocol, networks
 from understanding_lrs.runs.store import Run
 from understanding_lrs.training.stacked import evaluate
-from understanding_lrs.studies.registry import STUDIES, live, protocols, protocol_of
+from understanding_lrs.studies.registry import STUDIES, protocols, protocol_of
+from understanding_lrs.studies.trial import live
 from understanding_lrs.analysis.tables import select
 from understanding_lrs.sweep.checks import check_params
 from understanding_lrs.sweep.sweep import sweep

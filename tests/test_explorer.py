@@ -10,7 +10,7 @@ from understanding_lrs.app import explore_frames, explore_lessons, explorer
 from understanding_lrs.app.explore_controls import PictureBox
 from understanding_lrs.app.explore_frames import REACH, answers, how_far, frame, look, describe, origin, snapshot
 from understanding_lrs.app.run_frames import _wide, open_source, run_frame, sources, contents
-from understanding_lrs.probes.features import DOMINANT
+from understanding_lrs.core.stats import DOMINANT
 from understanding_lrs.app.explore_lessons import Lesson, marks
 from understanding_lrs.app.explore_panels import Page, strip
 from understanding_lrs.app.explore_settings import NETWORKS, Settings, from_text, to_text, spelled
@@ -27,7 +27,8 @@ from understanding_lrs.runs.store import Run
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.stacked import SyntheticTask, stack_sets
 from understanding_lrs.training.trainer import Schedule, Trainer
-from understanding_lrs.studies.registry import live, protocols
+from understanding_lrs.studies.registry import protocols
+from understanding_lrs.studies.trial import live
 from understanding_lrs.data.synthetic import SHAPES, make_data
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.ledger import collect
 from understanding_lrs.runs.published import publish, read_published
 from understanding_lrs.runs.store import Run
-from understanding_lrs.studies.registry import STUDIES, live, protocols
+from understanding_lrs.studies.registry import STUDIES, protocols
+from understanding_lrs.studies.trial import live
 from understanding_lrs.analysis.tables import by_plr
 
 STUDY = STUDIES['synthetic']

@@ -18,7 +18,7 @@ from understanding_lrs.runs.published import read_published
 from understanding_lrs.runs.store import Run
 from understanding_lrs.probes.context import PROBES
 from understanding_lrs.probes import filters # registers its probe
-from understanding_lrs.studies.registry import live
+from understanding_lrs.studies.trial import live
 from understanding_lrs.studies.registry import protocols
 
 COSTS = dict(epoch=.5, probes=1., measure=20., images=5., check=5.) # seconds; a trial of the rehearsal has 6 model-epochs, so it takes 4

@@ -500,7 +500,8 @@ def test_pictures_of_ones_own_from_a_folder_to_figures(tmp_path, capsys):
     from PIL import Image
     from understanding_lrs.app.cli import main
     from understanding_lrs.runs.store import Run
-    from understanding_lrs.studies.registry import live, protocols, resolved
+    from understanding_lrs.studies.registry import protocols, resolved
+    from understanding_lrs.studies.trial import live
     g = torch.Generator().manual_seed(0)
     for half,n in (('train', 18), ('test', 9)):
         for c in range(7):

@@ -12,7 +12,8 @@ from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import batch_order, stream
 from understanding_lrs.training.stacked import version_order
-from understanding_lrs.studies.registry import STUDIES, live, protocols
+from understanding_lrs.studies.registry import STUDIES, protocols
+from understanding_lrs.studies.trial import live
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data, single_feature_sets
 
 CHANGED = 'synthetic_easier', 'synthetic_hidden', 'synthetic_removed', 'synthetic_implanted', 'synthetic_swapped'

@@ -18,7 +18,8 @@ from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.published import publish, read_published
 from understanding_lrs.probes.between import Between
 from understanding_lrs.runs.store import Run
-from understanding_lrs.studies.registry import STUDIES, Preset, live, protocols, resolved
+from understanding_lrs.studies.registry import STUDIES, Preset, protocols, resolved
+from understanding_lrs.studies.trial import live
 
 def words(fig): return as_broken(fig).replace('\n', ' ')
 
@@ -491,7 +492,7 @@ def test_a_page_of_older_tables_goes_on(root, tmp_path, capsys):
 def test_a_grid_is_known_without_its_pictures(monkeypatch):
     "drawing committed tables never looks for a data set"
     def never(*a, **k): raise AssertionError('asked for pictures')
-    monkeypatch.setattr('understanding_lrs.studies.settings.load_images', never)
+    monkeypatch.setattr('understanding_lrs.data.loading.load_images', never)
     main = STUDIES['resnet18si_cifar10']
     assert len(protocols(main.id, 'paper')) == 25 and {p.train_seeds for p in protocols(main.id, 'paper')} == {(1,)}
     assert [p.train_seeds[0] for p in protocols(main.id, 'authors')] == list(range(2003, 2028))

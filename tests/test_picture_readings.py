@@ -8,7 +8,8 @@ from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.ledger import collect
 from understanding_lrs.runs.published import publish, read_published
 from understanding_lrs.runs.store import Run
-from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
+from understanding_lrs.studies.registry import STUDIES, protocols, resolved
+from understanding_lrs.studies.trial import live
 from understanding_lrs.core.stats import CONVERGED
 from understanding_lrs.analysis.summaries import summary
 from understanding_lrs.analysis.tables import select

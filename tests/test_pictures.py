@@ -22,7 +22,8 @@ from understanding_lrs.core.seeds import epoch_order
 from understanding_lrs.core.sphere import ProjectedSGD, elr_to_lr, project_
 
 from understanding_lrs.analysis.regimes import network_regimes
-from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
+from understanding_lrs.studies.registry import STUDIES, protocols, resolved
+from understanding_lrs.studies.trial import live
 from understanding_lrs.analysis.summaries import summary, verdict
 from understanding_lrs.analysis.tables import on_its_data, select
 

@@ -19,7 +19,8 @@ from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order
-from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
+from understanding_lrs.studies.registry import STUDIES, protocols, resolved
+from understanding_lrs.studies.trial import live
 
 CONVNET, RESNET, RULE, BATCH = ConvNetSpec(4, 10, 8, practical=True), ResNet18Spec(2, 10, 8, practical=True), Rule(.9, 5e-2, 2), 24
 ENGINES = [pytest.param('native', marks=pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')), 'torch']

@@ -39,7 +39,8 @@ def test_a_diverged_network_gives_rows_without_a_value(contexts):
         assert rows[rows.metric != 'filter_count'].value.isna().all(), name
 
 def test_a_probe_of_a_user_is_a_table_of_a_run(registry):
-    from understanding_lrs.studies.registry import live, protocols
+    from understanding_lrs.studies.registry import protocols
+    from understanding_lrs.studies.trial import live
     @register_probe('norm', dict(joint_norm='joint norm of the weights'), columns=('stage',), needs=('features',))
     def norm(context): return context.rows(context.checkpoints['pretrain'].flat().norm(dim=1), 'joint_norm', stage='pretrain')
     trial = live(protocols('synthetic', 'smoke')[0])

@@ -8,7 +8,8 @@ from understanding_lrs.runs.store import Run
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.stacked import SyntheticTask, stack_sets
 from understanding_lrs.training.trainer import Schedule, Trainer
-from understanding_lrs.studies.registry import live, protocols, study_of
+from understanding_lrs.studies.registry import protocols, study_of
+from understanding_lrs.studies.trial import live
 from understanding_lrs.data.synthetic import SyntheticConfig, make_data
 
 def stage(lr=5e-2): # above the threshold, where a single bit would grow

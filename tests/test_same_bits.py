@@ -3,7 +3,8 @@ import pytest
 from understanding_lrs.core.errors import OutOfTime
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.store import Run
-from understanding_lrs.studies.registry import live, protocols, resolved
+from understanding_lrs.studies.registry import protocols, resolved
+from understanding_lrs.studies.trial import live
 from understanding_lrs.sweep.sweep import sweep
 
 KINDS = 'synthetic', 'synthetic_removed', 'convnetsi32_cifar10', 'resnet18_practical_cifar10', 'vit_cifar10'

@@ -21,7 +21,8 @@ from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order, stream
 from understanding_lrs.core.sphere import scaling_error
-from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved
+from understanding_lrs.studies.registry import STUDIES, protocols, resolved
+from understanding_lrs.studies.trial import live
 
 SPEC, RULE, BATCH = VitSpec(16, 10, 8, depth=2, heads=4, patch=4, dropout=0.), Rule(.9, 5e-2, 1, adam=True, ops=2), 24
 

@@ -20,8 +20,7 @@ from .tables import NETWORK, select
 from .verdicts import NOTHING, Estimate
 from ..core.errors import InputError
 from ..core.seeds import stream
-from ..core.stats import bootstrap, interval, one_by_one
-from ..probes.features import DOMINANT
+from ..core.stats import DOMINANT, bootstrap, interval, one_by_one
 
 # %% ../../nbs/analysis/03_basin.ipynb #702761b1
 KEYS = ['run', 'plr', *NETWORK] # of a network

@@ -18,7 +18,7 @@ from .basin import EDGE, LOW_RATES, NEAR, advantage, between, estimate, look_tab
 from .basin import mean_over_rates, network_table, paired, slope, two_stage_interval
 from .evidence import Evidence
 from .verdicts import Estimate, Part, answer
-from ..probes.features import DOMINANT
+from ..core.stats import DOMINANT
 
 # %% ../../nbs/analysis/08_intervention_claims.ipynb #cc7b749b
 def mean_gain(c): return c['gain'].mean()

@@ -14,9 +14,8 @@ from .regimes import SLOW, UNKNOWN, boundaries, network_regimes, regime_words
 from .regimes import unconverged
 from .tables import by_plr, by_setting, on_its_data, select, with_interval
 from .verdicts import Verdict
-from ..core.stats import unbanded
-from ..probes.features import DOMINANT
-from ..studies.registry import Study, Trial
+from ..core.stats import DOMINANT, unbanded
+from ..studies.registry import Study
 
 # %% ../../nbs/analysis/10_summaries.ipynb #bd870d97
 def synthetic_columns(tables:dict) -> dict: # name -> as `by_plr` gives it
@@ -116,7 +115,7 @@ def seen_regime(
     return f'{words} in {(labels == mine).sum()} of {len(labels)} networks'
 
 def run_verdict(
-    trial:Trial,
+    trial:'Trial',
     labels:pd.Series, # of its networks
     more:str,         # what else is seen, in words
     reduced:bool,     # is the protocol smaller than the paper's?
@@ -128,7 +127,7 @@ def run_verdict(
     return Verdict(f'regime at PLR {plr:g}', seen_regime(labels) + more, paper, holds)
 
 # %% ../../nbs/analysis/10_summaries.ipynb #100c3175
-def synthetic_verdict(trial:Trial) -> Verdict:
+def synthetic_verdict(trial:'Trial') -> Verdict:
     "The regime and the dominant features of a run of the synthetic example"
     labels = network_regimes(trial.tables['metrics'], trial.study.chance).regime
     dominant = select(trial.tables['features'], stage='pretrain', metric='dominance').value >= DOMINANT
@@ -138,7 +137,7 @@ def synthetic_verdict(trial:Trial) -> Verdict:
 # %% ../../nbs/analysis/10_summaries.ipynb #5d587c2f
 FREE = 'data', 'look_every', 'path_points' # settings that make no other experiment
 
-def image_verdict(trial:Trial) -> Verdict:
+def image_verdict(trial:'Trial') -> Verdict:
     "The regime and the fine-tuned accuracies of a run on images"
     metrics = unbanded(trial.tables['metrics'])
     labels = network_regimes(metrics, on_its_data(trial.study, trial.tables).chance).regime
@@ -151,6 +150,6 @@ def image_verdict(trial:Trial) -> Verdict:
     return run_verdict(trial, labels, f"{gone if lost else ''}; fine-tuned {ends or 'not at all'}", reduced)
 
 # %% ../../nbs/analysis/10_summaries.ipynb #f86435d1
-def verdict(trial:Trial) -> Verdict:
+def verdict(trial:'Trial') -> Verdict:
     "The regime of one rate beside the authors' lines, from the run's tables"
     return synthetic_verdict(trial) if 'features' in trial.tables else image_verdict(trial)

@@ -16,8 +16,7 @@ from .evidence import Evidence, resampled
 from .regimes import regime_of
 from .tables import select
 from .verdicts import Estimate, Part
-from ..core.stats import unbanded
-from ..probes.features import DOMINANT
+from ..core.stats import DOMINANT, unbanded
 from ..studies.synthetic import GRID
 
 # %% ../../nbs/analysis/05_synthetic_claims.ipynb #2c3a02b8

@@ -86,7 +86,7 @@ def network_of(
         module = foreign.spec_of_tensors(state, images.size, settings.get('heads'), text).build(0)
     return foreign.load_into(module, state, text)
 
-def device() -> str: return load('studies.registry').Trial.device() # 'cuda' or 'cpu'
+def device() -> str: return load('studies.trial').Trial.device() # 'cuda' or 'cpu'
 
 # %% ../../nbs/app/15_cli_networks.ipynb #46432c75
 def channel_constants(

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 
-from ..probes.features import DOMINANT
+from ..core.stats import DOMINANT
 from ..studies.synthetic import GRID
 from ..analysis.regimes import SLOW
 from ..figures.axis import stretches

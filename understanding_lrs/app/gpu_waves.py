@@ -17,7 +17,7 @@ from ..core.errors import OutOfTime
 from ..runs.protocol import Protocol, canonical
 from ..runs.store import Run
 from ..studies.image_trial import ImageTrial
-from ..studies.registry import live
+from ..studies.trial import live
 from ..studies.registry import protocols, resolved
 from ..training.gpu_lanes import Way
 from ..training.image_epochs import by_native

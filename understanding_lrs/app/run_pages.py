@@ -16,7 +16,7 @@ from matplotlib.collections import LineCollection
 
 from ..core.errors import InputError
 from ..data.bands import band_limits
-from ..probes.features import DOMINANT
+from ..core.stats import DOMINANT
 from ..figures.drawing import BLUE, DECADES, FAINT, apart, rate
 from ..figures.fig16_geometry import PAIRS
 from ..figures.images_bands import BANDS

@@ -15,8 +15,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..core.seeds import stream
 
@@ -312,10 +310,10 @@ class SyntheticConfig:
 # %% ../../nbs/data/00_synthetic.ipynb #5de96e39
 class Data(NamedTuple):
     "A training and a test set"
-    x_train:Tensor # (n_train, in_dim) float32
-    y_train:Tensor # (n_train,) float32, 0 or 1
-    x_test:Tensor  # (n_test, in_dim) float32
-    y_test:Tensor  # (n_test,) float32, 0 or 1
+    x_train:'Tensor' # (n_train, in_dim) float32
+    y_train:'Tensor' # (n_train,) float32, 0 or 1
+    x_test:'Tensor'  # (n_test, in_dim) float32
+    y_test:'Tensor'  # (n_test,) float32, 0 or 1
 
 # %% ../../nbs/data/00_synthetic.ipynb #8e34ed21
 def useful_samples(
@@ -367,6 +365,7 @@ def make_data(
     data_seed:int,          # >= 0; decides everything that is random here
 ) -> Data:
     "Draw the training and the test set of one data seed"
+    import torch # here, because a plan of runs needs only the description
     sets = []
     for purpose, n in ('train_data', config.n_train), ('test_data', config.n_test):
         rng = stream(purpose, data_seed)
@@ -380,8 +379,9 @@ def make_data(
 def single_feature_sets(
     config:SyntheticConfig, # shape, margin and places of the features; utility and noise play no role
     n:int=1000,             # samples per set
-) -> tuple[Tensor, Tensor]: # (F, n, in_dim) float32 and (F, n) float32
+) -> tuple: # tensors (F, n, in_dim) float32 and (F, n) float32
     "Test sets in which only one feature tells the label"
+    import torch
     n, xs, ys = _whole('n', n, 1), [], []
     for f in range(config.n_features):
         rng = stream('single_feature', f)

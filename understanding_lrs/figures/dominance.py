@@ -18,7 +18,7 @@ from .registry import SYNTHETIC, figure
 from .view import over_plr, stages
 from ..analysis.regimes import wide_of
 from ..analysis.tables import NETWORK
-from ..probes.features import DOMINANT
+from ..core.stats import DOMINANT
 
 # %% ../../nbs/figures/dominance.ipynb #492a99b3
 MANY = 60 # networks of a PLR: above this dots become strips [choice]

@@ -13,7 +13,7 @@ from .drawing import BLUE, FAINT, GREEN, INK, ORANGE, PALE, TWO, Picture, rate
 from .registry import figure
 from ..analysis.variance import variance_shares
 from ..core.errors import InputError
-from ..probes.features import DOMINANT
+from ..core.stats import DOMINANT
 
 # %% ../../nbs/figures/factorial.ipynb #e08f64c6
 ROLES = dict(data_seed='data', train_seed='initial weights', readout_seed='readout')

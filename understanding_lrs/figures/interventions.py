@@ -19,7 +19,7 @@ from .view import over_plr
 from ..analysis.basin import NEAR, between, look_table, network_table
 from ..analysis.intervention_claims import INTERVENED
 from ..core.errors import InputError
-from ..probes.features import DOMINANT
+from ..core.stats import DOMINANT
 from ..studies.interventions import arm_name
 from ..studies.registry import protocols
 

@@ -14,7 +14,7 @@ from .drawing import BLUE, RED, TWO, Picture, apart, rate
 from .marks import DOT, FRAMED, curve, swarm
 from .registry import SYNTHETIC, figure
 from ..analysis.basin import network_table
-from ..probes.features import DOMINANT
+from ..core.stats import DOMINANT
 
 # %% ../../nbs/figures/kinds.ipynb #1a8e25af
 KINDS = {True: (RED, 'a dominant feature'), False: (BLUE, 'no dominant feature')}

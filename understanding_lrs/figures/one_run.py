@@ -16,7 +16,7 @@ from .training_curves import sparse
 from .view import data_names, on_images, stages
 from ..analysis.regimes import wide_of
 from ..analysis.tables import NETWORK
-from ..probes.features import DOMINANT
+from ..core.stats import DOMINANT
 
 # %% ../../nbs/figures/one_run.ipynb #3aba6044
 def colors_of(view) -> dict: # network -> colour

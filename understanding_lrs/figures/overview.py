@@ -14,7 +14,7 @@ from .fig16_geometry import barriers_on
 from .marks import STAGE_LOOKS, curve, in_front
 from .registry import SYNTHETIC, figure
 from .view import stages
-from ..probes.features import DOMINANT
+from ..core.stats import DOMINANT
 
 # %% ../../nbs/figures/overview.ipynb #e9ce360b
 def accuracies_on(ax, view):

@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'IMAGE_K', 'NEEDS', 'DIGITS', 'SMOKE', 'LAPTOP', 'SMALL', 'GPU', 'TEMPLATE',
-           'STRICT', 'NESTED', 'MAIN_LINES', 'short', 'paper', 'authors', 'other', 'LAPTOP_GRID', 'laptop', 'THREE',
-           'image_study', 'beside']
+           'TRIAL', 'STRICT', 'NESTED', 'MAIN_LINES', 'short', 'paper', 'authors', 'other', 'LAPTOP_GRID', 'laptop',
+           'THREE', 'image_study', 'beside']
 
 # %% ../../nbs/studies/07_images.ipynb #3553f010
 from dataclasses import replace
 
 from .settings import ImageSettings, SphereSettings
 from .study import Preset, Study, register
-from .image_trial import ImageTrial
 
 # %% ../../nbs/studies/07_images.ipynb #eed49fed
 # 25 PLRs [code]
@@ -42,6 +41,7 @@ GPU = dict(data_seeds=(), train_seeds=(1,), precision='tf32')
 
 # %% ../../nbs/studies/07_images.ipynb #a5cfc5a8
 TEMPLATE = 'nbs/experiments/images_plr.ipynb'
+TRIAL = 'understanding_lrs.studies.image_trial:ImageTrial' # see `Study.trial`
 
 def image_study(
     id:str, title:str,
@@ -52,7 +52,7 @@ def image_study(
     "Register a study on images"
     # two on a GPU: [choice], not measured
     about = dict(chance=10., data=defaults.data, needs=NEEDS, per_gpu=2)
-    return register(Study(id, title, TEMPLATE, defaults, presets, ImageTrial, **about | more))
+    return register(Study(id, title, TEMPLATE, defaults, presets, TRIAL, **about | more))
 
 # %% ../../nbs/studies/07_images.ipynb #0f347107
 # on both sides of the authors' lines [choice]

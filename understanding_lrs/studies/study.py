@@ -7,6 +7,7 @@ __all__ = ['STUDIES', 'PARAMETERS', 'Preset', 'Study', 'register', 'study_of', '
            'resolved', 'parameter_names', 'protocol_of', 'parameter_cell']
 
 # %% ../../nbs/studies/01_study.ipynb #53b85d86
+import pkgutil
 from dataclasses import dataclass, field, replace
 
 from ..core.checks import check_settings, pick, positive
@@ -52,7 +53,7 @@ class Study:
     template:str        # the experiment notebook, from the project's root
     defaults:Settings   # settings with their defaults
     presets:dict        # name -> Preset
-    trial:type          # a `Trial`
+    trial_type:type|str # a `Trial`, or its place 'module:name', imported when one is made
     chance:float        # accuracy of guessing (%)
     data:str            # name of the data, a column of the tables
     needs:str = ''      # what it needs beside the project
@@ -69,9 +70,16 @@ class Study:
         "The typed settings of a protocol"
         return self.defaults.of(protocol.settings)
 
-    def check(self, protocol:Protocol):
+    @property
+    def trial(self) -> type:
+        "The `Trial` that runs its protocols; imports torch"
+        return pkgutil.resolve_name(self.trial_type) if isinstance(self.trial_type, str) else self.trial_type
+
+    def check(self, protocol:Protocol, network:bool=True): # network: ask torch for it too
         "Refuse a protocol that cannot be run, before any work"
-        self.settings_of(protocol).check(protocol)
+        settings = self.settings_of(protocol)
+        settings.check(protocol)
+        if network: settings.check_network()
 
 # %% ../../nbs/studies/01_study.ipynb #227df141
 STUDIES = {} # id -> Study
@@ -131,7 +139,7 @@ def protocols(
     seeds = {role: values for role,values in seeds.items() if values is not None}
     made = [replace(protocol_at(study, chosen, plr, variant, given), **seeds)
             for plr in rates for variant in chosen.variants_of(plr)]
-    for protocol in made: study.check(protocol)
+    for protocol in made: study.check(protocol, network=bool(given)) # networks of presets are known to be possible
     if len({p.key for p in made}) < len(made):
         raise InputError(f"plr must be distinct, got {[p.plr for p in made]}")
     return made
@@ -146,7 +154,9 @@ def resolved(
     for protocol in wanted:
         study = study_of(protocol.study)
         settings = study.settings_of(protocol)
-        if here: settings.able(protocol.precision, study.trial.device())
+        if here:
+            settings.check_network()
+            settings.able(protocol.precision, study.trial.device())
         known = protocol.study, canonical(protocol.settings)
         if known not in done: done[known] = settings.resolve().to_dict()
         out.append(replace(protocol, settings=done[known]))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POWERS', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SWA_K', 'SMOKE', 'TINY', 'smoke', 'laptop', 'paper', 'eight', 'wide',
-           'factorial', 'edges', 'TEMPLATE', 'UTILITIES', 'shared', 'twenty']
+           'factorial', 'edges', 'TEMPLATE', 'TRIAL', 'UTILITIES', 'shared', 'twenty']
 
 # %% ../../nbs/studies/05_synthetic.ipynb #bc60ea2e
 import numpy as np
@@ -12,7 +12,6 @@ import numpy as np
 from ..data.synthetic import SHAPES
 from .settings import SyntheticSettings
 from .study import Preset, Study, register
-from .trial import SyntheticTrial
 
 # %% ../../nbs/studies/05_synthetic.ipynb #a4a9e8c3
 POWERS = *np.arange(-4.5, -2.4, .25), *np.arange(-2.25, -1.3, .125), *np.arange(-1.25, .1, .25)
@@ -51,11 +50,12 @@ edges = Preset(
 
 # %% ../../nbs/studies/05_synthetic.ipynb #8851fafa
 TEMPLATE = 'nbs/experiments/synthetic_plr.ipynb'
+TRIAL = 'understanding_lrs.studies.trial:SyntheticTrial' # see `Study.trial`
 
 register(Study(
     'synthetic', 'Feature learning on synthetic data', TEMPLATE, SyntheticSettings(),
     dict(smoke=smoke, laptop=laptop, paper=paper, wide=wide, factorial=factorial, edges=edges),
-    SyntheticTrial, chance=50., data='synthetic', lines=(HIGH, 1.778e-2, 5.623e-2)))
+    TRIAL, chance=50., data='synthetic', lines=(HIGH, 1.778e-2, 5.623e-2)))
 
 # %% ../../nbs/studies/05_synthetic.ipynb #59f232ed
 UTILITIES = [1.]*4 + [.9]*4 + [.7]*4 + [.5]*4
@@ -69,4 +69,4 @@ register(Study(
         laptop=Preset('the tick, 20 data seeds', plrs=GRID, data_seeds=twenty, minutes=2, **shared),
         wide=Preset('all eight shapes, 20 data seeds each', plrs=GRID[5:17], data_seeds=twenty, minutes=10,
                     variants=tuple(dict(shape=name) for name in SHAPES), **shared)),
-    SyntheticTrial, chance=50., data='synthetic'))
+    TRIAL, chance=50., data='synthetic'))

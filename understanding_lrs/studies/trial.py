@@ -23,7 +23,7 @@ from ..runs.wishes import keep_states, stop_asked
 from .study import resolved, study_of
 from ..training import native
 from ..training.networks import make_networks
-from ..training.reference import ORDERS
+from ..core.seeds import ORDERS
 from ..training.stacked import SyntheticTask, eval_steps, stack_sets
 from ..training.trainer import METRICS, Schedule, Trainer
 

@@ -7,7 +7,7 @@ __all__ = ['LOOK', 'Options', 'sorted_options', 'numbers', 'stretch', 'thinned',
            'fingerprint', 'record_key', 'read_record', 'write_record', 'plan_of', 'search', 'add_branch',
            'find_regimes', 'find_with', 'start_notes', 'decay_notes']
 
-# %% ../../nbs/finder/04_find.ipynb #695aa38c
+# %% ../../nbs/finder/04_find.ipynb #f750d1e7
 import hashlib, json, math, statistics, sys, time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -19,7 +19,8 @@ import torch
 from ..core.checks import distinct, pick, positive, whole
 from ..core.errors import InputError
 from ..core.files import atomic_write
-from .policy import Branch, Job, Plan, Policy, grid_around, jobs, last_round, lengths_of
+from .policy import Branch, Job, Plan, Policy
+from .policy import grid_around, jobs, last_round, lengths_of
 from .result import RegimeReport, message
 from .snapshot import Randomness, StateStore, uninterrupted
 from .training import Closures, StepOptions, TorchLoop, agreed, check_loader, loss_of
@@ -91,11 +92,15 @@ def stretch(
     return found, look() if waiting else True
 
 # %% ../../nbs/finder/04_find.ipynb #b2df7ac1
-def thinned(losses:list, first:int, points:int=30) -> list: # number of the first step -> [step, mean loss] pairs
+def thinned(
+    losses:list, first:int, # number of the first step
+    points:int=30,          # at most
+) -> list:                  # [step, mean loss] pairs
     "A curve with few points"
     size = max(1, math.ceil(len(losses)/points))
     chunks = [(first + i, losses[i:i + size]) for i in range(0, len(losses), size)]
-    return [[at, float(f'{statistics.fmean(chunk):.5g}')] for at, chunk in chunks if all(map(math.isfinite, chunk))]
+    points = [(at, statistics.fmean(chunk)) for at, chunk in chunks]
+    return [[at, float(f'{loss:.5g}')] for at, loss in points if math.isfinite(loss)]
 
 def tail_mean(losses:list, share:float) -> float: # NaN of nothing
     "Mean of the last part"
@@ -121,7 +126,8 @@ class Trainer:
         state = self.loop.save()
         if not job.repeat: self.states.put((job.rate, job.round), state)
         n = self.plan.anneal(job.round)
-        losses, fine = self.train([job.rate*(1 - (i + .5)/n) for i in range(n)], (job.round, job.repeat, 1), branch)
+        rates = [job.rate*(1 - (i + .5)/n) for i in range(n)]
+        losses, fine = self.train(rates, (job.round, job.repeat, 1), branch)
         branch.low = tail_mean(losses, .25)
         if fine: branch.metric = agreed([float(self.loop.val())])[0]
         branch.diverged = not (fine and math.isfinite(branch.metric))
@@ -176,7 +182,8 @@ class Progress:
         self.last = now
         left = max(0., self.planned - self.done)*(now - self.begin)/max(1, self.done)
         share = min(1., self.done/self.planned)
-        print(f'\rregimes: {share:4.0%}, {self.done:,} steps, about {left:.0f} s left ', end='', file=sys.stderr, flush=True)
+        line = f'\rregimes: {share:4.0%}, {self.done:,} steps, about {left:.0f} s left '
+        print(line, end='', file=sys.stderr, flush=True)
 
     def branch(self, report:RegimeReport):
         "A branch has ended"
@@ -199,9 +206,9 @@ def fingerprint(loop) -> str: # empty for closures
 
 def record_key(loop, options:Options, rates:tuple) -> dict: # what has to be the same
     "The settings that branches depend on"
+    policy = json.loads(json.dumps(asdict(options.policy)))
     return dict(steps=options.steps, budget=options.budget, rates=list(rates), seed=options.seed,
-                sign=options.sign, warmup=options.warmup, policy=json.loads(json.dumps(asdict(options.policy))),
-                network=fingerprint(loop))
+                sign=options.sign, warmup=options.warmup, policy=policy, network=fingerprint(loop))
 
 def read_record(file, key:dict) -> RegimeReport|None: # None where there is no file
     "A search that was stopped; `InputError` if it is another one"
@@ -212,8 +219,8 @@ def read_record(file, key:dict) -> RegimeReport|None: # None where there is no f
         raise InputError(f"{file} is no record of a search; name another file")
     other = [name for name in key if data['key'].get(name) != key[name]]
     if other:
-        raise InputError(f"{file} is the record of another search: {', '.join(other)} differ; remove it or name "
-                         "another file")
+        raise InputError(f"{file} is the record of another search: {', '.join(other)} differ; remove it or "
+                         "name another file")
     return RegimeReport.from_json(json.dumps(data))
 
 def write_record(file, key:dict, report:RegimeReport):
@@ -228,8 +235,8 @@ def plan_of(loop, options:Options, rates:tuple, start) -> Plan: # state before t
     loop.begin(seed_of(options, 0, 0, 0))
     losses, fine = stretch(loop, [min(rates)*1e-3]*5)
     if not fine:
-        raise InputError(f"the loss is not finite before any training ({losses[-1]}): look at the data and the "
-                         "loss; no learning rate mends that")
+        raise InputError(f"the loss is not finite before any training ({losses[-1]}): look at the data and "
+                         "the loss; no learning rate mends that")
     loop.load(start)
     metric = agreed([float(loop.val())])[0]
     if not math.isfinite(metric):
@@ -287,7 +294,8 @@ def find_regimes(
     batch_loss = step_options.batch_loss or default_loss
     loop = TorchLoop(model, optimizer, batch_loss, train_loader, val).use(step_options)
     try:
-        notes, rates = start_notes(loop, options), options.rates or grid_around(loop.rates.base, options.policy)
+        notes = start_notes(loop, options)
+        rates = options.rates or grid_around(loop.rates.base, options.policy)
         report = search(loop, options, tuple(sorted(rates)), notes)
         report.notes += decay_notes(loop.optimizer, report)
     finally:
@@ -297,7 +305,8 @@ def find_regimes(
 
 def find_with(loop, options:Options) -> RegimeReport:
     "The same for a loop of the user"
-    if options.rates is None: raise InputError("give rates=: the learning rates to begin with, such as (1e-3, 1e-2, .1)")
+    if options.rates is None:
+        raise InputError("give rates=: the learning rates to begin with, such as (1e-3, 1e-2, .1)")
     randomness, start = Randomness.of(), loop.save()
     try: return search(loop, options, tuple(sorted(options.rates)))
     finally:

@@ -91,7 +91,8 @@ class NetworkState:
 
     def restore(self, state:dict): # of `save`
         "Put it back, into the tensors that were there at the start"
-        for (entries, name, t), values in zip(self.slots, state['tensors']): entries[name] = put_back(t, values)
+        for (entries, name, t), values in zip(self.slots, state['tensors']):
+            entries[name] = put_back(t, values)
         for p, flag in zip(self.network.parameters(), state['flags']): p.requires_grad_(flag)
         for module, names, plain, extra in zip(self.modules, state['names'], state['plain'], state['extra']):
             self.forget(module, names)
@@ -157,7 +158,8 @@ class OptimizerState:
     def entry(self, now, saved, parameter): # what is there, what was kept, whose it is
         "One entry of the state; a new tensor goes where its parameter lies"
         value = put_back(now, saved)
-        return value.to(parameter.device) if value is not now and isinstance(value, Tensor) and value.dim() else value
+        is_new = value is not now and isinstance(value, Tensor) and value.dim() > 0
+        return value.to(parameter.device) if is_new else value
 
 # %% ../../nbs/finder/00_snapshot.ipynb #691c6ede
 def generators_of(

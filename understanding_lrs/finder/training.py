@@ -150,8 +150,8 @@ class Rates:
         "Refuse a step that changes the rate"
         found = max(float(g['lr']) for g in self.groups)
         if abs(found - rate*max(self.ratios)) > 1e-6*rate:
-            raise InputError(f"a step changed the learning rate from {rate:.3g} to {found:.3g}: something else "
-                             "sets it, such as a scheduler; make it constant while the search runs")
+            raise InputError(f"a step changed the learning rate from {rate:.3g} to {found:.3g}: something "
+                             "else sets it, such as a scheduler; make it constant while the search runs")
 
 # %% ../../nbs/finder/01_training.ipynb #f7d0bdfa
 @dataclass(frozen=True)
@@ -221,7 +221,8 @@ class TorchLoop:
         "One update"
         self.rates.set(rate)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = [self.backward(last=i == self.options.accumulate - 1) for i in range(self.options.accumulate)]
+        n = self.options.accumulate
+        losses = [self.backward(last=i == n - 1) for i in range(n)]
         self.update()
         self.rates.check(rate)
         if self.options.ema is not None: self.update_average()
@@ -230,7 +231,8 @@ class TorchLoop:
     def backward(self, last:bool): # the last batch of the step?
         "Gradients of one batch"
         batch = moved(next(self.batches), self.device)
-        alone = contextlib.nullcontext if last or not hasattr(self.network, 'no_sync') else self.network.no_sync
+        waits = not last and hasattr(self.network, 'no_sync') # gradients meet at the last batch
+        alone = self.network.no_sync if waits else contextlib.nullcontext
         with alone():
             with self.autocast(): loss = self.batch_loss(self.network, batch)/self.options.accumulate
             scaler = self.options.scaler

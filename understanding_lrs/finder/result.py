@@ -27,8 +27,8 @@ MESSAGES = dict(
     short="the first branches have only {length} steps, and {least} is little: give at least {more:,} steps, "
           "or a larger budget",
     edge="the best rate {rate:.3g} is the {side} that was tried: give rates further {way}",
-    tied="the best rates differ by less than noise ({rates}): {taken:.3g} is taken, the largest that is not "
-         "next to one that fails",
+    tied="the best rates differ by less than noise ({rates}): {taken:.3g} is taken, the largest of them "
+         "unless it is next to a rate that fails",
     no_threshold="no threshold of convergence: {how}",
     overfit="annealing early beats annealing late ({early:.4g} after {a} steps, {late:.4g} after {b}): this "
             "network overfits; train for less, or regularise",

@@ -18,7 +18,7 @@ def root(): return Path(__file__).resolve().parent.parent
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
     if not GPU: return
-    from understanding_lrs.studies.image_trial import ImageTrial
+    from understanding_lrs.studies.array_trial import ImageTrial
     monkeypatch.setattr(ImageTrial, 'device', staticmethod(lambda: 'cpu'))
 
 def patience(seconds, most=20.):

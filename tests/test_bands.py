@@ -32,7 +32,7 @@ def test_floats_are_evaluated_as_their_bytes(data, spec, engine, own):
     evaluate_nets(nets, data.x_train, data.y_train, data, EvalConfig(50, own=True, engine=engine))
     bytes_, floats = nets.copy(), nets.copy()
     a = evaluate_nets(bytes_, data.x_test, data.y_test, data, EvalConfig(100, own, engine))
-    b = evaluate_nets(floats, data.floats(data.x_test), data.y_test, data, EvalConfig(100, own, engine))
+    b = evaluate_nets(floats, data.inputs(data.x_test), data.y_test, data, EvalConfig(100, own, engine))
     torch.testing.assert_close(a[0], b[0], rtol=1e-6, atol=1e-6); assert torch.equal(a[1], b[1])
     for k,v in bytes_.state.items(): torch.testing.assert_close(v, floats.state[k], rtol=1e-6, atol=1e-6)
 

@@ -14,7 +14,7 @@ from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_epochs import EpochConfig, EvalConfig, epoch_, evaluate_nets
 from understanding_lrs.training.image_lanes import LaneConfig, lanes, Step
-from understanding_lrs.training.image_task import ImageTask
+from understanding_lrs.training.array_task import ArrayTask
 from understanding_lrs.training.gpu_memory import step_bytes, what_fits
 from understanding_lrs.training.image_data import numerics, resident
 from understanding_lrs.training.networks import make_networks
@@ -218,7 +218,7 @@ def test_a_benchmark_row_is_what_it_says(data, pretended, monkeypatch):
 
 def test_whole_runs_of_tests_stay_on_the_cpu():
     "also where there is a GPU: they demand equal bits"
-    from understanding_lrs.studies.image_trial import ImageTrial
+    from understanding_lrs.studies.array_trial import ImageTrial
     assert ImageTrial.device() == 'cpu'
 
 def test_what_a_recording_depends_on(pretended, monkeypatch):
@@ -253,7 +253,7 @@ def test_a_timed_path_evaluates_what_its_floor_counts(monkeypatch, n, n_test):
 
 def test_a_path_that_fails_loses_no_row(monkeypatch):
     def no_room(*a, **kw): raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
-    monkeypatch.setattr(probe_context.ImageEvaluator, 'along', no_room)
+    monkeypatch.setattr(probe_context.ArrayEvaluator, 'along', no_room)
     monkeypatch.setattr(bench_gpu, 'gpu_ways', lambda *a: dict(one=(1, lambda: .5)))
     said = []
     got = bench_gpu.gpu(GpuCase(SPECS[1], 64, BATCH, 2, device='cpu', size=64), ('fp32', 'bf16'), points=3, on_row=said.append)
@@ -318,7 +318,7 @@ def test_an_unknown_mode_warns_and_trains(there):
 @needs_gpu
 def test_a_stage_resumes(there, deterministic):
     lr = rates(SMALL, 1e-4, 1e-3)
-    def stage(): return Trainer(ImageTask(there, RHO, BATCH), make_networks(SMALL, [1, 2], RHO).to('cuda'), lr, Schedule(3, swa_k=(2, 4), level=.5))
+    def stage(): return Trainer(ArrayTask(there, RHO, BATCH), make_networks(SMALL, [1, 2], RHO).to('cuda'), lr, Schedule(3, swa_k=(2, 4), level=.5))
     whole, part = stage().run().state(), stage().run(until=1).state()
     again = stage().load(part).run().state()
     for k,v in whole.items(): torch.testing.assert_close(again[k], v, rtol=1e-3, atol=1e-3, equal_nan=True)

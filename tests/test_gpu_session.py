@@ -9,7 +9,7 @@ from understanding_lrs.app.gpu_measure import SideProcess
 from understanding_lrs.app.gpu_plan import SessionConfig, SimulatedClock
 from understanding_lrs.app.gpu_session import REHEARSAL, Folders, GpuSession, rehearse, run_session
 from understanding_lrs.app.gpu_transport import FILES, archives, bring_home, read_log
-from understanding_lrs.studies import image_trial, trial as trials
+from understanding_lrs.studies import array_trial, trial as trials
 from understanding_lrs.studies.images import NESTED
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.archives import unpack
@@ -197,11 +197,11 @@ def test_checks_that_fail_are_reported(one_wave, tmp_path, monkeypatch):
     assert not note['good'] and note['weights'] == 1. and events_of(tmp_path/'home', 'pre-training only')
 
 def test_a_trial_that_fails_leaves_the_others(one_wave, tmp_path, monkeypatch):
-    real = image_trial.ImageTrial.finetune
+    real = array_trial.ImageTrial.finetune
     def broken(self):
         if self.protocol.plr == 1e-4: raise RuntimeError('a chip is hot')
         return real(self)
-    monkeypatch.setattr(image_trial.ImageTrial, 'finetune', broken)
+    monkeypatch.setattr(array_trial.ImageTrial, 'finetune', broken)
     assert one_wave().pace.completed >= 1 and 'a chip is hot' in events_of(tmp_path/'home', 'failed')[0]['why']
     brought(tmp_path/'home', tmp_path/'there')
     rates = [r.protocol.plr for r in find_runs(tmp_path/'there')]

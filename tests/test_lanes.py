@@ -10,7 +10,7 @@ from understanding_lrs.data.channels import channel_stats
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.gpu_lanes import Way, evaluate_lanes
 from understanding_lrs.training.image_evaluation import Evaluation, Recorded, evaluate_torch_nets
-from understanding_lrs.training.image_task import ImageTask
+from understanding_lrs.training.array_task import ArrayTask
 from understanding_lrs.training.lane_trainer import LaneTrainer
 from understanding_lrs.training.image_data import resident
 from understanding_lrs.training.image_lanes import load_network
@@ -40,14 +40,14 @@ def fresh_lanes():
 def rates(k=3): return torch.tensor([elr_to_lr(e, RHO) for e in (1e-4, 1e-3, 1e-1)[:k]])
 def same(a, b): assert sorted(a) == sorted(b) and all(torch.equal(a[n].nan_to_num(-1), b[n].nan_to_num(-1)) for n in a)
 def stage(kind, data, k=3, engine='auto', way=None, **kw):
-    nets, task = make_networks(SPEC, [1, 2, 3][:k], RHO), ImageTask(data, RHO, BATCH, engine=engine)
+    nets, task = make_networks(SPEC, [1, 2, 3][:k], RHO), ArrayTask(data, RHO, BATCH, engine=engine)
     return kind(task, nets, rates(k), Schedule(3, **SOME | kw), **dict(way=way) if way else {})
 
 def test_slices_of_a_stage_are_single_runs(data):
     "bit for bit, crossing of the level, averages and curves included"
     whole = stage(LaneTrainer, data).run().state()
     for k in range(3):
-        one = Trainer(ImageTask(data, RHO, BATCH, engine='torch'), make_networks(SPEC, [k + 1], RHO), rates()[k], Schedule(3, **SOME)).run().state()
+        one = Trainer(ArrayTask(data, RHO, BATCH, engine='torch'), make_networks(SPEC, [k + 1], RHO), rates()[k], Schedule(3, **SOME)).run().state()
         same(one, part_of_state(whole, slice(k, k + 1)))
     assert (whole['crossed'] > 0).any() and (whole['crossed'] < 0).any(), 'the level tells networks apart'
     same(whole, joined_states([part_of_state(whole, slice(0, 1)), part_of_state(whole, slice(1, 3))]))
@@ -57,7 +57,7 @@ def test_a_slice_that_differs_is_seen(data):
     with pytest.raises(AssertionError): same(part_of_state(a, slice(0, 1)), part_of_state(a, slice(1, 2)))
 
 def test_stages_are_joined(data):
-    several = [Trainer(ImageTask(data, RHO, BATCH), make_networks(SPEC, [k + 1], RHO), rates()[k], Schedule(3, **SOME)) for k in range(3)]
+    several = [Trainer(ArrayTask(data, RHO, BATCH), make_networks(SPEC, [k + 1], RHO), rates()[k], Schedule(3, **SOME)) for k in range(3)]
     same(joined_trainer(several, LaneTrainer).run().state(), stage(LaneTrainer, data).run().state())
     with pytest.raises(ValueError, match='differs in networks and rates only'): joined_trainer([several[0], stage(Trainer, data, level=1.)])
 
@@ -69,8 +69,8 @@ def test_a_stage_resumes_in_lanes_and_out_of_them(data, at):
 
 def test_a_lost_network_stays_alone(data):
     lr = torch.tensor([elr_to_lr(1e-4, RHO), float('inf')])
-    a = LaneTrainer(ImageTask(data, RHO, BATCH), make_networks(SPEC, [1, 2], RHO), lr, Schedule(2)).run()
-    b = Trainer(ImageTask(data, RHO, BATCH, engine='torch'), make_networks(SPEC, [1, 2], RHO), lr, Schedule(2)).run()
+    a = LaneTrainer(ArrayTask(data, RHO, BATCH), make_networks(SPEC, [1, 2], RHO), lr, Schedule(2)).run()
+    b = Trainer(ArrayTask(data, RHO, BATCH, engine='torch'), make_networks(SPEC, [1, 2], RHO), lr, Schedule(2)).run()
     same(a.state(), b.state())
     assert a.curves[-1, 3].isfinite().tolist() == [True, False]
 
@@ -86,7 +86,7 @@ def test_statistics_are_those_of_the_reference(data):
     lane, = gpu_lanes.resident_lanes(1, SPEC, data)
     lane.load(nets, 0)
     lane.evaluation(data.x_train, BATCH, own=True)(data.x_train, data.y_train)
-    plain = reestimate_(load_network(nets, 0), data.floats(data.x_train), BATCH).state_dict()
+    plain = reestimate_(load_network(nets, 0), data.inputs(data.x_train), BATCH).state_dict()
     for n in (n for n in lane.tensors if 'running' in n): torch.testing.assert_close(lane.tensors[n], plain[n], rtol=1e-5, atol=1e-6)
     assert not torch.equal(lane.tensors['bn.running_mean'], nets.state['bn.running_mean'][0])
 
@@ -101,7 +101,7 @@ def meta(data):
 def test_a_stage_is_launched_without_reading_a_number(meta):
     nets = make_networks(SPEC, [1, 2], RHO).to('meta')
     whole = LaneTrainer.__new__(LaneTrainer)
-    whole.__init__(ImageTask(meta, RHO, BATCH), nets, rates(2), Schedule(3, **SOME))
+    whole.__init__(ArrayTask(meta, RHO, BATCH), nets, rates(2), Schedule(3, **SOME))
     seen = []
     whole.enter().queue(on_window=lambda s: seen.append(s.step))
     assert seen == [1, 2, 3] and whole.seen.device.type == 'meta'
@@ -202,8 +202,8 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU, or
 def test_lanes_of_a_gpu_do_what_the_cpu_does(data, compiled):
     "recorded, perhaps compiled; a convergent network, as chaotic ones part from rounding alone"
     nets, lr = make_networks(SPEC, [1, 2], RHO), torch.full((2,), elr_to_lr(5e-5, RHO))
-    there = LaneTrainer(ImageTask(digits('cuda'), RHO, BATCH), nets.to('cuda'), lr, Schedule(3, **SOME), way=Way(compiled=compiled)).run()
-    here = Trainer(ImageTask(data, RHO, BATCH, engine='torch'), nets, lr, Schedule(3, **SOME)).run()
+    there = LaneTrainer(ArrayTask(digits('cuda'), RHO, BATCH), nets.to('cuda'), lr, Schedule(3, **SOME), way=Way(compiled=compiled)).run()
+    here = Trainer(ArrayTask(data, RHO, BATCH, engine='torch'), nets, lr, Schedule(3, **SOME)).run()
     assert {lane.how for _,lane in gpu_lanes.RESIDENT} == {'compiled graph' if compiled else 'graph'}
     torch.testing.assert_close(there.curves[:, [0, 2]], here.curves[:, [0, 2]], rtol=1e-2, atol=1e-2, equal_nan=True)
     for k in (2, 3): assert (there.averages[k].cpu() - here.averages[k]).norm() <= 1e-2*here.averages[k].norm()
@@ -211,7 +211,7 @@ def test_lanes_of_a_gpu_do_what_the_cpu_does(data, compiled):
 @needs_gpu
 def test_a_gpu_never_waits_in_a_stage():
     "looks, averages and the level included"
-    one = LaneTrainer(ImageTask(digits('cuda'), RHO, BATCH), make_networks(SPEC, [1, 2], RHO).to('cuda'), rates(2), Schedule(3, **SOME))
+    one = LaneTrainer(ArrayTask(digits('cuda'), RHO, BATCH), make_networks(SPEC, [1, 2], RHO).to('cuda'), rates(2), Schedule(3, **SOME))
     with image_data.numerics('fp32', 'cuda'):
         one.enter()
         torch.cuda.synchronize()

@@ -16,7 +16,7 @@ from understanding_lrs.figures.view import read_paper
 from understanding_lrs.analysis.regimes import AGREE, boundaries, regime_of
 from understanding_lrs.studies.registry import STUDIES, Preset
 from understanding_lrs.studies.trial import Trial
-from understanding_lrs.studies.settings import Settings, SphereSettings
+from understanding_lrs.studies.settings import SphereSettings
 
 def judge(parts): # of a claim -> function of (tables, study) that gives its answers
     def of(tables, study, main=None): return answers(parts, Evidence(tables, study, main))
@@ -33,7 +33,7 @@ LOW, HIGH = [60, 65, 70, 75, 79, 80, 79, 74, 71, 68, 62, 62, 62], [60, 65, 70, 7
 SWA = [60, 65, 70, 75, 78, 81, 80, 70, 55, 40, 10, 10, 10]
 FLRS = 1e-5, 1e-4
 
-STUDY = replace(STUDIES['synthetic'], id='convnetsi32_cifar10', trial_type=Trial, chance=10., lines=(), defaults=Settings(),
+STUDY = replace(STUDIES['synthetic'], id='convnetsi32_cifar10', trial_type=Trial, chance=10., lines=(), defaults=SphereSettings(),
                 presets={n: Preset('made up', PLRS, FLRS, (2, 5), (), (1, 2, 3), 1) for n in ('laptop', 'short')})
 
 def made(seeds=3, noise=.03, pre=PRE, low=LOW, high=HIGH, swa=SWA, converge=4, noisy=10, by_seed=None, plrs=PLRS):

@@ -1,7 +1,7 @@
 """Readings are functions of the networks of a run: the same in memory and from kept networks; two stages at one rate are one long stage."""
 import numpy as np, pandas as pd, pytest, torch
-from understanding_lrs.studies import image_trial, trial as trials
-from understanding_lrs.probes.context import ImageEvaluator, PathSettings, columns_of, probes_for
+from understanding_lrs.studies import array_trial, trial as trials
+from understanding_lrs.probes.context import ArrayEvaluator, PathSettings, columns_of, probes_for
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.find import find_runs
@@ -62,15 +62,15 @@ def test_later_readings_are_those_of_the_moment(tmp_path, monkeypatch):
     run = Run(tmp_path/'run', p)
     assert live(p, run).run.tables() == ['curves', 'metrics', 'norms']
     monkeypatch.setattr(trials, 'probes_for', probes_for)
-    assert image_trial.ImageTrial(p, run).read_later() == ['bands', 'borders', 'edges', 'filters', 'geometry', 'sharpness']
+    assert array_trial.ImageTrial(p, run).read_later() == ['bands', 'borders', 'edges', 'filters', 'geometry', 'sharpness']
     for name in now.tables: assert (run/f'{name}.csv').read_bytes() == (now.run/f'{name}.csv').read_bytes(), name
-    assert run.state(deep=True).kind == 'done' and image_trial.ImageTrial(p, run).read_later() == []
+    assert run.state(deep=True).kind == 'done' and array_trial.ImageTrial(p, run).read_later() == []
 
 def test_without_kept_networks_there_is_nothing_to_read(tmp_path, bare, monkeypatch):
     p, run = smoke(), Run(tmp_path/'run', smoke())
     live(p, run)
     monkeypatch.setattr(trials, 'probes_for', probes_for)
-    with pytest.raises(InputError, match='kept no networks'): image_trial.ImageTrial(p, run).read_later()
+    with pytest.raises(InputError, match='kept no networks'): array_trial.ImageTrial(p, run).read_later()
 
 def test_every_reading_has_its_rows():
     trial = live(smoke('resnet18si_cifar10_basin'))
@@ -114,7 +114,7 @@ def test_a_study_without_fine_tuning_has_tables_and_a_summary(tmp_path):
     publish(find_runs(tmp_path/'runs', study.id), tmp_path/'tables')
     for t in (tables, read_published(tmp_path/'tables')): assert [row['n'] for row in summary(t, study)] == ['2', '2']
 
-class Watched(ImageEvaluator):
+class Watched(ArrayEvaluator):
     "notes the weights that it is asked about"
     def measure(self, nets, *args, **kw):
         self.seen.append(nets.flat())
@@ -137,14 +137,14 @@ def test_a_great_circle_is_another_way_to_the_same_middle():
 def test_derivatives_are_read_in_the_precision_of_the_protocol(monkeypatch):
     "PyTorch's own default on a GPU would be tf32 convolutions, whatever was asked for"
     from contextlib import contextmanager
-    asked, honest = [], image_trial.numerics
+    asked, honest = [], array_trial.numerics
     @contextmanager
     def noted(precision, device='cpu'):
         asked.append(precision)
         with honest(precision, device): yield
         asked.pop()
     inside = []
-    monkeypatch.setattr(image_trial, 'numerics', noted)
+    monkeypatch.setattr(array_trial, 'numerics', noted)
     monkeypatch.setattr(trials, 'probes_for', lambda offers: dict(norms=lambda context: inside.append(asked[-1:]) or pd.DataFrame(dict(value=[1.]))))
     for precision in ('fp32', 'bf16'): live(smoke(precision=precision))
     assert inside == [['fp32'], ['fp32']] and not asked
@@ -152,7 +152,7 @@ def test_derivatives_are_read_in_the_precision_of_the_protocol(monkeypatch):
 @pytest.mark.parametrize('where', ['resident', 'Trainer', 'probes_for'])
 def test_too_small_a_gpu_is_one_line(monkeypatch, where):
     def no_room(*a, **k): raise torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate')
-    module = image_trial if where == 'resident' else trials
+    module = array_trial if where == 'resident' else trials
     monkeypatch.setattr(module, where, no_room if where != 'probes_for' else lambda offers: dict(norms=no_room))
     with pytest.raises(InputError, match='out of GPU memory.*GiB.*--per-gpu 1') as e: live(smoke())
     assert '\n' not in str(e.value)

@@ -11,7 +11,7 @@ from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_epochs import EpochConfig, EvalConfig, epoch_, evaluate_nets
 from understanding_lrs.training.image_reference import evaluate_net, reestimate_, train_epoch
-from understanding_lrs.training.image_task import ImageTask
+from understanding_lrs.training.array_task import ArrayTask
 from understanding_lrs.training.image_data import numerics, resident
 from understanding_lrs.training.image_lanes import load_network
 from understanding_lrs.training.networks import make_networks
@@ -45,7 +45,7 @@ def plainly(spec, data, seed, elr, epochs=1):
     net, rho = spec.build(seed), spec.default_radius()
     project_(net.weights(), rho)
     opt = ProjectedSGD(net.weights(), lr=elr_to_lr(elr, rho), rho=rho)
-    x = data.floats(data.x_train)
+    x = data.inputs(data.x_train)
     for e in range(epochs): out = train_epoch(net, x, data.y_train, epoch_order(seed, len(x), e), BATCH, opt)
     return net, out
 
@@ -80,7 +80,7 @@ def test_stack_is_the_plain_loop(data, spec):
         close(torch.tensor([loss[k], acc[k]]).double(), torch.tensor(out).double())
         close(nets.flat()[k], net.flat())
         said = evaluate_nets(nets, data.x_test, data.y_test, data)
-        close(torch.stack(said)[:, k], torch.tensor(evaluate_net(net, data.floats(data.x_test), data.y_test)).double())
+        close(torch.stack(said)[:, k], torch.tensor(evaluate_net(net, data.inputs(data.x_test), data.y_test)).double())
 
 def test_the_comparison_can_fail(data):
     nets = make_networks(CONVNET, [3], CONVNET.default_radius())
@@ -111,7 +111,7 @@ def test_a_network_is_alone(data):
 def test_stages_resume_bit_for_bit(data, engine):
     "cut after every epoch"
     rho, lr = CONVNET.default_radius(), rates(CONVNET, 1e-2, 1e-3)
-    def stage(): return Trainer(ImageTask(data, rho, BATCH, engine=engine), make_networks(CONVNET, [1, 2], rho), lr, Schedule(3, swa_k=(1, 2, 4)))
+    def stage(): return Trainer(ArrayTask(data, rho, BATCH, engine=engine), make_networks(CONVNET, [1, 2], rho), lr, Schedule(3, swa_k=(1, 2, 4)))
     whole = stage().run().state()
     for cut in range(4):
         again = stage().load({k: v.clone() for k,v in stage().run(until=cut).state().items()} if cut else stage().state()).run().state()
@@ -120,7 +120,7 @@ def test_stages_resume_bit_for_bit(data, engine):
 
 def test_statistics_are_torchs(data):
     net, _ = plainly(RESNET, data, 1, QUIET)
-    other, x = RESNET.build(1), data.floats(data.x_train)
+    other, x = RESNET.build(1), data.inputs(data.x_train)
     other.load_state_dict(net.state_dict())
     update_bn(x.split(BATCH), other)
     reestimate_(net, x, BATCH)
@@ -132,7 +132,7 @@ def test_statistics_are_torchs(data):
 
 def test_averages_are_torchs(data):
     rho = CONVNET.default_radius()
-    st, swa = Trainer(ImageTask(data, rho, BATCH), make_networks(CONVNET, [5], rho), rates(CONVNET, 1e-2), Schedule(4, swa_k=(3, 5))), None
+    st, swa = Trainer(ArrayTask(data, rho, BATCH), make_networks(CONVNET, [5], rho), rates(CONVNET, 1e-2), Schedule(4, swa_k=(3, 5))), None
     for e in range(5):
         st.run(until=e) if e else None
         swa = AveragedModel(load_network(st.networks, 0)) if swa is None else swa
@@ -148,7 +148,7 @@ def test_resident_pictures_are_the_loaders(data):
             x = data.x_train[order[i]].float()/255
             return (x - torch.tensor(data.mean)[:, None, None])/torch.tensor(data.std)[:, None, None], data.y_train[order[i]]
     for (x, y), b in zip(torch.utils.data.DataLoader(Listed(), BATCH), torch.as_tensor(order).split(BATCH), strict=True):
-        torch.testing.assert_close(data.floats(data.x_train[b]), x); assert torch.equal(data.y_train[b], y)
+        torch.testing.assert_close(data.inputs(data.x_train[b]), x); assert torch.equal(data.y_train[b], y)
 
 def test_bf16_runs_and_rounds(data):
     spec = replace(RESNET, width=8)

@@ -8,10 +8,10 @@ from understanding_lrs.data.channels import channel_stats, normalise
 from understanding_lrs.data.augmentation import augment
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
-from understanding_lrs.studies.image_trial import ImageTrial
-from understanding_lrs.probes.context import ImageEvaluator, PathSettings
-from understanding_lrs.training.image_task import ImageTask
-from understanding_lrs.training.optimizers import Rule, VELOCITY, at_rest
+from understanding_lrs.studies.array_trial import ImageTrial
+from understanding_lrs.probes.context import ArrayEvaluator, PathSettings
+from understanding_lrs.training.array_task import ArrayTask
+from understanding_lrs.training.optimizers import Recipe, VELOCITY, at_rest
 from understanding_lrs.training.image_data import resident
 from understanding_lrs.training.image_epochs import EvalConfig, evaluate_nets
 from understanding_lrs.training.networks import make_networks
@@ -22,9 +22,9 @@ from understanding_lrs.core.seeds import epoch_order
 from understanding_lrs.studies.registry import STUDIES, protocols, resolved
 from understanding_lrs.studies.trial import live
 
-CONVNET, RESNET, RULE, BATCH = ConvNetSpec(4, 10, 8, practical=True), ResNet18Spec(2, 10, 8, practical=True), Rule(.9, 5e-2, 2), 24
+CONVNET, RESNET, RECIPE, BATCH = ConvNetSpec(4, 10, 8, practical=True), ResNet18Spec(2, 10, 8, practical=True), Recipe(.9, 5e-2, 2), 24
 ENGINES = [pytest.param('native', marks=pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')), 'torch']
-SGD = dict(momentum=RULE.momentum, weight_decay=RULE.weight_decay)
+SGD = dict(momentum=RECIPE.momentum, weight_decay=RECIPE.weight_decay)
 
 @pytest.fixture(scope='module')
 def data():
@@ -33,16 +33,16 @@ def data():
     return resident(d, *channel_stats(d.x_train))
 
 def stage(nets, data, epochs, lr=(1e-2, 3e-2), engine='auto', **kw):
-    return Trainer(ImageTask(data, 0., BATCH, RULE, engine), nets, torch.tensor(lr), Schedule(epochs, **kw))
-def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', shifts='augment', rule=RULE):
+    return Trainer(ArrayTask(data, 0., BATCH, RECIPE, engine), nets, torch.tensor(lr), Schedule(epochs, **kw))
+def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', shifts='augment', recipe=RECIPE):
     "the reference: torch's optimiser, one network"
     from understanding_lrs.data.augmentation import augment_table, crop_flip
-    opt = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=lr, momentum=rule.momentum, weight_decay=rule.weight_decay)
+    opt = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     net.train()
     for e in range(epochs):
-        x = crop_flip(data.x_train, augment_table(seed, e, len(data.x_train), rule.pad, purpose=shifts), rule.pad) if rule.pad else data.x_train
+        x = crop_flip(data.x_train, augment_table(seed, e, len(data.x_train), recipe.pad, purpose=shifts), recipe.pad) if recipe.pad else data.x_train
         for b in torch.from_numpy(epoch_order(seed, len(x), e, purpose)).split(BATCH):
-            opt.zero_grad(); F.cross_entropy(net(data.floats(x[b])), data.y_train[b]).backward(); opt.step()
+            opt.zero_grad(); F.cross_entropy(net(data.inputs(x[b])), data.y_train[b]).backward(); opt.step()
     return net
 
 @pytest.mark.parametrize('spec', [CONVNET, RESNET], ids=lambda s: s.arch)
@@ -53,11 +53,11 @@ def test_a_stage_is_torchs_sgd_on_shifted_pictures(data, spec, purpose, shifts):
         there = plainly(spec.build(seed), data, seed, lr, 2, purpose, shifts).state_dict()
         for n,v in at_rest(st.networks).state.items(): torch.testing.assert_close(v[k], there[n], rtol=2e-3, atol=2e-4)
 
-@pytest.mark.parametrize('other', [Rule(0., 5e-2, 2), Rule(.9, 0., 2), Rule(.9, 5e-2, 0)], ids=str)
+@pytest.mark.parametrize('other', [Recipe(0., 5e-2, 2), Recipe(.9, 0., 2), Recipe(.9, 5e-2, 0)], ids=str)
 def test_every_part_of_the_rule_counts(data, other):
     "so that the test above can fail"
     mine = stage(make_networks(CONVNET, [3], 0.), data, 1, lr=(1e-2,)).run().networks.flat()[0]
-    net = plainly(CONVNET.build(3), data, 3, 1e-2, 1, rule=other)
+    net = plainly(CONVNET.build(3), data, 3, 1e-2, 1, recipe=other)
     assert not torch.allclose(mine, torch.cat([p.detach().flatten() for p in net.parameters() if p.requires_grad]), atol=1e-3)
 
 def test_shifted_pictures_are_those_of_augment(data):
@@ -81,7 +81,7 @@ def test_momentum_survives_a_resume_and_goes_on_in_the_next_stage(data):
     rested = stage(at_rest(stage(nets, data, 2).run().networks), data, 2, shift=2).run()
     assert not torch.allclose(whole.networks.flat(), rested.networks.flat(), atol=1e-4)
 
-class Watched(ImageEvaluator):
+class Watched(ArrayEvaluator):
     "notes the weights that it is asked about"
     def measure(self, nets, *args, **kw):
         self.seen.append(nets.flat())
@@ -121,7 +121,7 @@ def test_fine_tuning_starts_at_rest():
     trial = ImageTrial(*resolved(protocols('resnet18_practical_cifar10', 'smoke', plrs=[1e-2]))).pretrain()
     assert any(n.startswith(VELOCITY) for n in trial.points['pretrain'].state)
     start = trial.finetune().stage['finetune']
-    again = Trainer(ImageTask(trial.data, 0., 32, rule=trial.rule), at_rest(trial.points['pretrain']).repeat(2), torch.tensor([1e-4, 1e-4, 1e-3, 1e-3]), Schedule(2, purpose='finetune_order', evals=[])).run()
+    again = Trainer(ArrayTask(trial.data, 0., 32, recipe=trial.recipe), at_rest(trial.points['pretrain']).repeat(2), torch.tensor([1e-4, 1e-4, 1e-3, 1e-3]), Schedule(2, purpose='finetune_order', evals=[])).run()
     assert torch.equal(start.networks.flat(), again.networks.flat())
 
 @pytest.mark.parametrize('kw, words', [
@@ -149,13 +149,13 @@ def test_the_laptop_preset_is_the_main_ones_with_the_authors_rates():
     assert {k for k in main if s.get(k) != main[k]} == {'rho', 'level'} and (s['momentum'], s['weight_decay'], s['pad']) == (.9, 5e-4, 2)
 
 @pytest.mark.skipif(native_conv.conv_kernel() is None, reason='no C compiler')
-@pytest.mark.parametrize('rule', [RULE, Rule(0., 0., 0), Rule(.9, 0., 1), Rule(0., 5e-2, 0)], ids=str)
-def test_both_engines_train_and_evaluate_the_same(data, rule):
+@pytest.mark.parametrize('recipe', [RECIPE, Recipe(0., 0., 0), Recipe(.9, 0., 1), Recipe(0., 5e-2, 0)], ids=str)
+def test_both_engines_train_and_evaluate_the_same(data, recipe):
     "with negative gains, for which pooling takes the smallest pixel; more networks than orders"
     nets = make_networks(CONVNET, [3, 4], 0.)
     for n,v in nets.state.items():
         if n.startswith('norms') and n.endswith('weight'): v.copy_(torch.linspace(-1, 1.5, v.numel()).view_as(v))
-    def trained(engine, **kw): return Trainer(ImageTask(data, 0., BATCH, rule, engine, **kw), nets.repeat(2), torch.tensor([1e-2, 3e-2, 2e-2, 5e-3]), Schedule(2)).run()
+    def trained(engine, **kw): return Trainer(ArrayTask(data, 0., BATCH, recipe, engine, **kw), nets.repeat(2), torch.tensor([1e-2, 3e-2, 2e-2, 5e-3]), Schedule(2)).run()
     mine, plain, shared = trained('native'), trained('torch'), trained('native', threads=2)
     assert (mine.networks.state['norms.0.weight'] < 0).any()
     for n,v in plain.networks.state.items():

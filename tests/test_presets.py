@@ -2,7 +2,7 @@
 import math
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
-from understanding_lrs.studies.image_trial import ImageTrial
+from understanding_lrs.studies.array_trial import ImageTrial
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.protocol import missing, networks
 from understanding_lrs.runs.published import published_protocols
@@ -64,7 +64,8 @@ def test_utilities_run_every_shape():
 @pytest.mark.parametrize('study', STUDIES)
 def test_smoke_is_small(study):
     ps = protocols(study, 'smoke')
-    if study in IMAGES: assert epochs(ps) < 200 and {p.settings['data'] for p in ps} == {'digits'}
+    if study == 'own': assert epochs(ps) < 200 and {p.settings["data"] for p in ps} == {"example"}
+    elif study in IMAGES: assert epochs(ps) < 200 and {p.settings['data'] for p in ps} == {'digits'}
     else: assert steps(ps) < 20_000
 
 CIFAR = """1e-5 1.4e-5 2e-5 3e-5 5e-5 7e-5 1e-4 1.4e-4 2e-4 3e-4 5e-4 7e-4 1e-3 1.4e-3 2e-3 3e-3 5e-3 7e-3 1e-2 1.4e-2 2e-2 3e-2 5e-2 7e-2 1e-1"""

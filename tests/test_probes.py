@@ -17,7 +17,7 @@ def registry(monkeypatch):
 def test_who_is_asked_what(contexts):
     assert list(probes_for(contexts['synthetic'].offers())) == ['edges', 'features', 'geometry']
     assert list(probes_for(contexts['images'].offers())) == ['bands', 'borders', 'edges', 'filters', 'geometry', 'norms', 'sharpness']
-    assert list(probes_for({'images'})) == ['bands', 'borders', 'geometry', 'norms'], 'no sphere, no convolutions, one batch order'
+    assert list(probes_for({'arrays', 'images'})) == ['bands', 'borders', 'geometry', 'norms'], 'no sphere, no convolutions, one batch order'
 
 @pytest.mark.parametrize('kind', ['synthetic', 'images'])
 def test_every_probe_gives_what_it_declares(contexts, kind):

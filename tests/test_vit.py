@@ -10,13 +10,13 @@ from understanding_lrs.data.augmentation import augment_table, crop_flip
 from understanding_lrs.data.rand_augment import HOLE, RAND_OPS, rand_augment, rand_op
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.vit import VisionTransformer, VitSpec, patches
-from understanding_lrs.training.image_task import ImageTask
-from understanding_lrs.training.optimizers import Rule, VELOCITY, at_rest
+from understanding_lrs.training.array_task import ArrayTask
+from understanding_lrs.training.optimizers import Recipe, VELOCITY, at_rest
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.training.image_data import resident
 from understanding_lrs.training.image_epochs import EvalConfig, evaluate_nets
-from understanding_lrs.studies.image_trial import ImageTrial
+from understanding_lrs.studies.array_trial import ImageTrial
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order, stream
@@ -24,7 +24,7 @@ from understanding_lrs.core.sphere import scaling_error
 from understanding_lrs.studies.registry import STUDIES, protocols, resolved
 from understanding_lrs.studies.trial import live
 
-SPEC, RULE, BATCH = VitSpec(16, 10, 8, depth=2, heads=4, patch=4, dropout=0.), Rule(.9, 5e-2, 1, adam=True, ops=2), 24
+SPEC, RECIPE, BATCH = VitSpec(16, 10, 8, depth=2, heads=4, patch=4, dropout=0.), Recipe(.9, 5e-2, 1, optimizer='adam', ops=2), 24
 
 @pytest.fixture(scope='module')
 def data():
@@ -32,7 +32,7 @@ def data():
     d = replace(d, x_train=d.x_train[:100], y_train=d.y_train[:100], x_test=d.x_test[:100], y_test=d.y_test[:100])
     return resident(d, *channel_stats(d.x_train))
 
-def stage(nets, data, epochs, lr=(1e-3, 3e-3), rule=RULE, **kw): return Trainer(ImageTask(data, 0., BATCH, rule=rule), nets, torch.tensor(lr), Schedule(epochs, **kw))
+def stage(nets, data, epochs, lr=(1e-3, 3e-3), recipe=RECIPE, **kw): return Trainer(ArrayTask(data, 0., BATCH, recipe=recipe), nets, torch.tensor(lr), Schedule(epochs, **kw))
 
 # ---- the network
 
@@ -110,15 +110,15 @@ def test_impossible_sizes_are_refused(kw, words):
 
 # ---- training
 
-def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', before='', rule=RULE):
+def plainly(net, data, seed, lr, epochs, purpose='pretrain_order', before='', recipe=RECIPE):
     "the reference: torch's optimiser, one network, pictures changed one epoch at a time"
-    opt = torch.optim.Adam(net.parameters(), lr=lr, betas=(.9, .999), eps=1e-8, weight_decay=rule.weight_decay)
+    opt = torch.optim.Adam(net.parameters(), lr=lr, betas=(.9, .999), eps=1e-8, weight_decay=recipe.weight_decay)
     net.train()
     for e in range(epochs):
-        x = rand_augment(data.x_train, seed, e, ops=rule.ops, purpose=f'{before}randaugment') if rule.ops else data.x_train
-        x = crop_flip(x, augment_table(seed, e, len(x), rule.pad, purpose=f'{before}augment'), rule.pad) if rule.pad else x
+        x = rand_augment(data.x_train, seed, e, ops=recipe.ops, purpose=f'{before}randaugment') if recipe.ops else data.x_train
+        x = crop_flip(x, augment_table(seed, e, len(x), recipe.pad, purpose=f'{before}augment'), recipe.pad) if recipe.pad else x
         for b in torch.from_numpy(epoch_order(seed, len(x), e, purpose)).split(BATCH):
-            opt.zero_grad(); F.cross_entropy(net(data.floats(x[b])), data.y_train[b]).backward(); opt.step()
+            opt.zero_grad(); F.cross_entropy(net(data.inputs(x[b])), data.y_train[b]).backward(); opt.step()
     return net
 
 @pytest.mark.parametrize('purpose, before', [('pretrain_order', ''), ('finetune_order', 'finetune_')])
@@ -128,11 +128,11 @@ def test_a_stage_is_torchs_adam_on_changed_pictures(data, purpose, before):
         there = plainly(SPEC.build(seed), data, seed, lr, 2, purpose, before).state_dict()
         for n,v in at_rest(st.networks).state.items(): torch.testing.assert_close(v[k], there[n], rtol=2e-3, atol=2e-4)
 
-@pytest.mark.parametrize('other', [replace(RULE, weight_decay=0.), replace(RULE, pad=0), replace(RULE, ops=0)], ids=str)
+@pytest.mark.parametrize('other', [replace(RECIPE, weight_decay=0.), replace(RECIPE, pad=0), replace(RECIPE, ops=0)], ids=str)
 def test_every_part_of_the_rule_counts(data, other):
     "so that the test above can fail"
     mine = stage(make_networks(SPEC, [3], 0.), data, 1, lr=(1e-3,)).run().networks.flat()[0]
-    net = plainly(SPEC.build(3), data, 3, 1e-3, 1, rule=other)
+    net = plainly(SPEC.build(3), data, 3, 1e-3, 1, recipe=other)
     assert not torch.allclose(mine, torch.cat([dict(net.named_parameters())[n].detach().flatten() for n in SPEC.trained_names()]), atol=5e-4)
 
 def test_dropout_draws_from_the_seed_and_the_epoch(data):
@@ -290,8 +290,8 @@ def test_wrong_settings_are_refused(kw, words):
 
 def test_the_engine_in_c_refuses_what_it_does_not_have(data):
     nets = make_networks(ConvNetSpec(4, 10, 8, practical=True), [3], 0.)
-    with pytest.raises(ValueError, match='no Adam and no RandAugment'): Trainer(ImageTask(data, 0., BATCH, rule=RULE, engine='native'), nets, 1e-3, Schedule(1)).run()
-    assert Trainer(ImageTask(data, 0., BATCH, rule=RULE), nets, 1e-3, Schedule(1)).run().last[0].isfinite().all() # in PyTorch
+    with pytest.raises(ValueError, match='no Adam and no RandAugment'): Trainer(ArrayTask(data, 0., BATCH, recipe=RECIPE, engine='native'), nets, 1e-3, Schedule(1)).run()
+    assert Trainer(ArrayTask(data, 0., BATCH, recipe=RECIPE), nets, 1e-3, Schedule(1)).run().last[0].isfinite().all() # in PyTorch
 
 def test_the_paper_preset_is_the_protocol():
     assert [p.train_seeds for p in protocols('vit_cifar10', 'authors')] == [(i,) for i in range(1, 11)]
@@ -334,8 +334,8 @@ def test_nothing_waits_in_the_loop(there, monkeypatch, graph):
     from understanding_lrs.training import image_lanes
     monkeypatch.setenv('ULRS_GRAPH', graph)
     spec = replace(SPEC, dropout=.3)
-    lane, = image_lanes.lanes(1, spec, there, image_lanes.LaneConfig(0., BATCH, rule=RULE))
-    lane.load(stage(make_networks(spec, [3], 0.).to('cuda'), there, 1, lr=(1e-3,)).networks, 0, torch.tensor(1e-3), augment_table(3, 0, 100, RULE.pad), there.x_train, 5)
+    lane, = image_lanes.lanes(1, spec, there, image_lanes.LaneConfig(0., BATCH, recipe=RECIPE))
+    lane.load(stage(make_networks(spec, [3], 0.).to('cuda'), there, 1, lr=(1e-3,)).networks, 0, torch.tensor(1e-3), augment_table(3, 0, 100, RECIPE.pad), there.x_train, 5)
     order = torch.from_numpy(epoch_order(3, 100, 0)).cuda()
     for b in order.split(BATCH): lane.step(b)
     kept = torch.cuda.get_sync_debug_mode()

@@ -19,7 +19,7 @@ from ..core.seeds import epoch_order
 from ..core.sphere import elr_to_lr
 from ..networks.resnet import ResNet18Spec
 from ..networks.spec import Spec
-from ..probes.context import ImageEvaluator, PathSettings
+from ..probes.context import ArrayEvaluator, PathSettings
 from ..runs.provenance import environment
 from ..training.gpu_memory import step_bytes
 from ..training.image_data import numerics
@@ -124,7 +124,7 @@ def path_seconds(case:GpuCase, points:int) -> float:
     nets = make_networks(case.spec, [0, 1], rho).to(case.device)
     for k in (2, points):
         how = dict(threads=torch.get_num_threads(), precision=case.precision)
-        evaluator = ImageEvaluator(data, rho, case.batch, PathSettings(points=k), **how)
+        evaluator = ArrayEvaluator(data, rho, case.batch, PathSettings(points=k), **how)
         start = time.perf_counter()
         evaluator.along(nets[:1], nets[1:])
         seconds = time.perf_counter() - start

@@ -70,7 +70,7 @@ def plain_epoch(
 ):                # function of no arguments
     "An epoch of plain PyTorch over resident images"
     check_kind(kind, spec, data.device)
-    net, floats = spec.build(1).to(data.device), data.floats(data.x_train).contiguous()
+    net, floats = spec.build(1).to(data.device), data.inputs(data.x_train).contiguous()
     if kind == 'channels_last':
         net, floats = (t.to(memory_format=torch.channels_last) for t in (net, floats))
     opt = ProjectedSGD(net.weights(), lr=1e-3, rho=spec.default_radius())

@@ -22,7 +22,7 @@ from ..networks.resnet import ResNet18Spec
 from ..networks.spec import Spec
 from ..runs.provenance import environment
 from ..training.image_data import resident
-from ..training.image_task import ImageTask
+from ..training.array_task import ArrayTask
 from ..training.networks import make_networks
 from ..training.trainer import Schedule, Trainer
 
@@ -69,7 +69,7 @@ def losses_by_precision(
     for precision in precisions:
         start = time.perf_counter()
         try:
-            task = ImageTask(data, rho, around.batch, engine='torch', precision=precision)
+            task = ArrayTask(data, rho, around.batch, engine='torch', precision=precision)
             stage = Trainer(task, nets, lr, Schedule(around.epochs, evals=())).run()
         except ValueError as e:
             skipped.append(str(e))

@@ -17,7 +17,7 @@ from ..probes.geometry import barrier
 from ..runs.find import find_runs
 from ..runs.provenance import environment
 from ..runs.store import Run
-from ..studies.image_trial import ImageTrial
+from ..studies.array_trial import ImageTrial
 from ..studies.registry import protocols
 
 # %% ../../nbs/app/35_bench_probes.ipynb #5dbd91d7

@@ -118,7 +118,7 @@ class Shown:
     std:tuple
     batch:int
 
-    def floats(self, x): # (n, C, side, side) uint8 -> float32, on the device
+    def inputs(self, x): # (n, C, side, side) uint8 -> float32, on the device
         return load('data.channels').normalise(x, self.mean, self.std).to(device())
 
 def shown_images(
@@ -220,8 +220,8 @@ def path_between(
     if great_circle and not sphere:
         raise InputError("--great-circle: these networks are on no sphere; add --sphere if they are "
                          "scale-invariant")
-    train = shown.floats(images.x_train), images.y_train.to(device())
-    test = shown.floats(images.x_test), images.y_test.to(device())
+    train = shown.inputs(images.x_train), images.y_train.to(device())
+    test = shown.inputs(images.x_test), images.y_test.to(device())
     probe = load('probes.between')
     options = probe.PathOptions(points, shown.batch, great_circle, sphere, weights=pair.weights())
     return probe.between(*pair.ends, train, test, options)
@@ -329,7 +329,7 @@ def band_result(module, shown:Shown,
     limits = limits or bands.band_limits(images.size)
     bands.check_limits(limits, images.size)
     module, x, y = module.to(device()), images.x_test.to(device()), images.y_test.to(device())
-    loss, acc = load('probes.between').evaluate_module(module, shown.floats(images.x_test), y, shown.batch)
+    loss, acc = load('probes.between').evaluate_module(module, shown.inputs(images.x_test), y, shown.batch)
     sets = bands.BandSets(shown.mean, shown.std, images.x_train.to(device()), limits=limits)
     rows = load('probes.bands').band_accuracy(module, x, y, sets, shown.batch)
     return BandResult(loss, acc, limits, rows)

@@ -28,7 +28,7 @@ from ..studies.registry import study_of
 from ..training.gpu_lanes import RESIDENT, Way, resident_lanes
 from ..training.image_evaluation import evaluate_torch_nets
 from ..training.image_lanes import LaneConfig, epoch_torch_
-from ..training.image_task import ImageTask
+from ..training.array_task import ArrayTask
 from ..training.lane_trainer import LaneTrainer
 from ..training.networks import make_networks
 from ..training.trainer import Schedule
@@ -237,7 +237,7 @@ def timed_steps(
     steps:int,
 ) -> tuple[float, str]: # seconds a model-epoch; what the steps really are
     "Time steps of all networks of a workload, one lane each"
-    task = ImageTask(w.data, w.rho, w.batch, precision=precision)
+    task = ArrayTask(w.data, w.rho, w.batch, precision=precision)
     stage = LaneTrainer(task, w.nets, w.lr, Schedule(1, evals=()), way=way)
     steps = min(steps, len(w.data.y_train)//w.batch)
     def run():

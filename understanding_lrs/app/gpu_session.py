@@ -28,7 +28,7 @@ from ..data.loading import load_images
 from ..runs.protocol import Protocol
 from ..runs.store import Run
 from ..runs.find import find_runs
-from ..studies.image_trial import ImageTrial
+from ..studies.array_trial import ImageTrial
 from ..studies.registry import study_of
 from ..studies.registry import protocols
 from ..training.gpu_lanes import Way

@@ -16,13 +16,13 @@ from .gpu_plan import Clock, PROBE_SHARE
 from ..core.errors import OutOfTime
 from ..runs.protocol import Protocol, canonical
 from ..runs.store import Run
-from ..studies.image_trial import ImageTrial
+from ..studies.array_trial import ImageTrial
 from ..studies.trial import live
 from ..studies.registry import protocols, resolved
 from ..training.gpu_lanes import Way
-from ..training.image_epochs import by_native
+from ..training.image_epochs import EPOCH_ENGINES
 from ..training.lane_trainer import LaneTrainer
-from ..training.trainer import joined_states, joined_trainer, part_of_state, trainer_like
+from ..training.trainer import engine_for, joined_states, joined_trainer, part_of_state, trainer_like
 
 # %% ../../nbs/app/23_gpu_waves.ipynb #fb355b2a
 class StageWaits(Exception):
@@ -79,8 +79,9 @@ def train_stages(
 ) -> list:       # state of each stage
     "Train stages as one stack; on a GPU, and on a CPU without the C kernel, in lanes"
     one, whole = stages[0], joined_trainer(stages)
-    kernel = by_native(one.task.engine, one.networks, one.task.data, one.task.precision)
-    kind = {} if kernel else dict(kind=LaneTrainer, way=way)
+    task = one.task
+    engine = engine_for(EPOCH_ENGINES, task.engine, one.networks, task.data, task.precision)
+    kind = dict(kind=LaneTrainer, way=way) if engine.name == 'torch' else {}
     parts = []
     for a in range(0, len(whole.networks), lanes):
         some = trainer_like(whole, whole.networks[a:a + lanes], whole.lr[a:a + lanes], **kind)

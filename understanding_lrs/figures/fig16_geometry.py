@@ -11,7 +11,7 @@ from .axis import plr_axis, regimes_on
 from .captions import REGIMES, image_print, small_print
 from .drawing import BLUE, GREEN, ORANGE, PLAIN, TWO, canvas
 from .marks import AUTHORS, MEAN_STD, PAPER, QUARTILES, authors, mark_handle, spread
-from .registry import IMAGES, SYNTHETIC, figure
+from .registry import ARRAYS, IMAGES, SYNTHETIC, figure
 from .view import on_images, own_setup
 from ..analysis.claims import PRACTICAL
 
@@ -106,7 +106,7 @@ def image_geometry(view):
     else: fig.legend(handles=handles, loc='outside upper left', ncols=4)
     return image_print(fig, view, WHAT + (' pp or 0.01 nats.' if losses else '.'), bands=False)
 
-@figure('geometry', of=[SYNTHETIC, IMAGES, *PRACTICAL])
+@figure('geometry', of=[SYNTHETIC, IMAGES, ARRAYS, *PRACTICAL])
 def geometry(view):
     "Angles and error barriers between fine-tuned and averaged networks"
     return image_geometry(own_setup(view)) if on_images(view.study) else synthetic_geometry(view)

@@ -13,7 +13,7 @@ from .drawing import TWO, canvas
 from .fig15_finetune_and_swa import accuracy_axis, averaged_on
 from .fig15_finetune_and_swa import finetuned_on, pretrained_on
 from .marks import key_below
-from .registry import IMAGES, figure
+from .registry import ARRAYS, IMAGES, figure
 from .view import own_setup
 from ..analysis.claims import PRACTICAL
 
@@ -29,7 +29,7 @@ def cut_below(ax, view) -> str: # what was left out, in words
     return f"Values below {bottom:g} % are not shown." if every.min() < bottom else ''
 
 # %% ../../nbs/figures/images_finetune_swa.ipynb #27ab87c8
-@figure(of=[IMAGES, *PRACTICAL])
+@figure(of=[IMAGES, ARRAYS, *PRACTICAL])
 def finetune_and_swa(view):
     "Test accuracy after fine-tuning with several FLRs, and of averages of several networks"
     view = own_setup(view)

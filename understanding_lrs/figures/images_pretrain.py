@@ -10,11 +10,11 @@ from .captions import image_print
 from .drawing import FAINT, INK, canvas
 from .fig15_finetune_and_swa import accuracy_axis
 from .marks import PAPER, authors, curve, guessing, key
-from .registry import IMAGES, figure
+from .registry import ARRAYS, IMAGES, figure
 from .view import own_setup
 
 # %% ../../nbs/figures/images_pretrain.ipynb #b003f413
-@figure(of=[IMAGES])
+@figure(of=[IMAGES, ARRAYS])
 def pretraining(view):
     "Test accuracy at the end of pre-training, and how much it moves from epoch to epoch"
     view = own_setup(view)

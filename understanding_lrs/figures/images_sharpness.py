@@ -15,7 +15,7 @@ from matplotlib.ticker import NullLocator
 
 from .captions import image_print
 from .drawing import DECADES, FAINT, INK, TWO, apart, canvas, log_ticks
-from .registry import IMAGES, figure
+from .registry import ARRAYS, IMAGES, figure
 from .view import own_setup, stages
 from ..analysis.regimes import UNKNOWN, regime_of, wide_of
 from ..analysis.tables import NETWORK, select
@@ -116,7 +116,7 @@ def sharpness_in_words(view, dots) -> list: # dots: of all panels -> sentences
     return said
 
 # %% ../../nbs/figures/images_sharpness.ipynb #5461747d
-@figure('sharpness', of=[IMAGES])
+@figure('sharpness', of=[IMAGES, ARRAYS])
 def sharpness(view):
     "Sharpness against test error, one mark for each network"
     view = own_setup(view)

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 from .axis import plr_axis, regimes_on
 from .captions import REGIMES, image_print, small_print
 from .drawing import BLUE, DECADES, FAINT, INK, ORANGE, RED, TWO, canvas
-from .registry import IMAGES, SYNTHETIC, figure
+from .registry import ARRAYS, IMAGES, SYNTHETIC, figure
 from .view import on_images, own_setup
 from ..analysis.regimes import UNKNOWN, regime_of
 
@@ -84,7 +84,7 @@ def hue_key(ax, colors): # over two panels
     ax.legend(handles=handles, **place).set_in_layout(False)
 
 # %% ../../nbs/figures/training_curves.ipynb #b14512f8
-@figure('curves', of=[SYNTHETIC, IMAGES])
+@figure('curves', of=[SYNTHETIC, IMAGES, ARRAYS])
 def regimes(view):
     "How pre-training goes at every PLR, and where it ends"
     pictures = on_images(view.study)

@@ -82,7 +82,7 @@ def read_paper(
 
 # %% ../../nbs/figures/01_view.ipynb #3cccedd1
 def on_images(study:Study) -> bool:
-    "Whether a study trains on images"
+    "Whether a study trains in epochs, on images or on data of your own"
     return not isinstance(study.defaults, SyntheticSettings)
 
 # %% ../../nbs/figures/01_view.ipynb #3f1be0a7

@@ -24,9 +24,9 @@ def _example(factory): # seed -> nn.Module
         return factory(0)
 
 @lru_cache(maxsize=64)
-def _invariant(factory, input_shape): # names of all scale-invariant weights, in model order
+def _invariant(factory, input_shape, dtype): # names of all scale-invariant weights, in model order
     net = _example(factory)
-    groups = invariant_groups(net, torch.zeros(8, *input_shape))
+    groups = invariant_groups(net, torch.zeros(8, *input_shape, dtype=dtype))
     found = {name for group in groups for name in group}
     return [n for n,_ in net.named_parameters() if n in found]
 
@@ -34,14 +34,15 @@ def _invariant(factory, input_shape): # names of all scale-invariant weights, in
 @dataclass(frozen=True)
 class ModuleSpec(Spec):
     "A network of your own"
-    factory:Callable   # seed -> nn.Module (B, *input_shape) -> logits (B, classes)
+    factory:Callable   # seed -> nn.Module (B, *input_shape) -> outputs (B, ...), of classes logits (B, classes)
     input_shape:tuple  # of one sample, e.g. (3, 32, 32)
-    classes:int        # logits
+    classes:int        # logits; 0 where the outputs are no classes
     name:str='own'     # in messages and file names
     sphere:bool=True   # train only what is scale-invariant, on one sphere; False: all of it, in ordinary space
+    dtype:torch.dtype=torch.float32 # of the inputs; torch.int64 for tokens
 
     def __post_init__(self):
-        if self.sphere and not _invariant(self.factory, self.input_shape): raise ValueError(
+        if self.sphere and not _invariant(self.factory, self.input_shape, self.dtype): raise ValueError(
             f"{self.name}: no weight is scale-invariant, so there is no sphere; use sphere=False, or norms without weights behind the layers")
 
     def __str__(self): return self.name
@@ -56,7 +57,7 @@ class ModuleSpec(Spec):
     def module(self) -> nn.Module: return self.build(0)
 
     def trained_names(self) -> list[str]:
-        if self.sphere: return _invariant(self.factory, self.input_shape)
+        if self.sphere: return _invariant(self.factory, self.input_shape, self.dtype)
         return [n for n,p in _example(self.factory).named_parameters() if p.requires_grad]
 
     def build(self, seed:int, readout_seed:int|None=None) -> nn.Module: # the seed of the readout has no meaning here
@@ -65,7 +66,7 @@ class ModuleSpec(Spec):
             torch.manual_seed(seed)
             net = self.factory(seed)
         if self.sphere:
-            names = _invariant(self.factory, self.input_shape)
+            names = _invariant(self.factory, self.input_shape, self.dtype)
             for n,p in net.named_parameters(): p.requires_grad_(n in names)
         return net
 

@@ -9,7 +9,6 @@ __all__ = ['GRAD_BATCHES', 'gradient_norms', 'probe_norms']
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 
 from .context import ProbeContext, columns_of, register_probe
 from ..training.image_data import Resident
@@ -24,7 +23,7 @@ def gradient_norms(
     data:Resident, # what they learn
     batch:int=128,
     n:int=GRAD_BATCHES, # batches, from the start of the training set
-) -> np.ndarray:   # (K,) mean L2 norm of the gradient of the mean cross-entropy over all that is trained
+) -> np.ndarray:   # (K,) mean L2 norm of the gradient of the mean loss over all that is trained
     "How steep the loss is at the current weights"
     batches = list(zip(data.x_train.split(batch), data.y_train.split(batch)))[:n]
     out = np.zeros(len(nets))
@@ -33,7 +32,7 @@ def gradient_norms(
         params = [p for p in net.parameters() if p.requires_grad]
         for x,y in batches:
             if len(x) == 1: continue # one image has no batch statistics
-            grads = torch.autograd.grad(F.cross_entropy(net(data.floats(x)), y), params)
+            grads = torch.autograd.grad(data.objective.loss(net(data.inputs(x)), y), params)
             norms.append(torch.stack(torch._foreach_norm(grads)).norm().item())
         out[k] = np.mean(norms)
     return out
@@ -42,7 +41,7 @@ def gradient_norms(
 @register_probe('norms', dict(
     grad_norm='mean L2 norm of the mini-batch gradient, all that is trained together',
     weight_norm='L2 norm of the weights of one layer'),
-    columns=('stage', 'flr', 'swa_k', 'band'), needs=('images',))
+    columns=('stage', 'flr', 'swa_k', 'band'), needs=('arrays',))
 def probe_norms(context:ProbeContext) -> pd.DataFrame:
     "Gradient norm at the end of every stage, and the norm of each layer"
     rows, evaluator = [], context.evaluator

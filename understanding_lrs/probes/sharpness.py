@@ -13,7 +13,6 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..networks.spec import parameters_of
@@ -190,18 +189,18 @@ DIRECTIONS = 4   # of the average [choice]
 @register_probe('sharpness', dict(
     sharpness='largest eigenvalue of the Hessian of the training loss on the unit sphere (nats)',
     sharpness_average='its mean over random directions (nats)'),
-    columns=('stage', 'flr', 'band'), needs=('images', 'sphere'))
+    columns=('stage', 'flr', 'band'), needs=('arrays', 'sphere'))
 def probe_sharpness(context:ProbeContext) -> pd.DataFrame:
     "Curvature of the training loss on the unit sphere [paper, Figure 26]"
     rows, data = [], context.evaluator.data
-    x, y = data.floats(data.x_train[:SHARPNESS_IMAGES]), data.y_train[:SHARPNESS_IMAGES]
+    x, y = data.inputs(data.x_train[:SHARPNESS_IMAGES]), data.y_train[:SHARPNESS_IMAGES]
     for name,wanted in sharpness_checkpoints(context).items():
         nets = context.checkpoints[name]
         found = np.full((len(nets), 2), np.nan)
         for k in wanted.nonzero().flatten().tolist():
             net = load_network(nets, k).train()
             params = parameters_of(net, nets.spec.sphere_names())
-            found[k] = sharpness(lambda: F.cross_entropy(net(x), y), params, DIRECTIONS, tol=.05)
+            found[k] = sharpness(lambda: data.objective.loss(net(x), y), params, DIRECTIONS, tol=.05)
         rows.append(context.rows(found[:, 0], 'sharpness', **columns_of(name)))
         rows.append(context.rows(found[:, 1], 'sharpness_average', **columns_of(name)))
     return context.table(rows)

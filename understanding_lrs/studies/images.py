@@ -41,7 +41,7 @@ GPU = dict(data_seeds=(), train_seeds=(1,), precision='tf32')
 
 # %% ../../nbs/studies/07_images.ipynb #a5cfc5a8
 TEMPLATE = 'nbs/experiments/images_plr.ipynb'
-TRIAL = 'understanding_lrs.studies.image_trial:ImageTrial' # see `Study.trial`
+TRIAL = 'understanding_lrs.studies.array_trial:ImageTrial' # see `Study.trial`
 
 def image_study(
     id:str, title:str,

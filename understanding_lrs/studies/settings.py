@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HOW', 'REMOVE', 'VERSIONS', 'setting', 'Settings', 'check_value', 'helps', 'SyntheticSettings',
            'check_synthetic_seeds', 'InterventionSettings', 'check_intervention', 'prepared', 'check_last_batch',
-           'as_many', 'loaded', 'ImageSettings', 'SphereSettings', 'PracticalSettings', 'check_no_sphere',
-           'VitSettings']
+           'as_many', 'loaded', 'EpochSettings', 'ImageSettings', 'SphereSettings', 'PracticalSettings',
+           'check_no_sphere', 'VitSettings']
 
 # %% ../../nbs/studies/00_settings.ipynb #7a2393b2
 import sys
@@ -228,41 +228,24 @@ def loaded(
 
 # %% ../../nbs/studies/00_settings.ipynb #a4d81136
 @dataclass(frozen=True)
-class ImageSettings(Settings):
-    "Settings that all networks on images have"
-    data:str = setting('cifar10',
-                       'cifar10, cifar100, digits, a folder of pictures, or name@hash of decoded ones')
-    width:int = setting(32, 'channels of the first layer')
-    size:int = setting(32, 'height and width that pictures are shrunk to')
-    n_train:int = setting(0, 'training pictures, 0 means all')
-    n_test:int = setting(0, 'test pictures, 0 means all')
-    norm:str = setting('cifar',
-                       'normalisation, cifar for the constants of the paper or own for those of the training set',
-                       choices=('cifar', 'own'))
+class EpochSettings(Settings):
+    "Settings of all that is learned in epochs"
     batch:int = setting(128, 'images per step', least=2)
     epochs:int = setting(200, 'length of pre-training', least=1)
     ft_epochs:int = setting(200, 'length of fine-tuning', least=1)
     order:str = setting('own', 'batch order of fine-tuning, own or replay', choices=ORDERS)
-    ft_orders:int = setting(1, 'batch orders of fine-tuning, more than one for the pairwise barriers',
-                            least=1)
+    ft_orders:int = setting(1, 'batch orders of fine-tuning, more than one for the pairwise barriers', least=1)
     then_plr:float = setting(0., 'rate of a second stage of pre-training, 0 means none', least=0)
     then_epochs:int = setting(0, 'its length', least=0)
     level:float = setting(.1, 'training loss at which networks are compared, 0 means not at all', least=0)
-    stop_loss:float = setting(0., 'pre-training ends once all running losses were below it, 0 means never',
-                              least=0)
-    look_every:int = setting(1,
-                             'epochs between looks at the test set, 0 means about ten and all of the last tenth', least=0)
+    stop_loss:float = setting(0., 'pre-training ends once all running losses were below it, 0 means never', least=0)
+    look_every:int = setting(
+        1, 'epochs between looks at the test set, 0 means about ten and all of the last tenth', least=0)
     path_points:int = setting(21, 'points on the path between two solutions, ends included', least=2)
-    path_pictures:int = setting(0, 'training pictures of such a path, 0 means all', least=0)
+    path_pictures:int = setting(0, 'training images of such a path, 0 means all', least=0)
     great_circle:bool = setting(False, 'walk it at constant angular speed; needs a sphere')
 
     has_batch_norm = True
-
-    def images(self) -> 'Images':
-        "The images as they are learned"
-        images = prepared(loaded(self.data), self.n_train, self.n_test, self.size)
-        if self.has_batch_norm: check_last_batch(len(images.x_train), self.batch)
-        return images
 
     def check(self, protocol):
         if protocol.data_seeds:
@@ -272,11 +255,30 @@ class ImageSettings(Settings):
         if self.then_plr and not self.then_epochs:
             raise InputError(f"then_epochs must be at least 1, got {self.then_epochs}")
 
-    def check_network(self): self.spec(10)
-
     def able(self, precision, device):
         from understanding_lrs.training.image_data import numerics
         with as_input_error(ValueError), numerics(precision, device): pass
+
+# %% ../../nbs/studies/00_settings.ipynb #10126211
+@dataclass(frozen=True)
+class ImageSettings(EpochSettings):
+    "Settings that all networks on images have"
+    data:str = setting('cifar10', 'cifar10, cifar100, digits, a folder of pictures, or name@hash of decoded ones')
+    width:int = setting(32, 'channels of the first layer')
+    size:int = setting(32, 'height and width that pictures are shrunk to')
+    n_train:int = setting(0, 'training pictures, 0 means all')
+    n_test:int = setting(0, 'test pictures, 0 means all')
+    norm:str = setting(
+        'cifar', 'normalisation, cifar for the constants of the paper or own for those of the training set',
+        choices=('cifar', 'own'))
+
+    def images(self) -> 'Images':
+        "The images as they are learned"
+        images = prepared(loaded(self.data), self.n_train, self.n_test, self.size)
+        if self.has_batch_norm: check_last_batch(len(images.x_train), self.batch)
+        return images
+
+    def check_network(self): self.spec(10)
 
     def adapt(self, given):
         if 'data' not in given: return self
@@ -284,9 +286,9 @@ class ImageSettings(Settings):
 
     def resolve(self):
         images = loaded(self.data, keep=True)
-        found = replace(self, data=images.id, n_train=as_many(self.n_train, images.y_train, images,
-                                                              'training'),
-                        n_test=as_many(self.n_test, images.y_test, images, 'test'))
+        n_train = as_many(self.n_train, images.y_train, images, 'training')
+        n_test = as_many(self.n_test, images.y_test, images, 'test')
+        found = replace(self, data=images.id, n_train=n_train, n_test=n_test)
         found.images()
         return found
 
@@ -304,7 +306,7 @@ class SphereSettings(ImageSettings):
         with as_input_error(ValueError, TypeError):
             return architecture(self.arch, ConvolutionalSpec)(self.width, classes, self.size)
 
-    def rule(self): return None # no optimizer config: on the sphere there is projected SGD
+    def recipe(self): return None # no optimizer config: on the sphere there is projected SGD
 
     def check(self, protocol):
         super().check(protocol)
@@ -330,10 +332,10 @@ class PracticalSettings(ImageSettings):
         with as_input_error(ValueError, TypeError):
             return architecture(self.arch, ConvolutionalSpec)(self.width, classes, self.size, practical=True)
 
-    def rule(self) -> 'Rule':
+    def recipe(self) -> 'Recipe':
         "The optimizer config"
-        from understanding_lrs.training.optimizers import Rule
-        return Rule(self.momentum, self.weight_decay, self.pad)
+        from understanding_lrs.training.optimizers import Recipe
+        return Recipe(self.momentum, self.weight_decay, self.pad)
 
     def check(self, protocol):
         super().check(protocol)
@@ -370,10 +372,10 @@ class VitSettings(ImageSettings):
             return VitSpec(self.width, classes, self.size, depth=self.depth, heads=self.heads,
                            patch=self.patch, dropout=self.dropout)
 
-    def rule(self) -> 'Rule':
+    def recipe(self) -> 'Recipe':
         "The optimizer config"
-        from understanding_lrs.training.optimizers import Rule
-        return Rule(.9, self.weight_decay, self.pad, True, self.ops, self.strength)
+        from understanding_lrs.training.optimizers import Recipe
+        return Recipe(.9, self.weight_decay, self.pad, 'adam', self.ops, self.strength)
 
     def check(self, protocol):
         super().check(protocol)

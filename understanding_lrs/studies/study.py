@@ -45,7 +45,7 @@ class Preset:
         return (self.seed_of[plr],) if plr in self.seed_of else self.train_seeds
 
 # %% ../../nbs/studies/01_study.ipynb #268bfbcc
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     "What is varied, what is kept, and how a run is made"
     id:str              # as in the tables
@@ -61,6 +61,8 @@ class Study:
     lines:tuple = (None, None, None)
     numerics_version:int = 1 # raised by hand when a change moves numbers
     per_gpu:int = 0     # runs that share a GPU; 0: it does not use one
+
+    def __repr__(self) -> str: return f"{self.id}: {self.title}; presets {', '.join(self.presets)}"
 
     @property
     def settings(self) -> dict: # name -> default; their types are the types of the settings

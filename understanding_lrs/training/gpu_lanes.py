@@ -95,7 +95,7 @@ class ResidentLane:
 
     def _compile(self):
         forward = compiled_forward()
-        z = forward(self.net, self.data.floats(self.data.x_train[:self.batch]))
+        z = forward(self.net, self.data.inputs(self.data.x_train[:self.batch]))
         torch.autograd.grad(z.sum(), self.params)
         self.forward = forward
 
@@ -142,7 +142,7 @@ def resident_lanes(
 ) -> list:                    # of `ResidentLane`
     "Lanes for n networks; on a GPU those of the last call are used again if they fit"
     if data.device != 'cuda': return [ResidentLane(spec, data) for _ in range(n)]
-    made_for = spec, id(data.x_train), id(data.y_train), data.mean, data.std, number_formats()
+    made_for = spec, id(data.x_train), id(data.y_train), data.mean, data.std, data.objective, number_formats()
     RESIDENT[:] = [(key, lane) for key,lane in RESIDENT if key == made_for] # others free their memory first
     while len(RESIDENT) < n: RESIDENT.append((made_for, ResidentLane(spec, data)))
     return [lane for _,lane in RESIDENT[:n]]

@@ -9,7 +9,6 @@ __all__ = ['evaluate_torch_nets', 'uncounted_', 'Recorded', 'Evaluation']
 import contextlib
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..networks.spec import batch_norms
@@ -33,9 +32,9 @@ def evaluate_torch_nets(
         for m in norms: m.reset_running_stats()
         for i,(b,t) in enumerate(zip(x.split(batch), y.split(batch))):
             for m in norms: m.momentum = 1/(i + 1) # a plain average; momentum None would wait for the device
-            z = net(data.floats(b)).float()
-            out[0, k] += F.cross_entropy(z, t, reduction='sum').double()
-            out[1, k] += (z.argmax(1) == t).sum()
+            z = net(data.inputs(b)).float()
+            out[0, k] += data.objective.total(z, t).double()
+            out[1, k] += data.objective.hits(z, t)
         for m in norms: m.momentum = .1
         if own: store_network(nets, k, net)
     out = out.cpu()/len(y)
@@ -106,9 +105,9 @@ class Evaluation:
     @torch.no_grad()
     def _add(self, x, y):
         "One batch: its summed loss, its hits, its statistics"
-        z = self.net(self.data.floats(x)).float()
-        self.sums[0] += F.cross_entropy(z, y, reduction='sum').double()
-        self.sums[1] += (z.argmax(1) == y).sum()
+        z = self.net(self.data.inputs(x)).float()
+        self.sums[0] += self.data.objective.total(z, y).double()
+        self.sums[1] += self.data.objective.hits(z, y)
         for m,total in zip(self.norms, self.totals):
             total[0] += m.running_mean
             total[1] += m.running_var

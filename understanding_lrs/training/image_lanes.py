@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.errors import one_line
@@ -20,7 +19,7 @@ from ..data.augmentation import crop_flip
 from ..networks.spec import Spec, batch_norms
 from .image_data import Resident
 from .networks import Networks
-from .optimizers import Rule, optimizer_of
+from .optimizers import Recipe, optimizer_of
 
 # %% ../../nbs/training/09_image_lanes.ipynb #a2d08904
 def module_of(
@@ -68,25 +67,25 @@ class Step:
     lr:Tensor        # () float32 raw learning rate
     out:Tensor       # (2,) float64; gains the summed loss (nats) and the hits of each batch
     rho:float=0.     # joint radius; 0: no sphere
-    rule:Rule|None=None # of a practical network
+    recipe:Recipe|None=None # of a practical network
     memory:dict=field(default_factory=dict) # what the optimizer remembers of this network; changed in place
     table:Tensor|None=None # (n, 3) shifts and mirrors as `augment_table` gives them; None: neither
 
-    def images(self, b:Tensor) -> Tensor: # (B,) int64 -> (B, C, side, side) float32
+    def batch(self, b:Tensor) -> Tensor: # (B,) int64 -> (B, ...) inputs
         x = self.data.x_train[b]
-        if self.table is not None: x = crop_flip(x, self.table[b], self.rule.pad)
-        return self.data.floats(x)
+        if self.table is not None: x = crop_flip(x, self.table[b], self.recipe.pad)
+        return self.data.inputs(x)
 
     def __call__(self, forward, b:Tensor): # module, or what was compiled from it; (B,) int64
         y = self.data.y_train[b]
-        z = forward(self.images(b))
-        loss = F.cross_entropy(z.float(), y)
+        z = forward(self.batch(b))
+        loss = self.data.objective.loss(z.float(), y)
         grads = torch.autograd.grad(loss, self.params)
         with torch.no_grad():
-            optimizer_of(self.rule).update_(self.params, grads, self.memory, self.lr)
+            optimizer_of(self.recipe).update_(self.params, grads, self.memory, self.lr)
             if self.rho: self.project_()
             self.out[0] += loss.detach()*len(b)
-            self.out[1] += (z.argmax(1) == y).sum()
+            self.out[1] += self.data.objective.hits(z, y)
 
     def project_(self):
         norm = torch.stack(torch._foreach_norm(self.params)).norm()
@@ -102,7 +101,7 @@ class LaneConfig:
     batch:int        # images per step
     streams:int=1    # networks at a time on a GPU
     compile:str=''   # mode of `torch.compile`, '' for none; only on a GPU
-    rule:Rule|None=None # of practical networks
+    recipe:Recipe|None=None # of practical networks
 
 # %% ../../nbs/training/09_image_lanes.ipynb #b9ec7960
 @contextlib.contextmanager
@@ -124,20 +123,20 @@ class Lane:
         graph:bool=False,  # record the step as a CUDA graph
     ):
         device, self.cuda = data.x_train.device, data.device == 'cuda'
-        self.data, self.batch, self.rule = data, config.batch, config.rule
+        self.data, self.batch, self.recipe = data, config.batch, config.recipe
         self.net = (module_of if self.cuda else template)(spec, data.device).train()
         self.forward, self.graph = self.net, None
         trained = {n: p for n,p in self.net.named_parameters() if p.requires_grad}
-        self.memory = optimizer_of(self.rule).init_state(trained)
+        self.memory = optimizer_of(self.recipe).init_state(trained)
         self.table = None
-        if self.rule and self.rule.pad:
+        if self.recipe and self.recipe.pad:
             self.table = torch.zeros(len(data.y_train), 3, dtype=torch.int64, device=device)
-        if self.rule and self.rule.ops: # other images in every epoch
+        if self.recipe and self.recipe.ops: # other images in every epoch
             self.data = replace(data, x_train=data.x_train.clone())
         self.b = torch.arange(self.batch, device=device) % len(data.y_train)
         self.lr = torch.zeros((), device=device)
         self.out = torch.zeros(2, dtype=torch.float64, device=device)
-        self.train = Step(list(trained.values()), self.data, self.lr, self.out, config.rho, self.rule,
+        self.train = Step(list(trained.values()), self.data, self.lr, self.out, config.rho, self.recipe,
                           self.memory, self.table)
         self.stream = torch.cuda.Stream() if self.cuda else None
         self.compiled, self.trouble = False, [] # what became of compilation and recording
@@ -230,7 +229,7 @@ def lanes(
     "Where networks are trained; on a GPU the lanes of the last call are used again if they fit"
     if data.device != 'cuda': return [Lane(spec, data, config)]
     graph = switch('GRAPH', '1') != '0' and config.batch <= len(data.y_train)
-    same_data = id(data.x_train), id(data.y_train), data.mean, data.std
+    same_data = id(data.x_train), id(data.y_train), data.mean, data.std, data.objective
     made_for = spec, replace(config, streams=1), graph, same_data, number_formats()
     LANES[:] = [l for l in LANES if l[0] == made_for] # others free their memory first
     while len(LANES) < n: LANES.append((made_for, Lane(spec, data, config, graph)))

@@ -12,7 +12,7 @@ import torch
 from ..core.seeds import epoch_order
 from .gpu_lanes import ResidentLane, Way, resident_lanes
 from .image_data import numerics
-from .image_task import ImageTask
+from .array_task import ArrayTask
 from .networks import Networks
 from .trainer import METRICS, Schedule, Trainer
 
@@ -20,13 +20,13 @@ from .trainer import METRICS, Schedule, Trainer
 class LaneTrainer(Trainer):
     "A `Trainer` of scale-invariant networks that stay in their lanes: one network each, all at a time"
     def __init__(self,
-        task:ImageTask, networks:Networks, lr, schedule:Schedule, # as for `Trainer`
+        task:ArrayTask, networks:Networks, lr, schedule:Schedule, # as for `Trainer`
         way:Way=Way(),
     ):
         super().__init__(task, networks, lr, schedule)
-        if task.rule is not None or schedule.begin or schedule.stop_loss or schedule.keep:
+        if task.recipe is not None or schedule.begin or schedule.stop_loss or schedule.keep:
             raise ValueError("lanes train scale-invariant networks for a fixed number of epochs; "
-                             "use Trainer with a rule, begin, keep or stop_loss")
+                             "use Trainer with a recipe, begin, keep or stop_loss")
         self.way, self.lanes = way, []
 
     def enter(self) -> 'LaneTrainer':

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['C_ROWS', 'C_PRODUCTS', 'C_GRADIENT', 'C_NORM', 'C_WORK', 'C_FORWARD', 'C_BACKWARD', 'C_STEP', 'C_EVALUATE', 'SOURCE',
-           'FLAGS', 'ENGINES', 'compiler_words', 'call_compiler', 'compiled', 'kept_library', 'keep_library',
-           'compile_kernel', 'load_library', 'load_kernel', 'kernel', 'check_engine', 'ready', 'check_indices',
-           'share_out', 'pad', 'train_native_', 'evaluate_native']
+           'FLAGS', 'compiler_words', 'call_compiler', 'compiled', 'kept_library', 'keep_library', 'compile_kernel',
+           'load_library', 'load_kernel', 'kernel', 'ready', 'check_indices', 'share_out', 'pad', 'train_native_',
+           'evaluate_native']
 
 # %% ../../nbs/training/03_native.ipynb #5fcfb2aa
 import contextlib, ctypes, hashlib, os, shlex, shutil, subprocess, tempfile, warnings
@@ -385,14 +385,6 @@ def load_kernel(
 def kernel() -> ctypes.CDLL|None: # as `load_kernel`
     "The library of the MLP"
     return load_kernel()
-
-ENGINES = 'auto', 'native', 'torch' # how networks may be trained; auto: native where it can be had
-
-def check_engine(
-    engine:str, # what was asked for
-):
-    "Refuse an engine that does not exist"
-    if engine not in ENGINES: raise ValueError(f"engine must be auto, native or torch, got {engine!r}")
 
 # %% ../../nbs/training/03_native.ipynb #d8d7f81b
 class _Spec(ctypes.Structure):

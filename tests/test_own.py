@@ -4,7 +4,8 @@ from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.data.arrays import Arrays
 from understanding_lrs.runs.store import Run
 from understanding_lrs.studies.own_task import kept_file, load_task
-from understanding_lrs.studies.registry import STUDIES, live, protocols, resolved, study_of
+from understanding_lrs.studies.registry import protocols, resolved, study_of
+from understanding_lrs.studies.trial import live
 
 TOKENS = '''
 import numpy as np, torch

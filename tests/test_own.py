@@ -119,7 +119,7 @@ def test_wrong_files_are_one_line(tmp_path, text, words):
     assert '\n' not in str(caught.value) and 'mine.py' in str(caught.value)
 
 @pytest.mark.parametrize('changes, words', [
-    (dict(great_circle=True), 'needs a sphere'), (dict(momentum=1.), 'momentum'), (dict(optimizer='lion'), 'optimizer must be one of'),
+    (dict(great_circle=True), 'needs a sphere'), (dict(momentum=1.), 'momentum'), (dict(optimizer='lion'), "unknown optimizer 'lion'"),
     (dict(batch=33), 'last batch of one'), (dict(rho=-1.), 'rho must be at least 0')])
 def test_wrong_settings_are_one_line(tmp_path, changes, words):
     norm = TOKENS.replace('nn.LayerNorm(16)', 'nn.BatchNorm1d(16)')

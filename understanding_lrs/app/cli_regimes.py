@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ARGUMENTS', 'made_by', 'regimes']
 
-# %% ../../nbs/app/18_cli_regimes.ipynb #63d40c2c
-import importlib.util, json
+# %% ../../nbs/app/18_cli_regimes.ipynb #a26920d3
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +34,8 @@ def made_by(
     made = getattr(module, pick(name, functions, f'function of {path.name},'))()
     if isinstance(made, (tuple, list)) and len(made) == len(ARGUMENTS): made = dict(zip(ARGUMENTS, made))
     if not isinstance(made, dict):
-        raise InputError(f"{name} of {path.name}: expected a dict or {', '.join(ARGUMENTS)}, got {type(made).__name__}")
+        raise InputError(f"{name} of {path.name}: expected a dict or {', '.join(ARGUMENTS)}, "
+                         f"got {type(made).__name__}")
     return made
 
 # %% ../../nbs/app/18_cli_regimes.ipynb #07b58458

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['branches_figure', 'regime_widget', 'svg_of']
 
-# %% ../../nbs/app/19_regime_widget.ipynb #c1d90b29
-import json
-from pathlib import Path
+# %% ../../nbs/app/19_regime_widget.ipynb #0d588549
+from io import StringIO
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
@@ -46,7 +45,6 @@ def regime_widget(report:RegimeReport): # or what a search goes on from
 
 def svg_of(figure:Figure) -> str:
     "A figure as part of a page"
-    from io import StringIO
     file = StringIO()
     figure.savefig(file, format='svg')
     return file.getvalue()[file.getvalue().index('<svg'):]

@@ -8,12 +8,9 @@ __all__ = ['EXPECTED', 'Policy', 'Job', 'Branch', 'Plan', 'round_half', 'neat', 
            'jobs', 'last_round', 'means', 'noise', 'tied_rates', 'cliff', 'taken', 'neighbours', 'Value', 'nothing',
            'best_rate', 'window', 'threshold', 'divergence']
 
-# %% ../../nbs/finder/02_policy.ipynb #1eb77ceb
+# %% ../../nbs/finder/02_policy.ipynb #7073684b
 import math, statistics
-from dataclasses import asdict, dataclass, field
-
-from ..core.checks import distinct, positive, whole
-from ..core.errors import InputError
+from dataclasses import dataclass, field
 
 # %% ../../nbs/finder/02_policy.ipynb #349c2a00
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ __all__ = ['MESSAGES', 'VALUES', 'TINTS', 'Message', 'message', 'messages_of', '
            'overfit_messages', 'RegimeReport', 'plan_from', 'decay_steps', 'advice_of', 'schedule_of', 'rows_of',
            'text_of', 'tint', 'plot_of', 'html_of']
 
-# %% ../../nbs/finder/03_result.ipynb #3004d672
+# %% ../../nbs/finder/03_result.ipynb #d1b1f01d
 import base64, html, io, itertools, json, math
-from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
 
 from ..core.checks import whole
 from ..core.errors import InputError

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Closures', 'seed_all', 'rank', 'agreed', 'shuffles', 'own_generators', 'Batches', 'equal', 'check_loader', 'Rates',
-           'StepOptions', 'moved', 'loss_of', 'TorchLoop']
+           'StepOptions', 'moved', 'loss_of', 'Update', 'move_average', 'judged', 'TorchLoop']
 
-# %% ../../nbs/finder/01_training.ipynb #86ae59e5
+# %% ../../nbs/finder/01_training.ipynb #b001c008
 import contextlib, itertools, random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core.checks import pick, positive, whole
 from ..core.errors import InputError
-from .snapshot import Keeper, Parts, Randomness, unwrapped
+from .snapshot import Keeper, Parts, unwrapped
 
 # %% ../../nbs/finder/01_training.ipynb #810d63e2
 @dataclass
@@ -175,6 +175,7 @@ class StepOptions:
 # %% ../../nbs/finder/01_training.ipynb #6b11a7ea
 def moved(batch, device): # tensors in dicts, lists and tuples -> the same on the device
     "A batch where the network is"
+    if isinstance(batch, Tensor) and batch.device == device: return batch
     if hasattr(batch, 'to') and not isinstance(batch, type): return batch.to(device)
     if isinstance(batch, dict): return {k: moved(v, device) for k, v in batch.items()}
     if isinstance(batch, (list, tuple)): return type(batch)(moved(v, device) for v in batch)
@@ -192,22 +193,70 @@ def loss_of(
                          "give batch_loss=function of (network, batch)")
     return loss_fn(network(batch[0]), batch[1])
 
+# %% ../../nbs/finder/01_training.ipynb #e3cc7019
+class Update:
+    "Gradients of batches, and the step that follows"
+    def __init__(self, network, optimizer, batch_loss, options:StepOptions):
+        self.network, self.optimizer, self.batch_loss, self.options = network, optimizer, batch_loss, options
+        self.device = next(network.parameters()).device
+
+    def backward(self, batch, last:bool): # the last batch of the step? -> its loss
+        "Add the gradients of one batch"
+        waits = not last and hasattr(self.network, 'no_sync') # gradients meet at the last batch
+        alone = self.network.no_sync if waits else contextlib.nullcontext
+        batch, scaler = moved(batch, self.device), self.options.scaler
+        with alone():
+            with self.autocast(): loss = self.batch_loss(self.network, batch)
+            if self.options.accumulate > 1: loss = loss/self.options.accumulate
+            (scaler.scale(loss) if scaler else loss).backward()
+        return loss.detach()
+
+    def autocast(self): # context manager
+        "Lower precision where it was asked for"
+        if self.options.amp is None: return contextlib.nullcontext()
+        dtype = dict(bf16=torch.bfloat16, fp16=torch.float16)[self.options.amp]
+        return torch.autocast(self.device.type, dtype)
+
+    def step(self):
+        "Clip and step"
+        scaler, clip = self.options.scaler, self.options.clip
+        if clip:
+            if scaler: scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), clip)
+        if not scaler: return self.optimizer.step()
+        scaler.step(self.optimizer)
+        scaler.update()
+
+# %% ../../nbs/finder/01_training.ipynb #0c3de81f
+def move_average(ema, network): # ema: of the weights, or None
+    "Let an average of the weights follow, by the method that it has"
+    if ema is None: return
+    if hasattr(ema, 'update_parameters'): return ema.update_parameters(network)
+    return ema.update(network) if isinstance(ema, torch.nn.Module) else ema.update()
+
+@torch.no_grad()
+def judged(network, metric) -> float: # metric: network -> number
+    "A metric in evaluation mode; modes stay as they were"
+    modes = [(m, m.training) for m in network.modules()]
+    network.eval()
+    value = metric(network)
+    for module, training in modes: module.training = training
+    return value
+
 # %% ../../nbs/finder/01_training.ipynb #f7974b7c
 class TorchLoop:
     "The four functions of a network that is trained in the usual way"
     def __init__(self, network, optimizer, batch_loss, loader, val): # val: network -> number
         self.network, self.optimizer, self.batch_loss, self.metric = network, optimizer, batch_loss, val
-        self.batches, self.rates, self.options = Batches(loader), Rates(optimizer), StepOptions()
-        self.device = next(network.parameters()).device
-        self.keeper = None
+        self.batches, self.rates = Batches(loader), Rates(optimizer)
 
     def use(self, options:StepOptions): # -> self
         "Set what a step does besides; from here on everything can be restored"
         options.check()
         self.options = options
-        parts = Parts(self.network, self.optimizer, options.scaler, options.scheduler, options.ema,
-                      (self.batches.loader,), tuple(options.extra))
-        self.keeper = Keeper(parts)
+        self.update = Update(self.network, self.optimizer, self.batch_loss, options)
+        self.keeper = Keeper(Parts(self.network, self.optimizer, options.scaler, options.scheduler, options.ema,
+                                   (self.batches.loader,), tuple(options.extra)))
         self.start = self.keeper.save()
         return self
 
@@ -221,61 +270,23 @@ class TorchLoop:
         "One update"
         self.rates.set(rate)
         self.optimizer.zero_grad(set_to_none=True)
-        n = self.options.accumulate
-        losses = [self.backward(last=i == n - 1) for i in range(n)]
-        self.update()
+        loss, n = 0., self.options.accumulate
+        for i in range(n):
+            part = self.update.backward(next(self.batches), last=i == n - 1)
+            loss = part if n == 1 else loss + part
+        self.update.step()
         self.rates.check(rate)
-        if self.options.ema is not None: self.update_average()
-        return sum(losses)
-
-    def backward(self, last:bool): # the last batch of the step?
-        "Gradients of one batch"
-        batch = moved(next(self.batches), self.device)
-        waits = not last and hasattr(self.network, 'no_sync') # gradients meet at the last batch
-        alone = self.network.no_sync if waits else contextlib.nullcontext
-        with alone():
-            with self.autocast(): loss = self.batch_loss(self.network, batch)/self.options.accumulate
-            scaler = self.options.scaler
-            (scaler.scale(loss) if scaler else loss).backward()
-        return loss.detach()
-
-    def autocast(self): # context manager
-        "Lower precision where it was asked for"
-        if self.options.amp is None: return contextlib.nullcontext()
-        dtype = dict(bf16=torch.bfloat16, fp16=torch.float16)[self.options.amp]
-        return torch.autocast(self.device.type, dtype)
-
-    def update(self):
-        "Clip and step"
-        scaler, clip = self.options.scaler, self.options.clip
-        if clip:
-            if scaler: scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), clip)
-        if not scaler: return self.optimizer.step()
-        scaler.step(self.optimizer)
-        scaler.update()
-
-    def update_average(self):
-        "Move the average of the weights, by the method that it has"
-        ema = self.options.ema
-        if hasattr(ema, 'update_parameters'): return ema.update_parameters(self.network)
-        is_module = isinstance(ema, torch.nn.Module)
-        return ema.update(self.network) if is_module else ema.update()
+        move_average(self.options.ema, self.network)
+        return loss
 
     def save(self): return self.keeper.save()
 
     def load(self, state): self.keeper.load(state)
 
-    @torch.no_grad()
     def val(self) -> float:
-        "The metric, of the average where there is one; modes stay as they were"
-        is_module = isinstance(self.options.ema, torch.nn.Module)
-        judged = self.options.ema if is_module else self.network
-        modes = [(m, m.training) for m in judged.modules()]
-        judged.eval()
-        value = self.metric(judged)
-        for module, training in modes: module.training = training
-        return value
+        "The metric, of the average where there is one"
+        ema = self.options.ema
+        return judged(ema if isinstance(ema, torch.nn.Module) else self.network, self.metric)
 
     def restore(self):
         "Put back everything that training touched"

@@ -16,7 +16,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pandas as pd, torch
 from understanding_lrs.app.bench_regime_tasks import DEVELOPMENT, HELD_OUT, TASKS
-from understanding_lrs.app.bench_regimes import coverage, measure, regrets, summary
+from understanding_lrs.app.bench_regimes import Extent, coverage, measure, regrets, summary
 from understanding_lrs.core.checks import int_list, pick
 from understanding_lrs.core.errors import InputError
 
@@ -48,6 +48,7 @@ def main():
     p.add_argument('--seeds', default='1..3')
     p.add_argument('--minutes', type=float, default=1e6)
     p.add_argument('--part', action='append', choices=['choices', 'truth'])
+    p.add_argument('--methods', default='', help='only these: a regular expression for the begin of their names')
     p.add_argument('--show', action='store_true')
     p.add_argument('--out', type=Path)
     a = p.parse_args()
@@ -56,7 +57,8 @@ def main():
     if a.tasks: tasks = [TASKS[pick(name, TASKS, 'task')] for name in a.tasks.split(',')]
     folder = a.out or ROOT/'figures/data/finder'/('held_out' if a.held_out else 'development')
     tasks = usable(tasks)
-    if not a.show: measure(folder, tasks, int_list(a.seeds), time.monotonic() + 60*a.minutes, a.part or ('choices', 'truth'))
+    extent = Extent(tuple(a.part or ('choices', 'truth')), a.methods, time.monotonic() + 60*a.minutes)
+    if not a.show: measure(folder, tasks, int_list(a.seeds), extent)
     show(folder, tasks)
 
 if __name__ == '__main__':

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PER_DECADE', 'DECADES', 'DECAY', 'BUDGETS', 'COLUMNS', 'truth_grid', 'loop_of', 'full_run', 'Stack', 'stacked_runs',
            'ours', 'by_rule', 'default_rate', 'methods', 'add_row', 'rows_of', 'missing_truth', 'missing_choices',
-           'measure', 'curve', 'value_at', 'regrets', 'summary', 'coverage']
+           'Extent', 'measure', 'curve', 'value_at', 'regrets', 'summary', 'coverage']
 
-# %% ../../nbs/app/38_bench_regimes.ipynb #b8b667ec
-import csv, math, time
+# %% ../../nbs/app/38_bench_regimes.ipynb #8bf2cd70
+import csv, math, re, time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +17,7 @@ import pandas as pd
 import torch
 from torch.func import functional_call, vmap
 
-from .bench_regime_tasks import DEVELOPMENT, HELD_OUT, TASKS, BenchTask
-from ..core.errors import InputError, one_line
+from .bench_regime_tasks import BenchTask
 from ..core.stats import bootstrap
 from ..finder.find import find_regimes
 from ..finder.policy import Policy
@@ -167,18 +166,28 @@ def missing_truth(folder:Path, tasks:list, seeds:list) -> list: # of (task, seed
     found = [(t, s, [r for r in truth_grid(t) if (t.name, s, r) not in done]) for s in seeds for t in tasks]
     return [(t, s, rates) for t, s, rates in found if rates]
 
-def missing_choices(folder:Path, tasks:list, seeds:list) -> list: # of (task, seed, method)
+def missing_choices(
+    folder:Path, tasks:list, seeds:list,
+    wanted:str='', # regular expression for the begin of a method's name
+) -> list:         # of (task, seed, method)
     "Choices that are still to do"
     rows = rows_of(folder, 'choices')
     done = set(zip(rows.task, rows.seed, rows.method))
-    return [(t, s, m) for s in seeds for t in tasks for m in methods(t) if (t.name, s, m) not in done]
+    return [(t, s, m) for s in seeds for t in tasks for m in methods(t)
+            if (t.name, s, m) not in done and re.match(wanted, m)]
 
-# %% ../../nbs/app/38_bench_regimes.ipynb #fda1e257
+# %% ../../nbs/app/38_bench_regimes.ipynb #be52bd95
+@dataclass(frozen=True)
+class Extent:
+    "How much of the benchmark to do"
+    parts:tuple=('choices', 'truth')
+    methods:str=''        # as in `missing_choices`
+    until:float=math.inf  # clock of `time.monotonic` at which to stop
+
 def measure(
     folder,             # of the tables
     tasks:list, seeds:list,
-    until:float=math.inf, # clock of `time.monotonic` at which to stop
-    parts=('choices', 'truth'),
+    extent:Extent=Extent(),
     say=print,          # what is told about each row
 ):
     "Do what is missing, row by row"
@@ -190,15 +199,16 @@ def measure(
             made = task.make(seed)
             with torch.no_grad(): value = made['test'](made['model'].eval())
             add_row(folder, 'starts', dict(task=task.name, seed=seed, test=value))
-    for task, seed, method in missing_choices(folder, tasks, seeds) if 'choices' in parts else []:
-        if time.monotonic() > until: return
+    choices = missing_choices(folder, tasks, seeds, extent.methods) if 'choices' in extent.parts else []
+    for task, seed, method in choices:
+        if time.monotonic() > extent.until: return
         begin = time.perf_counter()
         row = methods(task)[method](seed)
         row |= dict(task=task.name, seed=seed, method=method, seconds=time.perf_counter() - begin)
         add_row(folder, 'choices', row)
         say(f'{task.name} {seed} {method}: {row["rate"]}')
-    for task, seed, rates in missing_truth(folder, tasks, seeds) if 'truth' in parts else []:
-        if time.monotonic() > until: return
+    for task, seed, rates in missing_truth(folder, tasks, seeds) if 'truth' in extent.parts else []:
+        if time.monotonic() > extent.until: return
         rows = stacked_runs(task, seed, rates)
         for row in rows: add_row(folder, 'truth', row)
         say(f'{task.name} {seed}: {len(rows)} rates, {rows[0]["seconds"]} s each')
@@ -232,13 +242,17 @@ def regrets(folder, tasks:list) -> pd.DataFrame: # one row per choice
                               cost=row.cost))
         lot = best - sign*line['mean']
         found += [dict(task=task.name, seed=0, method='a rate by lot', regret=v, cost=1.) for v in lot]
-    return pd.DataFrame(found, columns=['task', 'seed', 'method', 'regret', 'cost'])
+    table = pd.DataFrame(found, columns=['task', 'seed', 'method', 'regret', 'cost'])
+    return table.astype(dict(regret=float, cost=float))
 
 def summary(found:pd.DataFrame) -> pd.DataFrame: # of `regrets`
     "Regret of each method over tasks: every task counts the same"
     by_task = found.groupby(['method', 'task']).regret.mean().reset_index()
     table = by_task.groupby('method').regret.agg(
         mean='mean', median='median', worst='max', tasks='count')
+    ends = {m: bootstrap(rows.regret.to_numpy(), lambda resampled: resampled.mean(1))[1:]
+            for m, rows in by_task.groupby('method')}
+    table['lo'], table['hi'] = ([ends[m][k] for m in table.index] for k in (0, 1)) # of the mean, over tasks
     table['p90'] = found.groupby('method').regret.quantile(.9)
     table['cost'] = found.groupby('method').cost.mean()
     return table.sort_values('mean')

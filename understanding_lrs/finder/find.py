@@ -7,7 +7,7 @@ __all__ = ['LOOK', 'Options', 'sorted_options', 'numbers', 'stretch', 'thinned',
            'fingerprint', 'record_key', 'read_record', 'write_record', 'plan_of', 'search', 'add_branch',
            'find_regimes', 'find_with', 'start_notes', 'decay_notes']
 
-# %% ../../nbs/finder/04_find.ipynb #5c0fed83
+# %% ../../nbs/finder/04_find.ipynb #f2d59797
 import hashlib, json, math, statistics, sys, time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -22,7 +22,8 @@ from .policy import Branch, Job, Plan, Policy
 from .policy import grid_around, jobs, last_round, lengths_of
 from .result import RegimeReport, message
 from .snapshot import Randomness, StateStore, uninterrupted
-from .training import StepOptions, TorchLoop, agreed, check_loader, loss_of, rank, shuffles
+from .training import StepOptions, TorchLoop
+from .training import agreed, check_loader, loss_of, rank, shuffles
 
 # %% ../../nbs/finder/04_find.ipynb #fa88d06e
 @dataclass(frozen=True)

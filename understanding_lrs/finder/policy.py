@@ -279,7 +279,7 @@ def best_rate(plan:Plan, branches:list) -> Value:
     words = 'largest of the best annealed rates' if len(tied) > 1 else 'best annealed rate'
     if value < max(tied): words = 'a step of the grid below a rate that fails'
     length = plan.lengths[last_round(branches)]
-    return Value(value, neat(low), neat(high), f'{words} after {length} steps; the range is a step of the grid')
+    return Value(value, neat(low), neat(high), f'{words} after {length} steps, and a step of the grid')
 
 # %% ../../nbs/finder/02_policy.ipynb #ef18879f
 def window(plan:Plan, branches:list) -> Value: # value: as `best_rate`

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'kept', 'put_back', 'size_of', 'plain_of', 'set_plain', 'NetworkState', 'save_gradients', 'restore_gradients',
-           'unwrapped', 'OptimizerState', 'generators_of', 'generator_state', 'set_generator', 'Randomness', 'Parts',
-           'Keeper', 'restore_scaler', 'StateStore', 'uninterrupted']
+           'unwrapped', 'device_of', 'on_device', 'OptimizerState', 'generators_of', 'generator_state', 'set_generator',
+           'Randomness', 'Parts', 'Keeper', 'restore_scaler', 'StateStore', 'uninterrupted']
 
 # %% ../../nbs/finder/00_snapshot.ipynb #edad78de
 import contextlib, copy, random, shutil, signal, tempfile, threading
@@ -125,6 +125,15 @@ def unwrapped(
     inner = getattr(optimizer, 'optimizer', None)
     return unwrapped(inner) if inner is not None and hasattr(inner, 'param_groups') else optimizer
 
+def device_of(value): # -> device of a tensor; None for anything else
+    return value.device if isinstance(value, Tensor) else None
+
+def on_device(value, device): # tensors, also in dicts, lists and tuples -> the same on a device
+    "A saved value where it belongs: counters of a fused optimizer lie on the accelerator, others do not"
+    if isinstance(value, Tensor): return value.to(device)
+    if isinstance(value, dict): return {k: on_device(v, device) for k, v in value.items()}
+    return type(value)(on_device(v, device) for v in value) if isinstance(value, (list, tuple)) else value
+
 class OptimizerState:
     "Saves and restores an optimizer: state of every parameter, groups, counters"
     def __init__(self, optimizer): # anything that `unwrapped` can open
@@ -136,7 +145,8 @@ class OptimizerState:
         "What the optimizer remembers"
         groups = [{k: kept(v) for k, v in g.items() if k != 'params'} for g in self.optimizer.param_groups]
         order = {p: i for i, p in enumerate(self.parameters)}
-        state = [(order[p], kept(s)) for p, s in self.optimizer.state.items() if p in order]
+        state = [(order[p], {k: (kept(v), device_of(v)) for k, v in s.items()})
+                 for p, s in self.optimizer.state.items() if p in order]
         return dict(groups=groups[:len(self.lists)], state=state, plain=plain_of(self.optimizer))
 
     def restore(self, saved:dict): # of `save`
@@ -146,7 +156,8 @@ class OptimizerState:
         for i, entries in saved['state']:
             p = self.parameters[i]
             there = now.get(p, {})
-            self.optimizer.state[p] = {k: self.entry(there.get(k), v, p) for k, v in entries.items()}
+            self.optimizer.state[p] = {k: on_device(put_back(there.get(k), v), device or p.device)
+                                       for k, (v, device) in entries.items()}
         groups = self.optimizer.param_groups
         del groups[len(self.lists):]
         for group, params, was in zip(groups, self.lists, saved['groups']):
@@ -154,12 +165,6 @@ class OptimizerState:
             group.clear()
             group.update(params=list(params), **back)
         set_plain(self.optimizer, saved['plain'])
-
-    def entry(self, now, saved, parameter): # what is there, what was kept, whose it is
-        "One entry of the state; a new tensor goes where its parameter lies"
-        value = put_back(now, saved)
-        is_new = value is not now and isinstance(value, Tensor) and value.dim() > 0
-        return value.to(parameter.device) if is_new else value
 
 # %% ../../nbs/finder/00_snapshot.ipynb #691c6ede
 def generators_of(

@@ -88,9 +88,15 @@ class Batches:
     def begin(self, seed:int):
         "Start a stretch of training"
         if self.stream and not self.mixed: return
+        self.close()
         for generator in own_generators(self.loader): generator.manual_seed(seed)
         self.pass_ = seed # for samplers that count epochs
         self.stream = self.endless()
+
+    def close(self):
+        "Let go of the iterator, and of its workers"
+        if self.stream: self.stream.close()
+        self.stream = None
 
     def endless(self):
         "Pass after pass over the loader"
@@ -255,8 +261,9 @@ class TorchLoop:
         options.check()
         self.options = options
         self.update = Update(self.network, self.optimizer, self.batch_loss, options)
-        self.keeper = Keeper(Parts(self.network, self.optimizer, options.scaler, options.scheduler, options.ema,
-                                   (self.batches.loader,), tuple(options.extra)))
+        loaders, extra = (self.batches.loader,), tuple(options.extra)
+        self.keeper = Keeper(Parts(self.network, self.optimizer, options.scaler, options.scheduler,
+                                   options.ema, loaders, extra))
         self.start = self.keeper.save()
         return self
 
@@ -290,4 +297,5 @@ class TorchLoop:
 
     def restore(self):
         "Put back everything that training touched"
+        self.batches.close()
         self.keeper.restore(self.start)

@@ -216,7 +216,7 @@ def measure(
 # %% ../../nbs/app/38_bench_regimes.ipynb #287d2a07
 def curve(truth:pd.DataFrame, starts:pd.DataFrame, task:BenchTask) -> pd.DataFrame: # index: rate
     "Mean test metric over seeds and its standard deviation; a run that diverged counts as its start"
-    mine = truth[truth.task == task.name].copy()
+    mine = truth[truth.task == task.name].astype(dict(test=float, loss=float))
     start = starts[starts.task == task.name].set_index('seed').test
     lost = ~np.isfinite(mine.test) | ~np.isfinite(mine.loss)
     better = mine.test < mine.seed.map(start) if task.better is min else mine.test > mine.seed.map(start)

@@ -1,7 +1,9 @@
 # Two commands matter: `make reproduce` and `make test`. Everything else is in `make help`.
 # PYTHON: the Python that .venv is made with.   TORCH=cpu: at the first set-up, install torch without CUDA.
+# UV: the program uv, which installs faster than pip; UV=no: pip even where uv is installed.
 PYTHON ?= python3
 TORCH ?=
+UV ?= uv
 PRESET = laptop
 SEEDS =
 SET =
@@ -17,18 +19,20 @@ READY = .venv/.ready
 SKIP = ^([_.]|experiments$$)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce images appendix gpu paper-synthetic test faults fuzz lab-queue lab docs app readme publish clean
+.PHONY: help setup reproduce images appendix gpu paper-synthetic test faults fuzz lowest lint lab-queue lab docs app readme publish clean
 
 help:
-	@echo 'make setup       make .venv with the pinned packages (done by the others when missing)'
+	@echo 'make setup       make .venv with the pinned packages, by uv or pip (done by the others when missing)'
 	@echo 'make reproduce   the synthetic study at laptop size: table, figures'
-	@echo 'make images      a small ConvNet on real pictures at laptop size (20 minutes on two cores with AVX-512, longer without); DATA=folder for your own'
+	@echo 'make images      a small ConvNet on real pictures at laptop size (20 to 25 minutes on two cores with AVX-512, longer without); DATA=folder for your own'
 	@echo 'make appendix    the studies around it: two-stage, basin, boundary, ordinary networks, a transformer, at laptop size (three hours at most); DATA as above'
 	@echo 'make gpu         on a machine with a GPU for fifteen minutes: measure it, then runs of the main experiment at short size, for MINUTES=15; DATA as above'
 	@echo 'make paper-synthetic  the synthetic part of figures/data, from nothing; goes on where it stopped'
 	@echo 'make test        all tests: source notebooks, then pytest'
 	@echo 'make faults      the long fault campaign: 500 random kills of sweeps, tables, packs and figures (about 20 minutes)'
 	@echo 'make fuzz        the long fuzz campaign: 6,000 files changed at random, read by every loader (about five minutes)'
+	@echo 'make lowest      the tests of tools/lowest.py in .lowest, at the lowest versions that pyproject.toml allows; needs uv'
+	@echo 'make lint        ruff, with the few rules of pyproject.toml'
 	@echo 'make lab-queue   what lab/queue.csv lists and is missing, run by run at the lowest priority; SHOW=1: what is left; DATA as above'
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make app         the explorer as a page of its own, without code'
@@ -38,15 +42,16 @@ help:
 	@echo 'make clean       remove .venv and caches, never runs/'
 	@echo 'with:  PYTHON=python3.12   another Python (3.11 or newer)'
 	@echo '       TORCH=cpu           torch without CUDA, at the first set-up (about 1 GB instead of 5)'
+	@echo '       UV=no               pip at the set-up, even where uv is installed'
 	@echo '       PRESET=smoke        another size, for reproduce, images and appendix'
 	@echo '       SEEDS=1..10         other seeds, for images and appendix'
 	@echo '       SET="n_train=600 n_test=0"  other settings, for the same: here fewer pictures of your own'
 	@echo '       EVIDENCE=synthetic/wide   only some of it, for paper-synthetic and publish'
 
-$(READY): pyproject.toml constraints.txt tools/setup_env.py
+$(READY): pyproject.toml constraints.txt uv.lock tools/setup_env.py
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo 'setup: $(PYTHON) not found: install Python 3.11 or newer, or name one, as in: make PYTHON=python3.12 setup' >&2; exit 2; }
-	@TORCH='$(TORCH)' $(PYTHON) tools/setup_env.py
+	@TORCH='$(TORCH)' UV='$(UV)' $(PYTHON) tools/setup_env.py
 	@touch $@
 
 setup: $(READY)
@@ -81,6 +86,16 @@ faults: $(READY)
 
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --files 6000
+
+lowest:
+	$(PYTHON) tools/lowest.py
+
+lint: $(BIN)/ruff
+	$(BIN)/ruff check
+
+$(BIN)/ruff: $(READY)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt ruff
+	@touch $@
 
 lab-queue: $(READY)
 	$(BIN)/python tools/lab.py $(if $(SHOW),--show) $(if $(DATA),--data '$(DATA)')
@@ -117,6 +132,6 @@ publish: $(READY)
 	$(BIN)/python tools/readme.py
 
 clean:
-	rm -rf .venv .pytest_cache _docs _proc _site docs/made build dist *.egg-info
+	rm -rf .venv .lowest .pytest_cache _docs _proc _site docs/made build dist *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -23,7 +23,6 @@ from pathlib import Path
 import nbformat, psutil
 from conftest import TINY, patience
 import pandas as pd
-import papermill # noqa: imported once for all forks
 from understanding_lrs.runs import tables as run_tables
 from understanding_lrs.runs.archives import pack, unpack
 from understanding_lrs.runs.find import find_runs

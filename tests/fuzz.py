@@ -6,7 +6,7 @@
 What counts as a fault: an exception that is not meant for people, a message of several lines or without the name of a file, a case that takes
 longer than its limit, a process that dies, a file left behind, and another value than the one that was stored, wherever a checksum could tell.
 """
-import argparse, contextlib, dataclasses, gzip, io, json, multiprocessing, os, random, shutil, signal, sys, tarfile, tempfile, time, traceback, warnings
+import argparse, contextlib, io, json, multiprocessing, os, random, shutil, signal, sys, tarfile, tempfile, time, traceback, warnings
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np, pandas as pd, torch

@@ -7,7 +7,7 @@ from understanding_lrs.data.bands import INPUTS, BandSets, band_images, band_lim
 from understanding_lrs.probes.bands import band_accuracy
 from understanding_lrs.probes.features import dominance, effective_number
 from understanding_lrs.data.loading import load_images
-from understanding_lrs.data.channels import channel_stats, normalise
+from understanding_lrs.data.channels import channel_stats
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_data import resident

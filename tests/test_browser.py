@@ -1,5 +1,5 @@
 """What a reader sees in a browser is what the pure function says: picture(moves) = Page(frame(settings)), in JupyterLab and in Voilà."""
-import contextlib, hashlib, json, os, random, shutil, socket, subprocess, sys, time
+import contextlib, hashlib, os, random, shutil, socket, subprocess, sys, time
 from functools import lru_cache
 from pathlib import Path
 import pytest

@@ -1,6 +1,5 @@
 """Where runs are executed does not show in their tables: inline, local, on a Dask cluster, also when a worker is killed."""
 import contextlib, dataclasses, os, re, signal, socket, subprocess, sys, threading, time
-from pathlib import Path
 import psutil, pytest
 from conftest import TINY, patience, until
 from understanding_lrs.sweep import executors

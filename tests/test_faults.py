@@ -1,7 +1,6 @@
 """A few random kills, then the sweep called again: tables are the bytes of an undisturbed sweep, nothing is left over or done twice."""
 import sys
 from pathlib import Path
-import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import patience
 from faults import Campaign, Shelf

@@ -12,7 +12,6 @@ from understanding_lrs.figures.view import View, over_plr, preset_of, read_paper
 from understanding_lrs.analysis.regimes import Boundary
 from understanding_lrs.core.errors import InputError, RunDamaged
 from understanding_lrs.runs.find import find_runs
-from understanding_lrs.runs.ledger import collect
 from understanding_lrs.runs.published import publish, read_published
 from understanding_lrs.runs.store import Run
 from understanding_lrs.studies.registry import STUDIES, protocols

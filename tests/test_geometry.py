@@ -40,7 +40,7 @@ def test_a_scaled_copy_is_the_same_network():
 
 def test_great_circle_and_chord_meet_in_the_middle():
     a, b = (torch.nn.functional.normalize(torch.from_numpy(v), dim=1) for v in stream('probe', 3).standard_normal((2, 4, 30)))
-    (alpha, chord), (_, arc) = path(a, b, 5), path(a, b, 5, great_circle=True)
+    (_, chord), (_, arc) = path(a, b, 5), path(a, b, 5, great_circle=True)
     assert angle(chord[2], arc[2]).max() < 1e-6 and angle(chord[1], arc[1]).min() > 1e-3
     torch.testing.assert_close(angle(arc[0], arc[1]), angle(a, b)/4)
     torch.testing.assert_close(path(a, a, 3, great_circle=True)[1][1], a)

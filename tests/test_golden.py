@@ -1,5 +1,5 @@
 """Numbers do not move without a bump of `numerics_version`."""
-import numpy as np, pytest, torch
+import pytest
 from understanding_lrs.training import reference as training
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.core.seeds import batch_order

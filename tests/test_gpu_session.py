@@ -1,7 +1,6 @@
 """A GPU session ends in time, leaves complete runs and readable files whatever fails, and its runs are the ordinary ones."""
-import contextlib, json, os, subprocess, sys, tarfile, warnings
+import json, os, subprocess, sys
 from dataclasses import replace
-from pathlib import Path
 import pytest, torch
 from conftest import patience
 from understanding_lrs.app import gpu_measure, gpu_plan, gpu_session, gpu_transport, gpu_waves
@@ -17,7 +16,6 @@ from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.published import read_published
 from understanding_lrs.runs.store import Run
 from understanding_lrs.probes.context import PROBES
-from understanding_lrs.probes import filters # registers its probe
 from understanding_lrs.studies.trial import live
 from understanding_lrs.studies.registry import protocols
 

@@ -1,5 +1,5 @@
 """What waits for a GPU is one call: it says its plan anywhere, is refused in one line without a GPU, and takes in what a session brought."""
-import importlib.util, json, subprocess, sys
+import importlib.util, subprocess, sys
 import pytest, torch
 from understanding_lrs.app import gpu_measure, gpu_plan
 

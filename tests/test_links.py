@@ -1,6 +1,5 @@
 """Every link of README and notebooks that stays in the project leads to a file, and every numbered notebook that is named is there."""
 import json, re
-from pathlib import Path
 from urllib.parse import unquote
 import pytest
 

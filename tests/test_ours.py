@@ -137,7 +137,7 @@ def test_a_pack_is_written_over_packs_only(tmp_path):
 def test_what_is_unpacked_leaves_notes(tmp_path):
     pack([done(tmp_path/'a')], tmp_path/'a.tar')
     run = begun(tmp_path/'b')
-    names = mine(run.folder, 'notes.md', 'metrics.csv')
+    mine(run.folder, 'notes.md', 'metrics.csv')
     unpack(tmp_path/'a.tar', tmp_path/'b')
     assert run.state(deep=True).kind == 'done' and run.foreign() == ['metrics.csv.kept', 'notes.md']
     assert kept(run.folder, ['notes.md', 'metrics.csv.kept'])

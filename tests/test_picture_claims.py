@@ -1,7 +1,6 @@
 """Verdicts on pictures follow from tables: constructed ones give each verdict of each claim; the 2A|2B line has a labelled fallback."""
 import json
 from dataclasses import replace
-from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from understanding_lrs.analysis.claims import CLAIMS, lines_of, unrun, verdicts
 from understanding_lrs.analysis.evidence import Evidence

@@ -1,11 +1,11 @@
 """Figures of picture studies: one function each, the same bytes every time; foreign values never, a partial grid always said."""
-import hashlib, json, os, subprocess, sys
+import hashlib, json
 from dataclasses import replace
 import matplotlib, numpy as np, pandas as pd, pytest, torch
 from test_figures import FOLDER, lines, run_page
 from test_figures import words as as_broken
 from test_picture_claims import FLRS, PLRS, STUDY, made
-from understanding_lrs.figures import (drawing, fig06_frequency_bands, fig16_geometry, images_bands, images_basin, images_boundary,
+from understanding_lrs.figures import (drawing, fig06_frequency_bands, fig16_geometry, images_bands, images_boundary,
                                        images_filters, images_finetune_swa, images_overview, images_practical, images_pretrain,
                                        images_sharpness, images_two_stage, path_between, training_curves)
 from understanding_lrs.figures.axis import tints

@@ -6,7 +6,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from understanding_lrs.training import native_conv
 from understanding_lrs.data.images import Images
 from understanding_lrs.data.loading import load_images
-from understanding_lrs.data.channels import channel_stats, normalise
+from understanding_lrs.data.channels import channel_stats
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 from understanding_lrs.training.image_epochs import EpochConfig, EvalConfig, epoch_, evaluate_nets

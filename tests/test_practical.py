@@ -4,7 +4,7 @@ import pytest, torch
 import torch.nn.functional as F
 from understanding_lrs.training import native_conv
 from understanding_lrs.data.loading import load_images
-from understanding_lrs.data.channels import channel_stats, normalise
+from understanding_lrs.data.channels import channel_stats
 from understanding_lrs.data.augmentation import augment
 from understanding_lrs.networks.convnet import ConvNetSpec
 from understanding_lrs.networks.resnet import ResNet18Spec

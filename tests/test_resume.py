@@ -3,7 +3,7 @@ import pytest, torch
 from understanding_lrs.core import seeds
 from understanding_lrs.training import stacked
 from understanding_lrs.networks.mlp import MLPSpec
-from understanding_lrs.core.errors import InputError, OutOfTime
+from understanding_lrs.core.errors import OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.stacked import SyntheticTask, stack_sets

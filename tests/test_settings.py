@@ -1,4 +1,4 @@
-"""One fact, one value: pyproject.toml, settings.ini, constraints.txt, environment.yml and CITATION.cff say the same."""
+"""One fact, one value: pyproject.toml, settings.ini, constraints.txt, uv.lock, environment.yml and CITATION.cff say the same."""
 import ast, configparser, re, sys, tomllib
 import pytest, yaml
 from packaging.requirements import Requirement
@@ -20,7 +20,11 @@ def pins(root):
     lines = [o.split('#')[0].strip() for o in (root/'constraints.txt').read_text().splitlines()]
     return {canonicalize_name(r.name): r for r in map(Requirement, filter(None, lines))}
 
-def wanted(toml): return [*toml['project']['dependencies'], *toml['project']['optional-dependencies']['test']]
+def wanted(toml):
+    "All direct dependencies; an extra that only joins others is left out"
+    project = toml['project']
+    extras = [r for many in project['optional-dependencies'].values() for r in many]
+    return [r for r in [*project['dependencies'], *extras] if Requirement(r).name != project['name']]
 
 def as_ini(v):
     "A TOML value as settings.ini writes it"
@@ -68,13 +72,31 @@ def test_pins_are_exact_and_portable(root, pins):
     assert not re.search(r'://|^-|@', (root/'constraints.txt').read_text(), re.M)
     assert (str(pins['torch']), str(pins['torchvision'])) == ('torch==2.11.0', 'torchvision==0.26.0') # a matching pair
 
+def test_uv_locks_the_same(root, toml, pins):
+    "And from the public index alone"
+    text = (root/'uv.lock').read_text()
+    locked = {}
+    for package in tomllib.loads(text)['package']: locked.setdefault(package['name'], set()).add(package.get('version'))
+    apart = {name: locked.get(name) for name,pin in pins.items() if locked.get(name) != {next(iter(pin.specifier)).version}}
+    assert not apart, f"constraints.txt and uv.lock differ: {apart}"
+    (own,) = [p for p in tomllib.loads(text)['package'] if p['name'] == toml['project']['name']]
+    assert set(own['metadata']['provides-extras']) == set(toml['project']['optional-dependencies'])
+    asked = {(canonicalize_name(r['name']), r.get('specifier', '')) for r in own['metadata']['requires-dist'] if r['name'] != own['name']}
+    assert asked == {(canonicalize_name(r.name), ','.join(sorted(str(r.specifier).split(','), reverse=True)))
+                     for r in map(Requirement, wanted(toml))}, "run uv lock"
+
+def test_all_is_all_but_what_has_a_command_of_its_own(toml):
+    extras = toml['project']['optional-dependencies']
+    (all_of,) = map(Requirement, extras['all'])
+    assert all_of.name == toml['project']['name'] and all_of.extras == {*extras} - {'all', 'test', 'app', 'docs'}
+
 def test_conda_gets_the_same(root, toml):
     env = yaml.safe_load((root/'environment.yml').read_text())
     plain = [o for o in env['dependencies'] if isinstance(o, str)]
     (pip,) = [o['pip'] for o in env['dependencies'] if isinstance(o, dict)]
     assert env['name'] == toml['project']['name']
     assert Requirement(plain[0]).specifier == SpecifierSet(toml['project']['requires-python']) and plain[1:] == ['pip']
-    assert pip == ['-c constraints.txt', '-e .[test]']
+    assert pip == ['-c constraints.txt', '-e .[all,test]']
 
 def third_party(path):
     "Top-level names that a Python file imports, the standard library's and our own left out"
@@ -83,14 +105,25 @@ def third_party(path):
     names += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and not n.level]
     return {o.split('.')[0] for o in names} - set(sys.stdlib_module_names) - {'understanding_lrs'}
 
+PACKAGE = {'PIL': 'pillow', 'sklearn': 'scikit-learn', 'traitlets': 'ipywidgets'} # where the module has another name
+
 def test_what_is_imported_is_declared(root, toml):
-    project = toml['project']
-    wanted = [*project['dependencies'], *project['optional-dependencies']['app']] # the widget is an extra
-    declared = {canonicalize_name(Requirement(r).name) for r in wanted}
+    declared = {canonicalize_name(Requirement(r).name) for r in wanted(toml)}
     used = {m: f.name for f in (root/'understanding_lrs').rglob('*.py') for m in third_party(f)}
-    package = {'PIL': 'pillow', 'sklearn': 'scikit-learn', 'traitlets': 'ipywidgets'} # where the module has another name
-    missing = {m: f for m,f in used.items() if canonicalize_name(package.get(m, m)) not in declared}
+    missing = {m: f for m,f in used.items() if canonicalize_name(PACKAGE.get(m, m)) not in declared}
     assert not missing, f"imported but not in pyproject.toml: {missing}"
+
+def test_an_error_names_the_extra_that_has_a_module(root, toml):
+    "Every module that the package imports and the base installation lacks is known to `EXTRAS`, under the right extra"
+    from understanding_lrs.app.terminal import EXTRAS
+    base = {canonicalize_name(Requirement(r).name) for r in toml['project']['dependencies']}
+    used = {m for f in (root/'understanding_lrs').rglob('*.py') for m in third_party(f)}
+    extras = toml['project']['optional-dependencies']
+    for module in used:
+        name = canonicalize_name(PACKAGE.get(module, module))
+        if name in base: continue
+        assert name in {canonicalize_name(Requirement(r).name) for r in extras[EXTRAS[module]]}, module
+    assert set(EXTRAS) <= used
 
 def test_oldest_python_agrees(root, toml):
     oldest = re.search(r'^OLDEST = \((\d+), (\d+)\)', (root/'tools'/'setup_env.py').read_text(), re.M)

@@ -18,7 +18,7 @@ def setup(root):
 def clone(root, tmp_path):
     "As much of a fresh clone as set-up looks at before it works"
     (tmp_path/'tools').mkdir()
-    for f in ('Makefile', 'pyproject.toml', 'constraints.txt', 'tools/setup_env.py'): shutil.copy(root/f, tmp_path/f)
+    for f in ('Makefile', 'pyproject.toml', 'constraints.txt', 'uv.lock', 'tools/setup_env.py'): shutil.copy(root/f, tmp_path/f)
     return tmp_path
 
 def run(clone, before='', **env):
@@ -71,6 +71,22 @@ def test_an_old_python_can_read_it(root):
 def test_make_names_a_missing_python(clone):
     r = subprocess.run(['make', 'setup', 'PYTHON=no-such-python'], cwd=clone, capture_output=True, text=True)
     assert r.returncode == 2 and r.stderr.startswith('setup: no-such-python not found') and not (clone/'.venv').exists()
+
+@pytest.mark.parametrize('torch, uv, words', [
+    ('', None, 'PY -m pip --disable-pip-version-check install -c constraints.txt -e .[all,test]'),
+    ('cpu', None, 'PY -m pip --disable-pip-version-check install -c constraints.txt -e .[all,test] '
+                  '--extra-index-url https://download.pytorch.org/whl/cpu'),
+    ('', 'uv', 'uv sync --locked --inexact --python PY --extra all --extra test --no-default-groups'),
+    ('cpu', 'uv', 'uv pip install --python PY --torch-backend cpu -c constraints.txt -e .[all,test]'),
+], ids=['pip', 'pip-cpu', 'uv', 'uv-cpu'])
+def test_what_installs(setup, torch, uv, words): assert ' '.join(setup.installer('PY', torch, uv)) == words
+
+def test_uv_is_used_where_it_is_installed(setup, tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert setup.find_uv('') is None and setup.find_uv('uv') is None
+    (tmp_path/'uv').write_text('#!/bin/sh\n')
+    (tmp_path/'uv').chmod(0o755)
+    assert setup.find_uv('') == setup.find_uv('uv') == str(tmp_path/'uv') and setup.find_uv('no') is None
 
 def test_the_kernel_is_our_python(setup):
     assert setup.kernel_prefix(sys.executable) == Path(sys.prefix).resolve()

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from understanding_lrs.probes.filters import filter_norms
 from understanding_lrs.probes.sharpness import SphereHessian, sharpness
 from understanding_lrs.networks.convnet import ConvNetSpec
-from understanding_lrs.networks.mlp import MLP, MLPSpec
+from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.networks.resnet import ResNet18Spec
 
 def setup(seed, scale=1.):

@@ -67,3 +67,28 @@ def test_networks_of_all_presets_are_possible():
     for study in STUDIES.values():
         for name in study.presets:
             for p in protocols(study.id, name): study.check(p)
+
+BLOCK = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in blocked: raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+blocked = sys.argv.pop(1).split(',')
+sys.meta_path.insert(0, Blocked())
+from understanding_lrs.app.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+EXTRA = 'papermill,distributed,jupyter_client,ipykernel,linearmodels,torchvision,PIL,sklearn,ipywidgets,traitlets,anywidget,jupyterlab,nbdev,fastcore'
+
+@pytest.mark.parametrize('words, extra', [
+    ('sweep synthetic --preset smoke', 'sweep'), ('sweep convnetsi32_cifar10 --preset smoke --dry-run', 'images')])
+def test_what_is_missing_is_one_line_that_names_the_extra(words, extra, tmp_path):
+    env = os.environ | dict(ULRS_CACHE=str(tmp_path/'cache')) # decoded images of earlier runs need no reader
+    run = subprocess.run([sys.executable, '-c', BLOCK, EXTRA, *words.split()], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert run.returncode == 2 and run.stdout == '' and run.stderr.count('\n') == 1, run.stderr
+    assert run.stderr.rstrip().endswith(f"pip install 'understanding-lrs[{extra}]'") and not (tmp_path/'runs').exists()
+
+@pytest.mark.parametrize('words', ['studies', 'status', 'sweep synthetic --preset smoke --dry-run', 'tables --help', 'claims'])
+def test_the_base_installation_is_enough(words, folder):
+    run = subprocess.run([sys.executable, '-c', BLOCK, EXTRA, *words.split()], cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

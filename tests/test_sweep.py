@@ -9,7 +9,6 @@ from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.protocol import Protocol
 from understanding_lrs.runs.store import Run
-from understanding_lrs.sweep.checks import check_params
 from understanding_lrs.sweep.execute import execute
 from understanding_lrs.sweep.kernels import Kernels
 from understanding_lrs.sweep.plan import Job, plan

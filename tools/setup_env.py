@@ -1,7 +1,8 @@
 """Make the project's environment `.venv`: refuse in one line before any work, install the pinned set, check the kernel.
 
-Called by make with the Python that `.venv` shall have. Standard library only, and in the syntax of Python 3.8, so that
-an older Python can still say that it is too old. Exit code 2 means: refused, nothing was changed.
+Called by make with the Python that `.venv` shall have. uv installs what uv.lock says, where it is installed; else pip
+installs the same versions from constraints.txt. Standard library only, and in the syntax of Python 3.8, so that an older
+Python can still say that it is too old. Exit code 2 means: refused, nothing was changed.
 """
 import importlib.util, os, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -10,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
 # GB (1e9 bytes) by the build of torch: free space for a new .venv with pip's cache, and for pip's temporary files
 NEEDS = {'': (8, 3), 'cpu': (3, 1)}
+EVERYTHING = '.[all,test]' # the extras of pyproject.toml that notebooks, sweeps and tests need
 CPU_INDEX = 'https://download.pytorch.org/whl/cpu'  # PyTorch's own index of builds without CUDA
 ANOTHER = 'or name another Python, as in: make PYTHON=python3.12 setup'
 
@@ -74,17 +76,29 @@ def kernel_prefix(python):
     out = subprocess.run([str(python), '-c', ask], stdout=subprocess.PIPE, universal_newlines=True, check=True)
     return prefix_of(out.stdout.strip())
 
-def install(venv, torch):
+def find_uv(wanted):
+    "The program uv; `None` where it is not installed, or where make was told UV=no"
+    return None if wanted == 'no' else shutil.which(wanted or 'uv')
+
+def installer(python, torch, uv):
+    "The command that fills the environment of a Python: uv from its lock file, or pip with the same pins"
+    pinned = ['-c', 'constraints.txt', '-e', EVERYTHING]
+    if uv and torch == 'cpu': return [uv, 'pip', 'install', '--python', str(python), '--torch-backend', 'cpu'] + pinned
+    if uv:
+        extras = ['--extra', 'all', '--extra', 'test', '--no-default-groups']
+        return [uv, 'sync', '--locked', '--inexact', '--python', str(python)] + extras
+    pip = [str(python), '-m', 'pip', '--disable-pip-version-check', 'install'] + pinned
+    return pip + (['--extra-index-url', CPU_INDEX] if torch == 'cpu' else [])
+
+def install(venv, torch, uv):
     "Make the environment, fill it with the pinned set, give it its own kernel"
     import venv as maker
     python = venv/'bin'/'python'
     if not python.exists(): maker.create(str(venv), with_pip=True)
-    pip = [str(python), '-m', 'pip', '--disable-pip-version-check', 'install', '-c', 'constraints.txt', '-e', '.[test]']
-    if torch == 'cpu': pip += ['--extra-index-url', CPU_INDEX]
     kernel = [str(python), '-m', 'ipykernel', 'install', '--sys-prefix', '--name', 'python3']
     log = venv/'setup.log'
     with log.open('w') as out:
-        for step in (pip, kernel):
+        for step in (installer(python, torch, uv), kernel):
             if subprocess.call(step, cwd=str(ROOT), stdout=out, stderr=subprocess.STDOUT):
                 tail = log.read_text(errors='replace').splitlines()[-15:]
                 sys.exit('\n'.join(tail + ['setup: failed, the lines above end %s; mend it and run make again' % log]))
@@ -92,16 +106,17 @@ def install(venv, torch):
         sys.exit("setup: the kernel python3 is %s and not %s: is JUPYTER_PATH set? Unset it and run make again" % (
             kernel_prefix(python), venv))
 
-def main(torch):
+def main(torch, wanted=''):
     "Check, install, say how long it took"
     try: check_all(torch)
     except Refused as e:
         print('setup: %s' % e, file=sys.stderr)
         return 2
-    start = time.time()
-    print('setup: installing into .venv, a few minutes the first time (pip writes to .venv/setup.log)', flush=True)
-    install(ROOT/'.venv', torch)
+    start, uv = time.time(), find_uv(wanted)
+    print('setup: installing into .venv, a few minutes the first time (%s writes to .venv/setup.log)' % ('uv' if uv else 'pip'),
+          flush=True)
+    install(ROOT/'.venv', torch, uv)
     print('setup: .venv is ready after %.0f s' % (time.time() - start), flush=True)
     return 0
 
-if __name__ == '__main__': sys.exit(main(os.environ.get('TORCH', '')))
+if __name__ == '__main__': sys.exit(main(os.environ.get('TORCH', ''), os.environ.get('UV', '')))

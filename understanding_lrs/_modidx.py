@@ -1521,6 +1521,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'understanding_lrs/app/terminal.py'),
                                                 'understanding_lrs.app.terminal.expanded': ( 'app/terminal.html#expanded',
                                                                                              'understanding_lrs/app/terminal.py'),
+                                                'understanding_lrs.app.terminal.lacking': ( 'app/terminal.html#lacking',
+                                                                                            'understanding_lrs/app/terminal.py'),
                                                 'understanding_lrs.app.terminal.load': ( 'app/terminal.html#load',
                                                                                          'understanding_lrs/app/terminal.py'),
                                                 'understanding_lrs.app.terminal.lr_list': ( 'app/terminal.html#lr_list',

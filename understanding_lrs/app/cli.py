@@ -10,7 +10,7 @@ import contextlib, signal, sys, threading
 
 # their verbs join `app`, in this order
 from . import cli_sweep, cli_runs, cli_tables, cli_networks, cli_evidence, cli_regimes
-from .terminal import app
+from .terminal import app, lacking
 from ..core.errors import InputError
 from ..sweep.stop import stop_signals
 
@@ -44,6 +44,9 @@ def main(
     except KeyboardInterrupt:
         print('ulrs: stopped', file=sys.stderr)
         return 130
+    except ModuleNotFoundError as e:
+        if not lacking(e): raise
+        print('ulrs:', lacking(e), file=sys.stderr)
     except InputError as e: print(f'ulrs: {e}', file=sys.stderr)
     except OSError as e: print('ulrs:', system_words(e), file=sys.stderr)
     return 2

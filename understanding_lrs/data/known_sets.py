@@ -24,7 +24,7 @@ def read_digits(
     try: from sklearn.datasets import load_digits
     except ImportError:
         raise ValueError(
-            "the digits come with scikit-learn, which is missing; pip install scikit-learn") from None
+            "the digits come with scikit-learn, which is missing; pip install 'understanding-lrs[images]'") from None
     x, y = load_digits(return_X_y=True)
     x = torch.from_numpy(np.rint(x*(255/16)).astype(np.uint8).reshape(-1, 1, 8, 8).repeat(3, 1))
     order = stream('split', 0).permutation(len(y))

@@ -93,7 +93,7 @@ def test_a_run_keeps_its_file(tmp_path):
 def test_data_that_changes_is_refused(tmp_path):
     values = tmp_path/'values.txt'
     values.write_text('1')
-    text = TOKENS + f"\nfrom pathlib import Path\ndef network(seed): return nn.Linear(1, 1)\n" + CURVE.replace(
+    text = TOKENS + "\nfrom pathlib import Path\ndef network(seed): return nn.Linear(1, 1)\n" + CURVE.replace(
         'np.zeros((4, 1)), np.zeros', f'np.full((4, 1), float(Path({str(values)!r}).read_text())), np.zeros')
     p = of(written(tmp_path, text))
     values.write_text('2')

@@ -1,5 +1,5 @@
 """Readings are functions of the networks of a run: the same in memory and from kept networks; two stages at one rate are one long stage."""
-import numpy as np, pandas as pd, pytest, torch
+import pandas as pd, pytest, torch
 from understanding_lrs.studies import array_trial, trial as trials
 from understanding_lrs.probes.context import ArrayEvaluator, PathSettings, columns_of, probes_for
 from understanding_lrs.training.networks import make_networks

@@ -9,7 +9,7 @@ __all__ = ['PER_DECADE', 'DECADES', 'DECAY', 'BUDGETS', 'COLUMNS', 'truth_grid',
 
 # %% ../../nbs/app/38_bench_regimes.ipynb #8bf2cd70
 import csv, math, re, time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ import torch
 from torch.func import functional_call, vmap
 
 from .bench_regime_tasks import BenchTask
-from ..core.stats import bootstrap
 from ..finder.find import find_regimes
 from ..finder.policy import Policy
 from ..finder.rules import RULES, suggested
@@ -107,7 +106,7 @@ BUDGETS = .5, 1., 1.5 # of find_regimes, in horizons
 def ours(task:BenchTask, seed:int, budget:float, policy:Policy=Policy()) -> dict: # row of choices
     "What find_regimes chooses"
     made = task.make(seed)
-    test = made.pop('test')
+    made.pop('test')
     r = find_regimes(**made, steps=task.steps, budget=budget, better=task.better, seed=seed, progress=False,
                      policy=policy)
     found = dict(rate=r.lr.value, cost=r.cost, names=' '.join(m.name for m in r.messages))

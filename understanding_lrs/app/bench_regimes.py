@@ -9,7 +9,7 @@ __all__ = ['PER_DECADE', 'DECADES', 'DECAY', 'BUDGETS', 'COLUMNS', 'truth_grid',
 
 # %% ../../nbs/app/38_bench_regimes.ipynb #8bf2cd70
 import csv, math, re, time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch.func import functional_call, vmap
 
 from .bench_regime_tasks import BenchTask
+from ..core.stats import bootstrap
 from ..finder.find import find_regimes
 from ..finder.policy import Policy
 from ..finder.rules import RULES, suggested

@@ -62,7 +62,7 @@ def by_plr(
     table:pd.DataFrame, # tidy rows of ONE quantity
     of=np.nanmean,      # statistic along an axis
     change=None,        # applied to the values first, e.g. `lambda v: v >= 10`
-) -> pd.DataFrame:      # index plr; columns value, lo, hi, n (networks that did not diverge), seeds (clusters)
+) -> pd.DataFrame: # index plr; columns value, lo, hi, n (networks that did not diverge), seeds (clusters)
     "A quantity over the grid with its interval over data seeds"
     out = {}
     for plr,rows in table.groupby('plr'):

@@ -93,8 +93,8 @@ def mlp(*sizes): # of layers
 def convnet(channels:int, classes:int, norm:bool, inputs:int=1):
     "A function that builds a small ConvNet for 8 x 8 pictures or larger"
     def block(a, b):
-        parts = [nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b) if norm else None, nn.ReLU(), nn.MaxPool2d(2)]
-        return [p for p in parts if p is not None]
+        norms = [nn.BatchNorm2d(b)] if norm else []
+        return [nn.Conv2d(a, b, 3, padding=1), *norms, nn.ReLU(), nn.MaxPool2d(2)]
     def build():
         last = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(8*channels, classes)]
         return nn.Sequential(*block(inputs, channels), *block(channels, 2*channels), *last)
@@ -107,7 +107,8 @@ class TextTransformer(nn.Module):
         super().__init__()
         self.words = nn.Embedding(words, width, padding_idx=0)
         self.places = nn.Parameter(torch.randn(length, width)*.02)
-        self.block = nn.TransformerEncoderLayer(width, 4, 2*width, dropout=.1, batch_first=True, norm_first=True)
+        self.block = nn.TransformerEncoderLayer(
+            width, 4, 2*width, dropout=.1, batch_first=True, norm_first=True)
         self.head = nn.Linear(width, 2)
 
     def forward(self, x): # (n, length) numbers of words
@@ -177,7 +178,8 @@ def folder_of(name:str) -> Path:
     "A set in the folder that the user names"
     root = os.environ.get('ULRS_REGIME_DATA')
     if not root or not (Path(root)/name/'train.parquet').exists():
-        raise InputError(f"the task needs {name}/train.parquet and test.parquet in the folder ULRS_REGIME_DATA")
+        raise InputError(
+            f"the task needs {name}/train.parquet and test.parquet in the folder ULRS_REGIME_DATA")
     return Path(root)/name
 
 def read_part(folder:Path, part:str): # 'train' or 'test' -> table

@@ -74,8 +74,9 @@ def stack_step(
     "Time of one step of a stack of k networks"
     sets = stack_sets([make_data(SyntheticConfig(), 1)])
     stack = make_networks(MLPSpec(), [1]*k, readouts=list(range(k)), data=[0]*k)
-    best = best_seconds(lambda: Trainer(SyntheticTask(sets, engine=engine), stack, 1e-3, Schedule(steps, evals=())).run(), repeats)
-    return best/k/steps*1e6
+    task, schedule = SyntheticTask(sets, engine=engine), Schedule(steps, evals=())
+    def train(): return Trainer(task, stack, 1e-3, schedule).run()
+    return best_seconds(train, repeats)/k/steps*1e6
 
 def compile_seconds() -> float:
     "Time to compile the kernel into an empty cache"

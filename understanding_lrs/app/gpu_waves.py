@@ -22,7 +22,8 @@ from ..studies.registry import protocols, resolved
 from ..training.gpu_lanes import Way
 from ..training.image_epochs import EPOCH_ENGINES
 from ..training.lane_trainer import LaneTrainer
-from ..training.trainer import engine_for, joined_states, joined_trainer, part_of_state, trainer_like
+from ..training.trainer import (engine_for, joined_states, joined_trainer, part_of_state,
+                                                trainer_like)
 
 # %% ../../nbs/app/23_gpu_waves.ipynb #fb355b2a
 class StageWaits(Exception):

@@ -49,11 +49,12 @@ def front_end() -> str: # JavaScript
     "The module that the browser runs; play/build.py makes it"
     return (resources.files('understanding_lrs.app')/'play.js').read_text()
 
-LACKING = "the widget needs anywidget: pip install 'understanding-lrs[app]'; the page play/index.html does not"
+LACKING = ("the widget needs anywidget: pip install 'understanding-lrs[app]'; "
+           "the page play/index.html does not")
 
 class Play(AnyWidget or W.DOMWidget):
     "The explorer that trains in the browser"
-    settings = T.Unicode(to_text(Settings(seed=16))).tag(sync=True) # JSON, as `explore_settings.to_text` writes it
+    settings = T.Unicode(to_text(Settings(seed=16))).tag(sync=True) # JSON, see `explore_settings.to_text`
     results = T.Dict().tag(sync=True) # as the browser sends them; empty before the first mark
     mark = T.Int(0)                   # steps of pre-training after which they were read
     accuracies = T.Instance(pd.DataFrame, allow_none=True)

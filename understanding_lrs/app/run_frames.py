@@ -165,7 +165,7 @@ def _groups(folders): # folders of runs -> (name, folders), one a setting of a s
         yield name, tuple(folder for folder,_ in members)
 
 def sources(
-    root=None, # folder to search; None: the published tables, and `runs` of the checkout or of the current folder
+    root=None, # folder to search; None: the published tables, and `runs` of the checkout or of this folder
 ) -> dict:     # name -> folder of published tables, or a tuple of run folders
     "What there is to open: published tables, then finished runs"
     tables = Path(root).expanduser()/'figures/data' if root else committed('figures/data')

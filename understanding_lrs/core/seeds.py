@@ -41,7 +41,8 @@ def stream(
     if purpose not in PURPOSES: raise ValueError(f"unknown purpose {purpose!r}; known: {sorted(PURPOSES)}")
     number, names = PURPOSES[purpose]
     if len(keys) != len(names): raise ValueError(f"stream {purpose!r} takes {names}, got {keys}")
-    if any(int(k) != k or k < 0 for k in keys): raise ValueError(f"stream {purpose!r} takes integers >= 0, got {keys}")
+    if any(int(k) != k or k < 0 for k in keys):
+        raise ValueError(f"stream {purpose!r} takes integers >= 0, got {keys}")
     return np.random.default_rng([number, *map(int, keys)])
 
 # %% ../../nbs/core/00_seeds.ipynb #a9b73f11
@@ -65,7 +66,7 @@ def batches(
     return [order[i:i + batch] for i in range(0, len(order), batch)]
 
 # %% ../../nbs/core/00_seeds.ipynb #bb8b3212
-ORDERS = {'own': 'finetune_order', 'replay': 'pretrain_order'} # how fine-tuning shuffles -> purpose of `stream`
+ORDERS = {'own': 'finetune_order', 'replay': 'pretrain_order'} # how fine-tuning shuffles -> `stream` purpose
 
 def batch_order(
     seed:int,    # train seed

@@ -21,15 +21,17 @@ def as_tensor(
     what:str,  # for the error, 'wine: x_train'
 ) -> Tensor:   # float32 or int64, on the CPU
     "Numbers as a tensor of one of two types; `ValueError` for what is infinite, NaN or no number"
-    try: t = torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as e: raise ValueError(f"{what} must be numbers: {e}") from None
+    try: t = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values)).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise ValueError(f"{what} must be numbers: {e}") from None
     if t.is_complex(): raise ValueError(f"{what} must be real numbers, got {t.dtype}")
     if not t.is_floating_point(): return t.long().contiguous()
     t = t.float().contiguous()
     bad = (~t.isfinite()).flatten(1).any(1) if t.ndim > 1 else ~t.isfinite()
     if bad.any():
-        raise ValueError(f"{what} has {int(bad.sum())} samples with NaN or infinite values, the first is sample "
-                         f"{int(bad.nonzero()[0, 0])}; leave them out or fill them")
+        raise ValueError(
+            f"{what} has {int(bad.sum())} samples with NaN or infinite values, "
+            f"the first is sample {int(bad.nonzero()[0, 0])}; leave them out or fill them")
     return t
 
 # %% ../../nbs/data/13_arrays.ipynb #90cd2572
@@ -48,7 +50,8 @@ class Arrays:
         check_arrays(self)
 
     @property
-    def tensors(self) -> dict: return {k: getattr(self, k) for k in ('x_train', 'y_train', 'x_test', 'y_test')}
+    def tensors(self) -> dict:
+        return {k: getattr(self, k) for k in ('x_train', 'y_train', 'x_test', 'y_test')}
     @cached_property
     def sha256(self) -> str: return content_hash(self.tensors)
     @property
@@ -58,8 +61,9 @@ class Arrays:
 
     def __repr__(self) -> str:
         n, m = len(self.x_train), len(self.x_test)
+        samples = f'samples {tuple(self.x_train.shape[1:])} {self.x_train.dtype}'
         kind = f'{self.classes} classes' if self.classes else f'targets {tuple(self.y_train.shape[1:])}'
-        return f'{self.name}: {n:,} + {m:,} samples {tuple(self.x_train.shape[1:])} {self.x_train.dtype}, {kind}'
+        return f'{self.name}: {n:,} + {m:,} {samples}, {kind}'
 
 # %% ../../nbs/data/13_arrays.ipynb #13aeb6ef
 def check_arrays(
@@ -69,11 +73,13 @@ def check_arrays(
     for half in ('train', 'test'):
         x, y = a.tensors[f'x_{half}'], a.tensors[f'y_{half}']
         if not x.ndim or not y.ndim or len(x) != len(y) or not len(x): raise ValueError(
-            f"{a.name}: x_{half} {tuple(x.shape)} and y_{half} {tuple(y.shape)} must have one row per sample, at least one")
+            f"{a.name}: x_{half} {tuple(x.shape)} and y_{half} {tuple(y.shape)} "
+            "must have one row per sample, at least one")
     for part in ('x', 'y'):
         train, test = a.tensors[f'{part}_train'], a.tensors[f'{part}_test']
         if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype: raise ValueError(
             f"{a.name}: {part}_train has samples {tuple(train.shape[1:])} {train.dtype}, {part}_test "
             f"{tuple(test.shape[1:])} {test.dtype}; they must be alike")
-    if a.classes and min(a.y_train.min(), a.y_test.min()) < 0:
-        raise ValueError(f"{a.name}: classes are numbered from 0, got {int(min(a.y_train.min(), a.y_test.min()))}")
+    if not a.classes: return
+    lowest = int(min(a.y_train.min(), a.y_test.min()))
+    if lowest < 0: raise ValueError(f"{a.name}: classes are numbered from 0, got {lowest}")

@@ -31,7 +31,7 @@ def readable_name(
 def class_files(
     folder:Path, # of one class
 ) -> list:       # of Path
-    "The image files of one class; ValueError for anything but a plain file, which might be unreadable or block"
+    "The image files of one class; ValueError for what is no plain file, which might be unreadable or block"
     files = visible(folder)
     for f in files:
         if f.is_dir():

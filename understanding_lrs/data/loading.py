@@ -119,8 +119,10 @@ def repeated(
     seen = set(train)
     twice, known = len(train) - len(seen), sum(k in seen for k in test)
     words = []
-    if twice > len(train)/100: words.append(f"{twice:,} of {len(train):,} training pictures are copies of others")
-    if known > len(test)/100: words.append(f"{known:,} of {len(test):,} test pictures are also training pictures")
+    if twice > len(train)/100:
+        words.append(f"{twice:,} of {len(train):,} training pictures are copies of others")
+    if known > len(test)/100:
+        words.append(f"{known:,} of {len(test):,} test pictures are also training pictures")
     return f"{p.name}: {' and '.join(words)}" if words else ''
 
 # %% ../../nbs/data/08_loading.ipynb #5baf466f

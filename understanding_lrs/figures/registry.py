@@ -25,7 +25,9 @@ from ..studies.registry import Study, study_of
 from ..studies.settings import ImageSettings
 
 # %% ../../nbs/figures/05_registry.ipynb #134303d9
-SYNTHETIC, IMAGES, ARRAYS = 'synthetic studies', 'image studies', 'studies of your own data' # as in `of` below
+SYNTHETIC = 'synthetic studies'     # three kinds of studies, for `of` below
+IMAGES = 'image studies'
+ARRAYS = 'studies of your own data'
 FIGURES = {} # name -> StudyFigure
 
 @dataclass
@@ -57,7 +59,7 @@ class StudyFigure:
 # %% ../../nbs/figures/05_registry.ipynb #d4035a76
 def figure(
     *needs:str,   # tables that it shows beside `metrics`
-    of=(),        # whose figure it is: 'study/preset', 'study', SYNTHETIC, IMAGES, ARRAYS; (): drawn by hand only
+    of=(),        # whose it is: 'study/preset', 'study', SYNTHETIC, IMAGES, ARRAYS; (): drawn by hand only
     several=False, # may the runs have several settings?
     name:str='',  # in names of files; '': that of the function
 ):

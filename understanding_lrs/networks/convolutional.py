@@ -52,9 +52,12 @@ class ConvolutionalSpec(Spec):
     has_batch_norm, head_bias = True, False
 
     def __post_init__(self):
-        for name,least in dict(width=1, classes=2, size=8, channels=1).items(): check_integer(name, getattr(self, name), least)
-        if self.size % 8: raise ValueError(f"size must be a multiple of 8 (it is halved three times), got {self.size}; resize or pad")
-        if type(self.practical) is not bool: raise ValueError(f"practical must be True or False, got {self.practical!r}")
+        least = dict(width=1, classes=2, size=8, channels=1)
+        for name,low in least.items(): check_integer(name, getattr(self, name), low)
+        if self.size % 8: raise ValueError(
+            f"size must be a multiple of 8 (it is halved three times), got {self.size}; resize or pad")
+        if type(self.practical) is not bool:
+            raise ValueError(f"practical must be True or False, got {self.practical!r}")
         for name in ('eps', 'readout_norm'): check_positive(name, getattr(self, name))
 
     @property
@@ -72,9 +75,13 @@ class ConvolutionalSpec(Spec):
     @property
     def filters(self) -> int: return sum(o for o,*_ in self.layers) # output channels of all convolutions
     @property
-    def n_conv_weights(self) -> int: return sum(o*i*k*k for o,i,k,_ in self.layers) # numbers in all convolutions, P
+    def n_conv_weights(self) -> int: # P, numbers in all convolutions
+        return sum(o*i*k*k for o,i,k,_ in self.layers)
+
     @property
-    def init_norm(self) -> float: return math.sqrt(self.filters/3) # joint norm of the convolutions to expect at init
+    def init_norm(self) -> float: # joint norm of the convolutions to expect at the initial point
+        return math.sqrt(self.filters/3)
+
     @property
     def macs(self) -> int:
         "Multiply-adds of the convolutions and the head for one image, forward"
@@ -91,7 +98,9 @@ class ConvolutionalSpec(Spec):
 
     def memory_format(self, device:str) -> torch.memory_format: return image_format(self.width, device)
 
-    def make_norm(self, channels:int) -> nn.BatchNorm2d: return nn.BatchNorm2d(channels, eps=self.eps, affine=self.practical)
+    def make_norm(self, channels:int) -> nn.BatchNorm2d:
+        return nn.BatchNorm2d(channels, eps=self.eps, affine=self.practical)
+
     def make_head(self) -> nn.Linear:
         return nn.Linear(8*self.width, self.classes, bias=self.head_bias).requires_grad_(self.practical)
 
@@ -101,7 +110,7 @@ class ConvolutionalSpec(Spec):
         parts = u.split([o*i*k*k for o,i,k,_ in self.layers])
         return torch.cat([part/math.sqrt(i*k*k) for part,(_,i,k,_) in zip(parts, self.layers)]).float()
 
-    def initial_head(self, readout_seed:int) -> tuple[Tensor, Tensor]: # (classes, 8*width) float32; (classes,) float32
+    def initial_head(self, readout_seed:int) -> tuple[Tensor, Tensor]: # (classes, 8*width), (classes,)
         "Weight and bias of the head of a readout seed; the weight is of norm `readout_norm` if it is frozen"
         rng, bound = stream('readout', readout_seed), 1/math.sqrt(8*self.width)
         w = rng.uniform(-bound, bound, (self.classes, 8*self.width))

@@ -41,7 +41,8 @@ class MLPSpec(Spec):
     arch, engines = 'mlp', ('native', 'torch')
 
     def __post_init__(self):
-        for name,least in dict(in_dim=1, width=2, depth=1).items(): check_integer(name, getattr(self, name), least)
+        least = dict(in_dim=1, width=2, depth=1)
+        for name,low in least.items(): check_integer(name, getattr(self, name), low)
         for name in ('eps', 'readout_norm'): check_positive(name, getattr(self, name))
 
     @property

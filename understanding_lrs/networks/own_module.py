@@ -34,16 +34,17 @@ def _invariant(factory, input_shape, dtype): # names of all scale-invariant weig
 @dataclass(frozen=True)
 class ModuleSpec(Spec):
     "A network of your own"
-    factory:Callable   # seed -> nn.Module (B, *input_shape) -> outputs (B, ...), of classes logits (B, classes)
+    factory:Callable   # seed -> nn.Module: (B, *input_shape) -> (B, ...), for classes logits (B, classes)
     input_shape:tuple  # of one sample, e.g. (3, 32, 32)
     classes:int        # logits; 0 where the outputs are no classes
     name:str='own'     # in messages and file names
-    sphere:bool=True   # train only what is scale-invariant, on one sphere; False: all of it, in ordinary space
+    sphere:bool=True   # train what is scale-invariant alone, on one sphere; False: all, in ordinary space
     dtype:torch.dtype=torch.float32 # of the inputs; torch.int64 for tokens
 
     def __post_init__(self):
         if self.sphere and not _invariant(self.factory, self.input_shape, self.dtype): raise ValueError(
-            f"{self.name}: no weight is scale-invariant, so there is no sphere; use sphere=False, or norms without weights behind the layers")
+            f"{self.name}: no weight is scale-invariant, so there is no sphere; "
+            "use sphere=False, or norms without weights behind the layers")
 
     def __str__(self): return self.name
     @property
@@ -60,7 +61,7 @@ class ModuleSpec(Spec):
         if self.sphere: return _invariant(self.factory, self.input_shape, self.dtype)
         return [n for n,p in _example(self.factory).named_parameters() if p.requires_grad]
 
-    def build(self, seed:int, readout_seed:int|None=None) -> nn.Module: # the seed of the readout has no meaning here
+    def build(self, seed:int, readout_seed:int|None=None) -> nn.Module: # a readout seed has no meaning here
         "The network at its initial point; what is not on the sphere is frozen"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -62,7 +62,9 @@ class Spec:
         self.initialise_(net, seed, seed if readout_seed is None else readout_seed)
         return net
 
-    def trained_names(self) -> list[str]: return [n for n,p in skeleton(self).named_parameters() if p.requires_grad]
+    def trained_names(self) -> list[str]:
+        return [n for n,p in skeleton(self).named_parameters() if p.requires_grad]
+
     def sphere_names(self) -> list[str]: return self.trained_names() if self.scale_invariant else []
     def direction_names(self) -> list[str]: return self.trained_names()
     def filter_names(self) -> list[str]: return [] # of convolutions
@@ -71,11 +73,16 @@ class Spec:
 
     def default_radius(self) -> float:
         "The joint radius of the sphere if a protocol names none"
-        if not self.scale_invariant: raise ValueError("a practical network has no radius: it trains in ordinary weight space")
+        if not self.scale_invariant:
+            raise ValueError("a practical network has no radius: it trains in ordinary weight space")
         return 1.
 
-    def memory_format(self, device:str) -> torch.memory_format: return torch.contiguous_format # the fast one on a device
-    def sizes(self) -> dict: return dict(arch=self.arch, **asdict(self)) # plain values; `spec_of_sizes` is the reverse
+    def memory_format(self, device:str) -> torch.memory_format: # the fast one on this device
+        return torch.contiguous_format
+
+    def sizes(self) -> dict: # plain values; `spec_of_sizes` is the reverse
+        return dict(arch=self.arch, **asdict(self))
+
     def __str__(self): return f'{self.arch}, width {self.width}' if hasattr(self, 'width') else self.arch
 
 # %% ../../nbs/networks/00_spec.ipynb #33518d1b
@@ -92,7 +99,8 @@ def architecture(
     base:type=Spec, # only architectures that derive from this class
 ) -> type:          # its Spec class
     "The spec class of a name; `ValueError` lists the names there are"
-    for module in pkgutil.iter_modules(networks.__path__): importlib.import_module(f'{networks.__name__}.{module.name}')
+    for module in pkgutil.iter_modules(networks.__path__):
+        importlib.import_module(f'{networks.__name__}.{module.name}')
     known = {name: cls for name,cls in ARCHITECTURES.items() if issubclass(cls, base)}
     if arch not in known: raise ValueError(f"arch must be one of {', '.join(sorted(known))}, got {arch!r}")
     return known[arch]
@@ -141,6 +149,7 @@ class Network(nn.Module):
         "Set `weights` from one vector; `ValueError` if its length is wrong"
         params = self.weights()
         sizes = [p.numel() for p in params]
-        if w.shape != (sum(sizes),): raise ValueError(f"expected {(sum(sizes),)} weights, got {tuple(w.shape)}")
+        expected = (sum(sizes),)
+        if w.shape != expected: raise ValueError(f"expected {expected} weights, got {tuple(w.shape)}")
         for p,part in zip(params, w.split(sizes)): p.copy_(part.view_as(p))
         return self

@@ -23,7 +23,7 @@ def patches(
     x:Tensor,  # (n, C, s, s)
     patch:int, # divides s
 ) -> Tensor:   # (n, (s/patch)^2, 5 C patch^2)
-    "Patches of an image and of its four copies shifted by a pixel; inside a patch by row, column, channel [code]"
+    "Patches of an image and of its four copies shifted by a pixel; in a patch by row, column, channel [code]"
     n, _, h, w = x.shape
     wide = F.pad(x, (1, 1, 1, 1))
     corners = (1, 0), (1, 2), (0, 1), (2, 1) # of the copies that moved right, left, down, up
@@ -37,7 +37,8 @@ class Attention(nn.Module):
     def __init__(self, spec:'VitSpec'):
         super().__init__()
         self.heads = spec.heads
-        self.qkv, self.out = nn.Linear(spec.width, 3*spec.width, bias=False), nn.Linear(spec.width, spec.width)
+        self.qkv = nn.Linear(spec.width, 3*spec.width, bias=False)
+        self.out = nn.Linear(spec.width, spec.width)
         self.tau = nn.Parameter(torch.full((1,), -.5*math.log(spec.width//spec.heads))) # log of the scale
         self.register_buffer('others', ~torch.eye(spec.tokens, dtype=torch.bool), persistent=False)
 
@@ -73,7 +74,8 @@ class VisionTransformer(ImageNetwork):
         self.embed = nn.Sequential(nn.LayerNorm(inputs, eps=spec.eps), nn.Linear(inputs, spec.width))
         self.token = nn.Parameter(torch.zeros(1, 1, spec.width))
         self.position = nn.Parameter(torch.zeros(1, spec.tokens, spec.width))
-        self.drop, self.blocks = nn.Dropout(spec.dropout), nn.Sequential(*[Block(spec) for _ in range(spec.depth)])
+        self.drop = nn.Dropout(spec.dropout)
+        self.blocks = nn.Sequential(*[Block(spec) for _ in range(spec.depth)])
         self.norm, self.head = nn.LayerNorm(spec.width, eps=spec.eps), nn.Linear(spec.width, spec.classes)
 
     def features(self, x:Tensor) -> Tensor:
@@ -102,7 +104,8 @@ class VitSpec(Spec):
         for name,of in (('width', 'heads'), ('size', 'patch')):
             a, b = getattr(self, name), getattr(self, of)
             if a%b: raise ValueError(f"{name} must be a multiple of {of} ({b}), got {a}")
-        if not 0 <= self.dropout < 1: raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
         check_positive('eps', self.eps)
 
     @property
@@ -122,5 +125,6 @@ class VitSpec(Spec):
         for name,m in net.named_modules():
             if not isinstance(m, nn.Linear): continue
             rng = head if name == 'head' else rest
-            for p in m.parameters(): p.copy_(torch.from_numpy(rng.uniform(-1, 1, p.shape)/math.sqrt(m.in_features)))
+            for p in m.parameters():
+                p.copy_(torch.from_numpy(rng.uniform(-1, 1, p.shape)/math.sqrt(m.in_features)))
         for p in (net.token, net.position): p.copy_(torch.from_numpy(rest.standard_normal(p.shape)))

@@ -12,7 +12,8 @@ from pathlib import Path
 from ..core.checks import pick
 from ..core.errors import InputError, RunDamaged
 from ..core.files import set_aside, sweep_up, sync_folder, temporary
-from .ledger import collect, copy_rows, cover, join_rows, ledger, ledger_protocol, rows_of
+from .ledger import (collect, copy_rows, cover, join_rows, ledger, ledger_protocol,
+                                           rows_of)
 from .manifest import as_json
 from .protocol import SEEDS, networks
 from .records import SCHEMA, check_entries, difference, glimpse, read_record

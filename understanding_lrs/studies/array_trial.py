@@ -108,8 +108,8 @@ class ArrayTrial(Trial):
         s = self.settings
         if self.averages_within and point == 'pretrain':
             more |= dict(swa_k=self.protocol.swa_k, swa_every=self.averages_within)
-        st = self.train(name, nets, plr, epochs, evals=eval_epochs(epochs, s.look_every), stop_loss=s.stop_loss,
-                        level=s.level, **more)
+        evals = eval_epochs(epochs, s.look_every)
+        st = self.train(name, nets, plr, epochs, evals=evals, stop_loss=s.stop_loss, level=s.level, **more)
         self.points[point] = st.networks
         self.report_tail(st, point)
         self.report_convergence(st, point)
@@ -165,7 +165,8 @@ class ArrayTrial(Trial):
         "Loss and accuracy of averaged networks, with statistics re-estimated on the training set"
         d, found = self.data, []
         for half,x,y in (('train', d.x_train, d.y_train), ('test', d.x_test, d.y_test)):
-            found += evaluate_nets(nets, x, y, d, EvalConfig(self.settings.batch, own=half == 'train', **self.how()))
+            config = EvalConfig(self.settings.batch, own=half == 'train', **self.how())
+            found += evaluate_nets(nets, x, y, d, config)
         return found
 
     def finetuning(self): # as in `train`
@@ -197,8 +198,8 @@ class ArrayTrial(Trial):
                 for name,t in nets.state.items() if not name.startswith(VELOCITY)}
 
     def about(self):
-        engine = engine_for(EPOCH_ENGINES, 'auto', self.networks, self.data, self.protocol.precision, self.recipe)
-        return dict(network_epochs_per_s=self.speeds(), engine=engine.name)
+        work = self.networks, self.data, self.protocol.precision, self.recipe
+        return dict(network_epochs_per_s=self.speeds(), engine=engine_for(EPOCH_ENGINES, 'auto', *work).name)
 
     def speeds(self) -> dict: # stage -> epochs of all its networks per second, evaluation included
         def speed(name, stage): return len(stage.networks)*stage.step/max(self.seconds[name], 1e-9)
@@ -247,4 +248,5 @@ class ImageTrial(ArrayTrial):
 
     def offers(self) -> set: # see `ProbeContext.offers`
         "What probes can ask the networks of this run"
-        return array_offers(self.settings.spec(10), True) | ({'batch orders'} if self.settings.ft_orders > 1 else set())
+        orders = {'batch orders'} if self.settings.ft_orders > 1 else set()
+        return array_offers(self.settings.spec(10), True) | orders

@@ -171,7 +171,8 @@ class InterventionTrial(SyntheticTrial):
             return super().pretraining(self.points['before'], begin=self.cut, keep=looks, evals=evals)
         if not s.hide_share: return super().pretraining(self.start)
         sizes = c.n_features, c.n_train, VERSIONS
-        return super().pretraining(task=self.task(self.seen(lambda rng: hidden_pattern(s.hide, s.hide_share, sizes, rng))))
+        seen = self.seen(lambda rng: hidden_pattern(s.hide, s.hide_share, sizes, rng))
+        return super().pretraining(task=self.task(seen))
 
     def follow(self):
         "Fine-tune some of the looks after a removal, at the low rate, all in one stack"

@@ -18,7 +18,9 @@ RATES = rates(8, 9, 10, 11, 12, 13) # 3.2e-3 to 1.8e-2: two of regime 1, the thr
 SEEDS = tuple(range(301, 341)) # of `wide`; `laptop` takes the first eight
 TEMPLATE = 'nbs/experiments/intervention_plr.ipynb'
 TRIAL = 'understanding_lrs.studies.intervention_trial:InterventionTrial' # see `Study.trial`
-SMOKE, LAPTOP, WIDE = 'a few seconds, for tests: says nothing', 'eight data seeds, three rates', '40 data seeds'
+SMOKE = 'a few seconds, for tests: says nothing' # what the presets are
+LAPTOP = 'eight data seeds, three rates'
+WIDE = '40 data seeds'
 
 # %% ../../nbs/studies/06_interventions.ipynb #ae15c08a
 def intervention_presets(

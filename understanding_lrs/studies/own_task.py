@@ -90,11 +90,13 @@ def objective_of(
     "Classes, unless the file has a loss of its own"
     own = [name for name in ('loss', 'right') if hasattr(module, name)]
     if len(own) == 1:
-        raise InputError(f"{module.__file__} defines {own[0]}() alone; a loss of your own needs loss() and right()")
+        raise InputError(
+            f"{module.__file__} defines {own[0]}() alone; a loss of your own needs loss() and right()")
     if own: return OwnObjective(module.loss, module.right)
     if not arrays.classes:
-        raise InputError(f"{module.__file__}: the targets of {arrays.name} are no classes; define loss(outputs, targets) "
-                         "and right(outputs, targets), one number for each sample")
+        raise InputError(
+            f"{module.__file__}: the targets of {arrays.name} are no classes; "
+            "define loss(outputs, targets) and right(outputs, targets), one number for each sample")
     return CLASSES
 
 @lru_cache(maxsize=8)
@@ -108,7 +110,8 @@ def task_of_source(
             raise InputError(f"{path} must define data() and network(seed), it has no {function}()")
     with torch.random.fork_rng(devices=[]): arrays = called(module.data, what=f'{path}: data()')
     if not isinstance(arrays, Arrays):
-        raise InputError(f"{path}: data() must give Arrays (understanding_lrs.data.arrays), got {type(arrays).__name__}")
+        raise InputError(
+            f"{path}: data() must give Arrays (understanding_lrs.data.arrays), got {type(arrays).__name__}")
     guess = 100/arrays.classes if arrays.classes else 0.
     chance = float(getattr(module, 'chance', guess))
     return OwnTask(name, source, path, arrays, module.network, objective_of(module, arrays), chance)
@@ -130,15 +133,17 @@ def load_task(
     if re.fullmatch(ID, task): return kept_task(task)
     path = Path(task).expanduser()
     if not path.is_file():
-        raise InputError(f"there is no file {task}; data is the path of a Python file that defines data() and network(seed), "
-                         "or example")
+        raise InputError(
+            f"there is no file {task}; "
+            "data is the path of a Python file that defines data() and network(seed), or example")
     return task_of_source(clean_name(path.with_suffix('')), path.read_text(), str(path.absolute()))
 
 def kept_task(id:str) -> OwnTask: # name@12 digits
     "A task that was kept; `InputError` where it is not there, or gives other data now"
     file = kept_file(id)
     if not file.exists():
-        raise InputError(f"{id} was not used on this machine before: give the path of its Python file once more")
+        raise InputError(
+            f"{id} was not used on this machine before: give the path of its Python file once more")
     kept = json.loads(read_plain(file))
     task = task_of_source(id.split('@')[0], kept['source'], kept['path'])
     if task.id != id:
@@ -160,7 +165,8 @@ def check_seeds(task:OwnTask):
         return torch.cat(params)
     first, again, other = weights(1), weights(1), weights(2)
     if not torch.equal(first, again):
-        raise InputError(f"{task.path}: network(1) is another one each time; draw its weights by PyTorch's generator")
+        raise InputError(
+            f"{task.path}: network(1) is another one each time; draw its weights by PyTorch's generator")
     if torch.equal(first, other):
         raise InputError(f"{task.path}: network(1) and network(2) are the same; do not set a seed inside")
 
@@ -171,11 +177,13 @@ def check_answers(task:OwnTask):
     with torch.random.fork_rng(devices=[]): net = task.network(1)
     z = called(net, x, what=f'{task.path}: network on inputs {tuple(x.shape)} {x.dtype}')
     if objective == CLASSES and (z.ndim != 2 or z.shape[1] < a.classes):
-        raise InputError(f"{task.path}: the network must give logits ({len(x)}, {a.classes}) for {a.classes} classes, "
-                         f"got {tuple(z.shape)}")
+        raise InputError(
+            f"{task.path}: the network must give logits ({len(x)}, {a.classes}) for {a.classes} classes, "
+            f"got {tuple(z.shape)}")
     if objective != CLASSES: check_objective(task, z, y)
     loss = called(objective.loss, z, y, what=f'{task.path}: loss')
-    if not loss.isfinite(): raise InputError(f"{task.path}: the loss of an untrained network is {loss.item()}")
+    if not loss.isfinite():
+        raise InputError(f"{task.path}: the loss of an untrained network is {loss.item()}")
 
 def check_objective(task:OwnTask, z, y): # outputs and targets of some samples
     "Refuse a loss or a score that is not one number for each sample"

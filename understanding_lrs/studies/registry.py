@@ -11,5 +11,5 @@ from . import synthetic, interventions, images, practical, vit, own
 from .study import (STUDIES, Preset, Study, parameter_cell, parameter_names,
                                              protocol_of, protocols, register, resolved, study_of)
 
-_all_ = ['STUDIES', 'Preset', 'Study', 'parameter_cell', 'parameter_names', 'protocol_of', 'protocols', 'register',
-         'resolved', 'study_of']
+_all_ = ['STUDIES', 'Preset', 'Study', 'parameter_cell', 'parameter_names', 'protocol_of', 'protocols',
+         'register', 'resolved', 'study_of']

@@ -121,9 +121,10 @@ class SyntheticSettings(Settings):
     def check(self, protocol):
         super().check(protocol)
         check_synthetic_seeds(protocol)
-        longest = (max(protocol.swa_k, default=1) - 1)*self.ckpt_every
+        most = max(protocol.swa_k, default=1)
+        longest = (most - 1)*self.ckpt_every
         if longest > self.steps:
-            raise InputError(f"swa_k {max(protocol.swa_k)} needs {longest} steps, the protocol has {self.steps}")
+            raise InputError(f"swa_k {most} needs {longest} steps, the protocol has {self.steps}")
         with as_input_error(ValueError, TypeError): config = self.config()
         if self.batch > config.n_train:
             raise InputError(f"batch must be in 1..{config.n_train} (n_train), got {self.batch}")
@@ -234,11 +235,13 @@ class EpochSettings(Settings):
     epochs:int = setting(200, 'length of pre-training', least=1)
     ft_epochs:int = setting(200, 'length of fine-tuning', least=1)
     order:str = setting('own', 'batch order of fine-tuning, own or replay', choices=ORDERS)
-    ft_orders:int = setting(1, 'batch orders of fine-tuning, more than one for the pairwise barriers', least=1)
+    ft_orders:int = setting(
+        1, 'batch orders of fine-tuning, more than one for the pairwise barriers', least=1)
     then_plr:float = setting(0., 'rate of a second stage of pre-training, 0 means none', least=0)
     then_epochs:int = setting(0, 'its length', least=0)
     level:float = setting(.1, 'training loss at which networks are compared, 0 means not at all', least=0)
-    stop_loss:float = setting(0., 'pre-training ends once all running losses were below it, 0 means never', least=0)
+    stop_loss:float = setting(
+        0., 'pre-training ends once all running losses were below it, 0 means never', least=0)
     look_every:int = setting(
         1, 'epochs between looks at the test set, 0 means about ten and all of the last tenth', least=0)
     path_points:int = setting(21, 'points on the path between two solutions, ends included', least=2)
@@ -249,7 +252,8 @@ class EpochSettings(Settings):
 
     def check(self, protocol):
         if protocol.data_seeds:
-            raise InputError("picture studies have no data seeds: the pictures are given; leave data_seeds empty")
+            raise InputError(
+                "picture studies have no data seeds: the pictures are given; leave data_seeds empty")
         if not protocol.train_seeds: raise InputError("train_seeds: expected at least one seed")
         super().check(protocol)
         if self.then_plr and not self.then_epochs:
@@ -263,7 +267,8 @@ class EpochSettings(Settings):
 @dataclass(frozen=True)
 class ImageSettings(EpochSettings):
     "Settings that all networks on images have"
-    data:str = setting('cifar10', 'cifar10, cifar100, digits, a folder of pictures, or name@hash of decoded ones')
+    data:str = setting(
+        'cifar10', 'cifar10, cifar100, digits, a folder of pictures, or name@hash of decoded ones')
     width:int = setting(32, 'channels of the first layer')
     size:int = setting(32, 'height and width that pictures are shrunk to')
     n_train:int = setting(0, 'training pictures, 0 means all')
@@ -394,5 +399,6 @@ class VitSettings(ImageSettings):
         try: import torchvision.transforms.v2
         except (ImportError, RuntimeError) as e:
             import torch
-            raise InputError(f"RandAugment needs torchvision ({one_line(e)}); install the one that fits torch "
-                             f"{torch.__version__}, or --set ops=0") from None
+            raise InputError(
+                f"RandAugment needs torchvision ({one_line(e)}); "
+                f"install the one that fits torch {torch.__version__}, or --set ops=0") from None

@@ -122,7 +122,8 @@ def protocol_at(
     settings = study.defaults.of({k: values[k] for k in study.settings}).adapt(given)
     return Protocol(
         study=study.id, plr=plr, data_seeds=preset.data_seeds, train_seeds=preset.seeds_of(plr),
-        settings=settings.to_dict(), numerics_version=study.numerics_version, **{k: values[k] for k in fields})
+        settings=settings.to_dict(), numerics_version=study.numerics_version,
+        **{k: values[k] for k in fields})
 
 # %% ../../nbs/studies/01_study.ipynb #b7b87f3c
 def protocols(
@@ -141,7 +142,8 @@ def protocols(
     seeds = {role: values for role,values in seeds.items() if values is not None}
     made = [replace(protocol_at(study, chosen, plr, variant, given), **seeds)
             for plr in rates for variant in chosen.variants_of(plr)]
-    for protocol in made: study.check(protocol, network=bool(given)) # networks of presets are known to be possible
+    for protocol in made:
+        study.check(protocol, network=bool(given)) # networks of presets are known to be possible
     if len({p.key for p in made}) < len(made):
         raise InputError(f"plr must be distinct, got {[p.plr for p in made]}")
     return made
@@ -203,8 +205,8 @@ def parameter_cell(
     for study in served:
         for name,value in study.settings.items(): kinds.setdefault(name, type(value).__name__)
         about = helps(study.defaults) | about
-    own = {name for name in given if name not in PARAMETERS and not all(name in study.settings for study in served)}
-    values = given | dict.fromkeys(own)
+    def shared(name): return name in PARAMETERS or all(name in study.settings for study in served)
+    values = given | {name: None for name in given if not shared(name)}
     lines = [(f'{name}: {kind} = {values.get(name)!r}', about[name]) for name,kind in kinds.items()]
     lines.append(("out: str = ''", 'folder of all runs, empty for a temporary one'))
     return '\n'.join(f'{line:<27} # {help}' for line,help in lines)

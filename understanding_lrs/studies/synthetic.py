@@ -32,9 +32,9 @@ laptop = Preset(
     'the whole grid at full length, ten data seeds', plrs=GRID, flrs=(LOW, CAPTION, HIGH), swa_k=SWA_K,
     data_seeds=tuple(range(1, 11)), train_seeds=(1,), minutes=2, mib=700)
 paper = Preset(
-    "the authors' design: 5 data x 10 train seeds, 11 FLRs, 299 M steps", plrs=GRID, flrs=GRID[:11], swa_k=SWA_K,
-    data_seeds=tuple(range(1, 6)), train_seeds=tuple(range(1, 11)), minutes=18, mib=750,
-    settings=dict(order='replay'))
+    "the authors' design: 5 data x 10 train seeds, 11 FLRs, 299 M steps",
+    plrs=GRID, flrs=GRID[:11], swa_k=SWA_K, data_seeds=tuple(range(1, 6)), train_seeds=tuple(range(1, 11)),
+    minutes=18, mib=750, settings=dict(order='replay'))
 
 # %% ../../nbs/studies/05_synthetic.ipynb #190a53d5
 eight = tuple(range(1, 9))

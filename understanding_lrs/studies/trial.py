@@ -16,7 +16,8 @@ import torch
 from ..core.errors import InputError, OutOfTime
 from ..core.stats import TAIL_LOOKS, unbanded
 from ..data.synthetic import make_data
-from ..probes.context import ProbeContext, SyntheticEvaluator, columns_of, fine_tuning_names, probes_for, tidy
+from ..probes.context import (ProbeContext, SyntheticEvaluator, columns_of, fine_tuning_names,
+                                              probes_for, tidy)
 from ..runs.protocol import Protocol, networks
 from ..runs.store import Run
 from ..runs.wishes import keep_states, stop_asked
@@ -113,7 +114,7 @@ class Keeper:
         return hashlib.sha256((self.run.folder/f'{name}.csv').read_bytes()).hexdigest()
 
     def take(self, probes:dict): # name -> () -> rows
-        "Take probes, and write each table at once; what was taken of these networks before is not taken again"
+        "Take probes and write each table at once; what was taken of these networks before stays"
         there = self.run.tables()
         if any(n not in self.taken for n in probes): self.save()
         for i,(name,probe) in enumerate(probes.items()):
@@ -226,7 +227,7 @@ class Trial(Keeper):
     def at_rest(self, networks): return networks # without what an optimizer remembers
 
     def finetune(self):
-        "Constant FLRs from the end of pre-training; order o of train seed t is the batch order of seed t + 1000 o"
+        "Constant FLRs from the end of pre-training; order o of train seed t is that of seed t + 1000 o"
         if self.finished or not self.protocol.flrs: return self
         self.before_finetuning()
         tunings, k = fine_tunings(self.protocol), len(self.networks)

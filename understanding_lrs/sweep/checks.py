@@ -41,7 +41,8 @@ def check_params(
 ):
     "Refuse what papermill would let pass: no tag, unknown or forgotten names, values it cannot write down"
     known = _declared(nb)
-    needed = {name for name, default in known.items() if default != 'None'} # what is None belongs to other studies of the notebook
+    # a parameter whose default is None belongs to other studies of the notebook
+    needed = {name for name, default in known.items() if default != 'None'}
     unknown, forgotten = sorted(set(params) - set(known)), sorted(needed - set(params))
     if not known:
         raise InputError(f"{nb}: no readable cell tagged 'parameters'; every run would use the defaults")

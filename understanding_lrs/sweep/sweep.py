@@ -16,7 +16,8 @@ from ..core.system import cache_folder, ensure_home
 from ..runs.lock import needs_posix
 from ..runs.protocol import Protocol
 from ..runs.wishes import KEEP_STATES, TIME_LIMIT
-from .checks import check_kernel, check_params, check_root, no_empty_folder, template_of
+from .checks import (check_kernel, check_params, check_root, no_empty_folder,
+                                            template_of)
 from .execute import Failure, tidy_finished
 from .executors import How, make_executor
 from .plan import FAILED, plan

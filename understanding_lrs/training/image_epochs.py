@@ -121,14 +121,16 @@ class TorchLanes(Engine):
             each = [[values[i] for i in drawn.order_of.tolist()] if values else ()
                     for values in (drawn.shifts, augmented, dropout)]
             orders = drawn.orders[drawn.order_of]
-            with numerics(config.precision, data.device), torch.random.fork_rng(devices, enabled=bool(dropout)):
+            random_state = torch.random.fork_rng(devices, enabled=bool(dropout))
+            with numerics(config.precision, data.device), random_state:
                 return epoch_torch_(nets, data, orders, lr, lanes, Draws(*each))
         except torch.OutOfMemoryError: LANES.clear()
         raise ValueError(what_fits(nets, data, config.batch, min(lanes.streams, len(nets))))
 
     def evaluate(self, nets, x, y, data, config): # as in `evaluate_nets`
         evaluate = evaluate_lanes if data.device == 'cuda' else evaluate_torch_nets
-        with numerics(config.precision, data.device): return evaluate(nets, x, y, data, config.batch, config.own)
+        with numerics(config.precision, data.device):
+            return evaluate(nets, x, y, data, config.batch, config.own)
 
 # %% ../../nbs/training/13_image_epochs.ipynb #f12a38b3
 class KernelConv(Engine):
@@ -192,7 +194,7 @@ class EvalConfig:
 # %% ../../nbs/training/13_image_epochs.ipynb #7b23ac5b
 def evaluate_nets(
     nets:Networks,   # with `own`, their statistics are replaced
-    x:Tensor,        # (n, ...) inputs, where the networks are; images as uint8, or as float32 already normalised
+    x:Tensor,        # (n, ...) inputs, where the networks are; images as uint8 or as normalised float32
     y:Tensor,        # (n, ...) targets
     data:Resident,   # says how uint8 is normalised, and what is asked of the outputs
     config:EvalConfig=EvalConfig(),
@@ -201,6 +203,7 @@ def evaluate_nets(
     shape, c = (len(y), *nets.spec.input_shape), config
     kinds = (torch.uint8, torch.float32) if data.are_images else (data.x_train.dtype,)
     if x.dtype not in kinds or tuple(x.shape) != shape:
-        raise ValueError(f"these networks are evaluated on {shape} {data.what}, got {tuple(x.shape)} {x.dtype}")
+        raise ValueError(
+            f"these networks are evaluated on {shape} {data.what}, got {tuple(x.shape)} {x.dtype}")
     engine = engine_for(EPOCH_ENGINES, c.engine, nets, data, c.precision)
     return _without_diverged(*engine.evaluate(nets, x, y, data, c))

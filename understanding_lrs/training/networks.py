@@ -57,7 +57,9 @@ class Networks:
         made = replace(self, state=state, seed=change(self.seed), data=data, vectors=None)
         return made if self.vectors is None else made.at_flat(change(self.vectors))
 
-    def __getitem__(self, i) -> 'Networks': return self._each(lambda v: v[i]) # some of them, by mask, slice or index tensor
+    def __getitem__(self, i) -> 'Networks': # some of them, by mask, slice or index tensor
+        return self._each(lambda v: v[i])
+
     def repeat(self, n:int) -> 'Networks': # (n*K,): all of them n times, first copy first
         return self._each(lambda v: v.repeat(n, *[1]*(v.ndim - 1)))
 
@@ -75,13 +77,14 @@ class Networks:
 def make_networks(
     spec:Spec,     # of all
     seeds:list,    # K train seeds: initial weights and batch order
-    rho:float|None=None, # joint radius of the sphere; 0 for practical networks, which have none; None: as the spec builds them
+    rho:float|None=None,     # joint radius; 0 for practical networks, which have none; None: as they are
     readouts:list|None=None, # K seeds of the last layers; default the train seeds
     data:list|None=None,     # K indices of data sets, if there are several
 ) -> Networks:
     "K networks at their initial points"
     if rho is not None and spec.scale_invariant == (not rho): raise ValueError(
-        f"practical networks have no radius (rho 0), others need one; got {spec}, scale-invariant: {spec.scale_invariant}, rho={rho}")
+        "practical networks have no radius (rho 0), others need one; "
+        f"got {spec}, scale-invariant: {spec.scale_invariant}, rho={rho}")
     nets = [spec.build(s, r) for s,r in zip(seeds, readouts or seeds)]
     if rho:
         for net in nets: project_([p for p in net.parameters() if p.requires_grad], rho)

@@ -46,8 +46,8 @@ class Optimizer:
         "What is remembered, at rest"
         raise NotImplementedError(f"{type(self).__name__} must define init_state()")
 
-    def update_(self, params:list, grads:list, state:dict, lr:Tensor): # params and state change in place, grads may
-        "One step at the raw learning rate `lr` ()"
+    def update_(self, params:list, grads:list, state:dict, lr:Tensor):
+        "One step at the raw learning rate `lr` (); params and state change in place, grads may"
         raise NotImplementedError(f"{type(self).__name__} must define update_()")
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ class Adam(Optimizer):
         *moments, steps = state.values() # in the order of `init_state`
         first, second = moments[:len(params)], moments[len(params):]
         grads = [like_(g, p) for g,p in zip(grads, params)]
-        self.step(params, grads, first, second, [], list(steps.unbind()), fused=True, capturable=params[0].is_cuda,
-                  amsgrad=False, maximize=False, beta1=self.momentum, beta2=.999, eps=1e-8,
-                  weight_decay=self.weight_decay, lr=lr)
+        self.step(params, grads, first, second, [], list(steps.unbind()), lr=lr, beta1=self.momentum,
+                  beta2=.999, eps=1e-8, weight_decay=self.weight_decay, amsgrad=False, maximize=False,
+                  fused=True, capturable=params[0].is_cuda)
 
 class AdamW(Adam):
-    "As torch.optim.AdamW: Adam whose weight decay is not part of the gradient but shrinks the weights, by lr times its value"
+    "As torch.optim.AdamW: weight decay is no part of the gradient, it shrinks weights by lr times its value"
     name = 'adamw'
     step = staticmethod(adamw)
 

@@ -28,10 +28,11 @@ class Task:
 
     def alike(self, other:'Task') -> bool: return self is other # may their networks be trained together?
     def longest(self, networks:Networks) -> int: return 1 # units between two chances to stop
-    def prepare(self, networks:Networks) -> Networks: return networks.copy() # what a trainer starts with and may change
+    def prepare(self, networks:Networks) -> Networks: # what a trainer starts with and may change
+        return networks.copy()
 
     def train_(self, networks:Networks, lr:Tensor, start:int, stop:int, schedule:'Schedule') -> Tensor|None:
-        "Train in place from unit `start` to `stop`; with `running`: (2, K) mean loss (nats) and accuracy (%) on the way"
+        "Train in place from unit `start` to `stop`; with `running`: (2, K) mean loss (nats), accuracy (%)"
         raise NotImplementedError(f"{type(self).__name__} must define train_()")
 
     def evaluate(self, networks:Networks, half:str) -> Tensor: # half: 'train' or 'test'
@@ -48,15 +49,16 @@ class Schedule:
     purpose:str = 'pretrain_order' # that stream, see `core.seeds`
     evals:tuple|None = None # units after which networks are evaluated; None: as the task proposes
     swa_k:tuple = ()      # averages: how many checkpoints each takes
-    swa_every:int = 0     # units between them, up to the last unit; 0: the first k, a unit apart, the initial point included
+    swa_every:int = 0     # units between them, up to the last unit; 0: the first k, from the initial point on
     keep:tuple = ()       # units after which all weights are kept
     level:float = 0.      # keep each network as it is when its running loss is first below; 0: do not
     stop_loss:float = 0.  # end once the running loss of every network has been below; 0: never
 
     @property
     def windows(self) -> dict[int, range]: # k -> units whose checkpoints are averaged
-        if not self.swa_every: return {k: range(k) for k in self.swa_k}
-        return {k: range(self.length - (k - 1)*self.swa_every, self.length + 1, self.swa_every) for k in self.swa_k}
+        n, every = self.length, self.swa_every
+        if not every: return {k: range(k) for k in self.swa_k}
+        return {k: range(n - (k - 1)*every, n + 1, every) for k in self.swa_k}
 
 # %% ../../nbs/training/02_trainer.ipynb #6ceb60f3
 class Trainer:
@@ -139,7 +141,7 @@ class Trainer:
 
     def run(self,
         until:int|None=None, # stop at this step; default: the end
-        on_window=None,      # called as on_window(trainer) after each window; what it raises stops the trainer at a clean point
+        on_window=None,      # called with the trainer after each window; what it raises stops it cleanly
     ) -> 'Trainer':
         "Train on, from wherever the trainer stands"
         until = self.steps if until is None else min(until, self.steps)
@@ -160,24 +162,28 @@ class Trainer:
         parts = dict(net=self.networks.state, swa=self.averages, sum=self.sums)
         if self.schedule.level: parts['there'], state['crossed'] = self.at_level.state, self.crossed
         if self.kept: state['kept'] = torch.stack(self.kept)
-        return state | {f'{part}.{name}': v.contiguous() for part,tensors in parts.items() for name,v in tensors.items()}
+        named = {f'{part}.{name}': v for part,tensors in parts.items() for name,v in tensors.items()}
+        return state | {name: v.contiguous() for name,v in named.items()}
 
     def load(self, state:dict) -> 'Trainer':
         "Go on from what `state()` gave; `ValueError` if it belongs to other networks"
         if state['curves'].shape[-1] != len(self.networks): raise ValueError(
             f"this state holds {state['curves'].shape[-1]} networks, the trainer has {len(self.networks)}")
-        def part(name): return {n.removeprefix(name): v.clone() for n,v in state.items() if n.startswith(name)}
-        def by_k(tensors): return {int(k): tensors[k].to(self.networks.device) for k in sorted(tensors, key=int)}
-        self.networks = self.task.prepare(self.networks.at(part('net.')).to(self.networks.device))
+        device = self.networks.device
+        def part(name):
+            return {n.removeprefix(name): v.clone() for n,v in state.items() if n.startswith(name)}
+        def by_k(tensors): return {int(k): tensors[k].to(device) for k in sorted(tensors, key=int)}
+        self.networks = self.task.prepare(self.networks.at(part('net.')).to(device))
         self.step, self.fresh = int(state['step']), bool(state['fresh'])
         self.curve_steps, self.rows = state['curve_steps'].tolist(), list(state['curves'].clone())
         self.averages, self.sums = by_k(part('swa.')), by_k(part('sum.'))
         self.kept = list(state['kept']) if 'kept' in state else []
         for k,steps in self.windows.items():
             if steps[0] <= self.step < steps[-1] and not self.fresh and k not in self.sums: raise ValueError(
-                f"this state has no sum of the average of {k}, it was written by another version; begin the stage anew")
+                f"this state has no sum of the average of {k}, it was written by another version; "
+                "begin the stage anew")
         if self.schedule.level:
-            self.at_level = self.at_level.at(part('there.')).to(self.networks.device)
+            self.at_level = self.at_level.at(part('there.')).to(device)
             self.crossed = state['crossed'].clone()
         return self
 
@@ -200,7 +206,9 @@ def joined_trainer(
 ) -> Trainer:
     "One trainer of all their networks, in order"
     one = trainers[0]
-    def fits(t): return t.networks.spec == one.networks.spec and t.task.alike(one.task) and t.schedule == one.schedule
+    def fits(t):
+        same = t.networks.spec == one.networks.spec and t.schedule == one.schedule
+        return same and t.task.alike(one.task)
     if one.schedule.stop_loss or not all(fits(t) for t in trainers): raise ValueError(
         "what is trained together differs in networks and rates only, and none has a stop_loss")
     networks, lr = joined([t.networks for t in trainers]), torch.cat([t.lr for t in trainers])
@@ -243,7 +251,8 @@ def engine_for(
 ) -> Engine:
     "The engine that does the work; `ValueError` for a name that is unknown or does not serve"
     names = 'auto', *(e.name for e in engines)
-    if name not in names: raise ValueError(f"engine must be {', '.join(names[:-1])} or {names[-1]}, got {name!r}")
+    if name not in names:
+        raise ValueError(f"engine must be {', '.join(names[:-1])} or {names[-1]}, got {name!r}")
     found = [e for e in engines if name in ('auto', e.name)]
     for engine in found:
         if engine.serves(*work): return engine

@@ -35,7 +35,7 @@ def test_any_failure_is_said_once_and_training_goes_on(fresh, monkeypatch, tmp_p
     w, words = told(lambda: [trained() for _ in range(2)])
     assert len(words) == 1 and 'falls back to PyTorch' in words[0] and '\n' not in words[0]
     assert torch.equal(w[0], trained(engine='torch'))
-    with pytest.raises(RuntimeError, match='needs a C compiler'): trained(engine='native')
+    with pytest.raises(ValueError, match='needs a C compiler'): trained(engine='native')
 
 def test_it_can_be_asked_for_in_silence(fresh, monkeypatch):
     monkeypatch.setenv('ULRS_NATIVE', '0')

@@ -20,6 +20,7 @@ from understanding_lrs.figures.axis import spans
 from understanding_lrs.figures.drawing import rate
 from understanding_lrs.networks.mlp import MLPSpec
 from understanding_lrs.training.networks import make_networks
+from understanding_lrs.training.native import Batches
 from understanding_lrs.training.stacked import evaluate, stack_sets, train_
 
 PLAY = Path(__file__).resolve().parent.parent/'play'
@@ -109,7 +110,8 @@ def test_a_step_is_the_native_one(kernel, width, depth):
         given = dict(w=stack.flat().flatten().tolist(), readout=stack.state['readout.weight'][:, 0][0].tolist(), x=sets.x_train.flatten().tolist(),
                      y=sets.y_train[0].tolist(), order=order.flatten().tolist(), lr=rates, steps=steps)
         found = ask('train', kernel=kernel, sizes=dict(inDim=32, width=width, depth=depth), **given)
-        train_(stack, sets.x_train, sets.y_train, torch.from_numpy(order)[None], torch.zeros(2, dtype=torch.int64), torch.tensor(rates))
+        batches = Batches(sets.x_train, sets.y_train, torch.from_numpy(order)[None], torch.zeros(2, dtype=torch.int64))
+        train_(stack, batches, torch.tensor(rates))
         gaps = np.abs(np.float32(found['w']) - stack.flat().flatten().numpy())
         assert np.median(gaps) < 1e-6 and gaps.max() < 5e-4
         loss, acc = evaluate(stack, sets.x_train, sets.y_train)

@@ -20,8 +20,9 @@ def test_of_the_mlp(spec, monkeypatch):
     order, none = torch.randint(0, 90, (1, 300, 20), generator=rng).int(), torch.zeros(2, dtype=torch.int64)
     def trained():
         w, readout = torch.stack([spec.initial_weights(s) for s in (1, 2)]), torch.stack([spec.initial_readout(s) for s in (1, 2)])
-        native.train_native_(spec, w, readout, x, y, none, order, none, torch.tensor([1e-3, 1e-1]))
-        return w, *native.evaluate_native(spec, w, readout, x, y, none)
+        stack = native.Stack(spec, w, readout, none)
+        native.train_native_(stack, native.Batches(x, y, order, none), torch.tensor([1e-3, 1e-1]))
+        return w, *native.evaluate_native(stack, x, y)
     one = trained()
     monkeypatch.setattr(native, 'kernel', lambda: narrow(native.SOURCE))
     for a,b in zip(one, trained()): assert torch.equal(a, b)
@@ -33,14 +34,18 @@ def test_of_the_convnet(size, practical, monkeypatch):
     x, y = torch.randint(0, 256, (90, 3, size, size), generator=rng, dtype=torch.uint8), torch.randint(0, 10, (90,), generator=rng)
     order, table, none = torch.randperm(90, generator=rng)[None].int(), native_conv.byte_table((.5,)*3, (.25,)*3), torch.zeros(2, dtype=torch.int64)
     weights = torch.randn(2, 9*(3*4 + 4*8 + 8*16 + 16*32) + 2*60 + 33*10, generator=rng)
-    more = dict(momentum=.9, decay=1e-3, shifts=torch.randint(0, 5, (1, 90, 3), generator=rng).minimum(torch.tensor([4, 4, 1])).int(), pad=2)
+    shifts = torch.randint(0, 5, (1, 90, 3), generator=rng).minimum(torch.tensor([4, 4, 1])).int()
+    images, epoch = native_conv.ConvImages(x, table, y), native_conv.ConvEpoch(order, none, 24)
+    update = native_conv.ConvUpdate(torch.tensor([.1, 10.]), rho=5.)
+    if practical:
+        epoch = native_conv.ConvEpoch(order, none, 24, shifts, pad=2)
+        update = native_conv.ConvUpdate(torch.tensor([.01, .1]), rho=0., momentum=.9, decay=1e-3)
     def trained():
         stack = dict(w=weights.clone(), mean=torch.zeros(2, 60), var=torch.ones(2, 60)) | (dict(velocity=torch.zeros_like(weights)) if practical else {})
         for _ in range(5):
-            native_conv.train_conv_(spec, stack, x, table, y, order, none, torch.tensor([.01, .1] if practical else [.1, 10.]), 0. if practical else 5.,
-                                    batch=24, **(more if practical else {}))
+            native_conv.train_conv_(spec, stack, images, epoch, update)
         assert stack['w'].isfinite().all()
-        return *stack.values(), *native_conv.evaluate_conv(spec, stack, x, table, y, own=True)
+        return *stack.values(), *native_conv.evaluate_conv(spec, stack, images, own=True)
     one = trained()
     monkeypatch.setattr(native_conv, 'conv_kernel', lambda: narrow(native_conv.SOURCE_CONV))
     for a,b in zip(one, trained()): assert torch.equal(a, b)

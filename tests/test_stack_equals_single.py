@@ -31,7 +31,8 @@ def test_every_step(raw, engine, spec, batch):
     models = [spec.build(t, r) for t,r,_ in SEEDS]
     for t in range(10):
         orders = [batch_order(s, 128, batch, t, t + 1) for s in (1, 2)]
-        train_(stack, sets.x_train, sets.y_train, torch.from_numpy(np.stack(orders)), torch.tensor([0, 1, 1]), torch.tensor(rates), engine)
+        batches = native.Batches(sets.x_train, sets.y_train, torch.from_numpy(np.stack(orders)), torch.tensor([0, 1, 1]))
+        train_(stack, batches, torch.tensor(rates), engine)
         for model,(seed,_,d),lr in zip(models, SEEDS, rates): training.train(model, raw[d].x_train, raw[d].y_train, orders[seed - 1], lr)
         torch.testing.assert_close(stack.flat(), torch.stack([m.flat() for m in models]), rtol=1e-5, atol=2e-6)
     for i,(model,(_,_,d)) in enumerate(zip(models, SEEDS)):
@@ -47,9 +48,9 @@ def test_every_stage(raw, engine, order):
     fine = Trainer(SyntheticTask(sets, engine=engine), pre.networks, 3e-4, Schedule(20, purpose=training.ORDERS[order])).run()
     for i,(t,r,d) in enumerate(SEEDS):
         model = spec.build(t, r)
-        points = training.pretrain(model, raw[d].x_train, raw[d].y_train, 1e-3, 60, 16, t, ckpt_every=10)
+        points = training.pretrain(model, raw[d].x_train, raw[d].y_train, 1e-3, training.Stage(60, 16, t), ckpt_every=10)
         for n in k: torch.testing.assert_close(pre.averages[n][i], training.average(points, n), rtol=1e-5, atol=2e-6)
-        training.finetune(model, raw[d].x_train, raw[d].y_train, 3e-4, 20, 16, t, order)
+        training.finetune(model, raw[d].x_train, raw[d].y_train, 3e-4, training.Stage(20, 16, t), order)
         torch.testing.assert_close(fine.networks.flat()[i], model.flat(), rtol=1e-5, atol=4e-6)
 
 def test_the_orders_differ(raw):

@@ -25,7 +25,7 @@ def test_running_sums_are_the_mean_of_checkpoints():
 
 def test_as_torch_averages():
     model = MLPSpec().build(1, 1)
-    points = training.pretrain(model, RAW.x_train, RAW.y_train, 2e-2, 90, 16, 1, ckpt_every=10)
+    points = training.pretrain(model, RAW.x_train, RAW.y_train, 2e-2, training.Stage(90, 16, 1), ckpt_every=10)
     theirs = AveragedModel(model)
     for w in points[-5:]: theirs.update_parameters(model.load_flat_(w))
     torch.testing.assert_close(theirs.module.flat(), training.average(points, 5), rtol=1e-5, atol=1e-6)

@@ -216,7 +216,7 @@ def test_a_quarter_of_the_pictures_is_black():
 def test_changes_are_of_seed_epoch_and_position():
     x = load_images('digits').x_train[:40]
     one = rand_augment(x, 1, 0)
-    assert torch.equal(one, rand_augment(x, 1, 0)) and torch.equal(rand_augment(x[[7, 2]], 1, 0, [7, 2]), one[[7, 2]])
+    assert torch.equal(one, rand_augment(x, 1, 0)) and torch.equal(rand_augment(x[:7], 1, 0), one[:7])
     assert not any(torch.equal(one, rand_augment(x, *k)) for k in ((2, 0), (1, 1))) and not torch.equal(one, rand_augment(x, 1, 0, purpose='finetune_randaugment'))
     assert torch.equal(rand_augment(x, 1, 0, ops=0), x)
     assert rand_augment(x[:0], 1, 0).shape == x[:0].shape

@@ -47,12 +47,10 @@ def augment(
     pad:int=4,     # pixels of padding, 0: no crop
     flip:bool=True,
     index=None,    # (n,) positions of the images in the training set; default 0..n-1
-    ops=(),        # callables (x, seed, epoch, index) -> x, applied before crop and mirror
 ) -> Tensor:       # like x
     "Random crop and mirror image, a function of (seed, epoch, position)"
     index = torch.arange(len(x)) if index is None else torch.as_tensor(index, dtype=torch.int64).cpu()
     if len(index) != len(x):
         raise ValueError(f"index must have one position a picture ({len(x)}), got {len(index)}")
-    for op in ops: x = op(x, seed, epoch, index)
     table = augment_table(seed, epoch, int(index.max()) + 1 if len(index) else 0, pad, flip)[index]
     return crop_flip(x, table.to(x.device), pad)

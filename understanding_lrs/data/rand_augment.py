@@ -59,8 +59,9 @@ def rand_op(
 
 # %% ../../nbs/data/12_rand_augment.ipynb #500148c2
 def rand_augment(
-    x:Tensor,     # (n, 3, s, s) uint8: a whole epoch, or the batch at `index`
-    seed:int, epoch:int, index=None, # as in `augment`
+    x:Tensor,     # (n, 3, s, s) uint8: a whole epoch, or its first images
+    seed:int,     # train seed
+    epoch:int,    # 0 is the first
     ops:int=2,    # operations per image, one after the other
     strength:int=14, # 0..30
     purpose:str='randaugment', # or 'finetune_randaugment'
@@ -69,9 +70,7 @@ def rand_augment(
     if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
         raise ValueError(f"RandAugment takes (n, 3, s, s) uint8 pictures, got {tuple(x.shape)} {x.dtype}")
     if not 0 <= strength <= 30: raise ValueError(f"strength of RandAugment must be 0..30, got {strength}")
-    index = torch.arange(len(x)) if index is None else torch.as_tensor(index, dtype=torch.int64).cpu()
-    if not len(index): return x
-    u = torch.from_numpy(stream(purpose, seed, epoch).random((int(index.max()) + 1, ops, 4)))[index]
+    u = torch.from_numpy(stream(purpose, seed, epoch).random((len(x), ops, 4)))
     out = x.clone()
     for i in range(ops):
         which = (u[:, i, 0]*len(RAND_OPS)).long()

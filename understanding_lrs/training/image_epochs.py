@@ -7,7 +7,7 @@ __all__ = ['EPOCH_ENGINES', 'beside', 'EpochConfig', 'TorchLanes', 'KernelConv',
 
 # %% ../../nbs/training/13_image_epochs.ipynb #c167260e
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from .gpu_memory import what_fits
 from .image_data import CLASSES, Resident, numerics
 from .image_evaluation import evaluate_torch_nets
 from .image_lanes import LANES, Draws, LaneConfig, epoch_torch_, switch
+from .native_conv import (ConvEpoch, ConvImages, ConvUpdate, byte_table,
+                                                    evaluate_conv, train_conv_)
 from .networks import Networks
 from .optimizers import VELOCITY, Recipe
 from .trainer import Engine, engine_for
@@ -90,7 +92,8 @@ def _augmented(seeds, data, epoch, config): # a training set for each seed
     recipe = config.recipe
     if not (recipe and recipe.ops): return []
     purpose = beside(config.purpose, 'randaugment')
-    return [rand_augment(data.x_train, int(s), epoch, None, recipe.ops, recipe.strength, purpose) for s in seeds]
+    how = dict(ops=recipe.ops, strength=recipe.strength, purpose=purpose)
+    return [rand_augment(data.x_train, int(s), epoch, **how) for s in seeds]
 
 def _dropout_seeds(seeds, spec, epoch, config): # a number for each seed
     if not spec.draws_random: return []
@@ -146,21 +149,20 @@ class KernelConv(Engine):
         return known and plain and here
 
     def epoch(self, nets, data, lr, drawn, config): # `drawn` as `epoch_` makes it
-        recipe, more = config.recipe, {}
-        if recipe:
+        images = ConvImages(data.x_train, byte_table(data.mean, data.std), data.y_train)
+        epoch = ConvEpoch(drawn.orders.int(), drawn.order_of, config.batch)
+        update = ConvUpdate(lr.float(), config.rho)
+        if recipe := config.recipe:
             shifts = torch.stack(drawn.shifts).int() if drawn.shifts else None
-            more = dict(momentum=recipe.momentum, decay=recipe.weight_decay, pad=recipe.pad, shifts=shifts)
-        table = native_conv.byte_table(data.mean, data.std)
+            epoch = replace(epoch, shifts=shifts, pad=recipe.pad)
+            update = replace(update, momentum=recipe.momentum, decay=recipe.weight_decay)
         with _packed(nets) as stack:
-            images = data.x_train, table, data.y_train
-            orders = drawn.orders.int(), drawn.order_of
-            return native_conv.train_conv_(nets.spec, stack, *images, *orders, lr.float(), config.rho,
-                                           config.batch, config.threads, **more)
+            return train_conv_(nets.spec, stack, images, epoch, update, config.threads)
 
     def evaluate(self, nets, x, y, data, config): # as in `evaluate_nets`
-        table = native_conv.byte_table(data.mean, data.std)
+        images = ConvImages(x, byte_table(data.mean, data.std), y)
         with _packed(nets) as stack:
-            return native_conv.evaluate_conv(nets.spec, stack, x, table, y, config.batch, config.threads, config.own)
+            return evaluate_conv(nets.spec, stack, images, config.batch, config.threads, config.own)
 
 EPOCH_ENGINES = KernelConv(), TorchLanes()
 

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['C_ROWS', 'C_PRODUCTS', 'C_GRADIENT', 'C_NORM', 'C_WORK', 'C_FORWARD', 'C_BACKWARD', 'C_STEP', 'C_EVALUATE', 'SOURCE',
            'FLAGS', 'compiler_words', 'call_compiler', 'compiled', 'kept_library', 'keep_library', 'compile_kernel',
-           'load_library', 'load_kernel', 'kernel', 'ready', 'check_indices', 'share_out', 'pad', 'train_native_',
-           'evaluate_native']
+           'load_library', 'load_kernel', 'kernel', 'ready', 'check_indices', 'share_out', 'Stack', 'Batches', 'pad',
+           'train_native_', 'evaluate_native']
 
 # %% ../../nbs/training/03_native.ipynb #5fcfb2aa
 import contextlib, ctypes, hashlib, os, shlex, shutil, subprocess, tempfile, warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -424,6 +425,23 @@ def share_out(
     if threads == 1: return one(0, k)
     with ThreadPoolExecutor(threads) as pool: list(pool.map(one, cuts[:-1], cuts[1:]))
 
+# %% ../../nbs/training/03_native.ipynb #0c9afbe4
+@dataclass(frozen=True)
+class Stack:
+    "K networks of one shape, as the kernel takes them"
+    spec:MLPSpec
+    w:Tensor       # (K, P) float32
+    readout:Tensor # (K, width) float32
+    data:Tensor    # (K,) int64, the data set of each network
+
+@dataclass(frozen=True)
+class Batches:
+    "What K networks see in T steps"
+    x:Tensor        # (D, n, ld) float32 data sets, inputs as `pad` leaves them
+    y:Tensor        # (D, n) float32 labels in {0., 1.}
+    order:Tensor    # (R, T, batch) int32, the samples of each step
+    order_of:Tensor # (K,) int64, the batch order of each network
+
 # %% ../../nbs/training/03_native.ipynb #738e1f80
 def pad(
     x:Tensor, # (..., d) inputs
@@ -435,47 +453,43 @@ def _spec(spec, x, batch):
     if spec.depth > 8: raise ValueError(f"the kernel has at most 8 hidden layers, got {spec.depth}")
     return _Spec(spec.in_dim, spec.width, spec.depth, batch, x.shape[1], x.shape[2], spec.eps)
 
-def _checked(spec, w, readout, x, y, data): # the arguments that both C functions begin with
-    k, (d, n, _) = len(w), x.shape
-    check_indices('data', data, d)
-    return [ready('w', w, torch.float32, (k, spec.n_params)),
-            ready('readout', readout, torch.float32, (k, spec.width)),
+def _checked(stack, x, y): # the arguments that both C functions begin with
+    spec, k, (d, n, _) = stack.spec, len(stack.w), x.shape
+    check_indices('data', stack.data, d)
+    return [ready('w', stack.w, torch.float32, (k, spec.n_params)),
+            ready('readout', stack.readout, torch.float32, (k, spec.width)),
             ready('x', x, torch.float32, (d, n, -(-spec.in_dim//16)*16)),
             ready('y', y, torch.float32, (d, n)),
-            ready('data', data, torch.int64, (k,))]
+            ready('data', stack.data, torch.int64, (k,))]
 
 # %% ../../nbs/training/03_native.ipynb #585e235f
 def train_native_(
-    spec:MLPSpec,     # sizes of every network
-    w:Tensor,         # (K, P) float32 on the unit sphere; changed in place
-    readout:Tensor,   # (K, width) float32
-    x:Tensor,         # (D, n, ld) float32 data sets, inputs as `pad` leaves them
-    y:Tensor,         # (D, n) float32 labels in {0., 1.}
-    data:Tensor,      # (K,) int64, the data set of each network
-    order:Tensor,     # (R, T, batch) int32, the samples of each step
-    order_of:Tensor,  # (K,) int64, the batch order of each network
+    stack:Stack,      # its weights change in place, on the unit sphere
+    batches:Batches,
     lr:Tensor,        # (K,) float32 constant learning rates
     threads:int=1,    # networks are split among them
 ):
     "T projected-SGD steps of K networks, in place [code]"
-    k, (orders, steps, batch) = len(w), order.shape
-    if not w.is_contiguous(): raise ValueError("w must be contiguous, it is changed in place")
-    arguments = _checked(spec, w, readout, x, y, data)
-    check_indices('order_of', order_of, orders)
+    k, x, order = len(stack.w), batches.x, batches.order
+    orders, steps, batch = order.shape
+    if not stack.w.is_contiguous(): raise ValueError("w must be contiguous, it is changed in place")
+    arguments = _checked(stack, x, batches.y)
+    check_indices('order_of', batches.order_of, orders)
     check_indices('order', order, x.shape[1])
     arguments += [ready('order', order, torch.int32, order.shape),
-                  ready('order_of', order_of, torch.int64, (k,)),
+                  ready('order_of', batches.order_of, torch.int64, (k,)),
                   ready('lr', lr, torch.float32, (k,))]
-    share_out(kernel().ulrs_train, _spec(spec, x, batch), k, threads, *arguments, steps)
+    share_out(kernel().ulrs_train, _spec(stack.spec, x, batch), k, threads, *arguments, steps)
 
 # %% ../../nbs/training/03_native.ipynb #cbb341c2
 def evaluate_native(
-    spec:MLPSpec, w:Tensor, readout:Tensor, x:Tensor, y:Tensor, data:Tensor, # as in `train_native_`
+    stack:Stack,
+    x:Tensor, y:Tensor, # a set, as in `Batches`
     threads:int=1,
 ) -> tuple[Tensor, Tensor]: # (K,) float64 mean cross-entropy (nats), (K,) float64 accuracy (%)
     "Loss and accuracy of K networks, each on its data set"
-    k = len(w)
+    k = len(stack.w)
     loss, right = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
-    arguments = _checked(spec, w, readout, x, y, data)
-    share_out(kernel().ulrs_evaluate, _spec(spec, x, 1), k, threads, *arguments, loss, right)
+    arguments = _checked(stack, x, y)
+    share_out(kernel().ulrs_evaluate, _spec(stack.spec, x, 1), k, threads, *arguments, loss, right)
     return loss, 100*right

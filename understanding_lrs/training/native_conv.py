@@ -5,10 +5,11 @@ pooling and the step written in C."""
 
 # %% auto #0
 __all__ = ['C_CONV', 'C_FILTERS', 'C_PLACE', 'C_LOAD', 'C_FORWARD_CONV', 'C_BACKWARD_CONV', 'C_EPOCH', 'SOURCE_CONV', 'PARTS',
-           'conv_kernel', 'byte_table', 'train_conv_', 'evaluate_conv']
+           'conv_kernel', 'byte_table', 'ConvImages', 'ConvEpoch', 'ConvUpdate', 'train_conv_', 'evaluate_conv']
 
 # %% ../../nbs/training/05_native_conv.ipynb #da9dd01d
 import ctypes
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -422,6 +423,31 @@ def byte_table(
     return ((torch.arange(256).float()/255 - mean)/std).contiguous()
 
 # %% ../../nbs/training/05_native_conv.ipynb #5f8a09e2
+@dataclass(frozen=True)
+class ConvImages:
+    "Images and labels, as the kernel takes them"
+    x:Tensor          # (n, C, side, side) uint8; to be evaluated on, also float32 that is already normalised
+    table:Tensor|None # as `byte_table` gives it; not used for float32
+    y:Tensor          # (n,) int64
+
+@dataclass(frozen=True)
+class ConvEpoch:
+    "What K networks see in one epoch"
+    order:Tensor      # (R, n) int32, images of an epoch
+    order_of:Tensor   # (K,) int64, which order each network follows
+    batch:int=128     # images per step; the last one may be smaller, not a single image
+    shifts:Tensor|None=None # (R, n, 3) int32, as `augment_table` gives it for each order
+    pad:int=0         # as for `augment_table`
+
+@dataclass(frozen=True)
+class ConvUpdate:
+    "How the weights of K networks change in a step"
+    lr:Tensor         # (K,) float32 raw rates; on the sphere ELR*rho^2
+    rho:float         # joint radius of the filters; 0 for practical networks
+    momentum:float=0. # of practical networks, as in torch.optim.SGD
+    decay:float=0.    # the same, weight decay
+
+# %% ../../nbs/training/05_native_conv.ipynb #a2d2f996
 # of a stack of K ConvNets: (K, P) filters, (gain, shift) of each layer, head and its bias;
 # statistics (K, F), (K, F)
 PARTS = 'w', 'mean', 'var'
@@ -437,55 +463,51 @@ def _checked_stack(spec, stack): # the tensors of the networks, in the order of 
     if changed: raise ValueError(f"{changed} must be contiguous: they change in place")
     return [ready(n, stack[n], torch.float32, shapes[n]) for n in (*PARTS, 'velocity') if n in stack]
 
-def _checked_set(spec, x, table, y, floats=False): # floats: whether x may be normalised already
+def _checked_set(spec, images, floats=False): # floats: whether x may be normalised already
+    x, y = images.x, images.y
     check_indices('labels', y, spec.classes)
     shape = len(x), spec.channels, spec.size, spec.size
     labels = ready('y', y, torch.int64, (len(x),))
     if floats and x.dtype == torch.float32: return [ready('x', x, torch.float32, shape), 0, labels]
-    table = ready('table', table, torch.float32, (spec.channels, 256))
+    table = ready('table', images.table, torch.float32, (spec.channels, 256))
     return [ready('x', x, torch.uint8, shape), table, labels]
 
+# %% ../../nbs/training/05_native_conv.ipynb #b333d766
+def _checked_epoch(k, n, epoch, update): # of k networks and n images, in the order of the C function
+    orders = len(epoch.order)
+    check_indices('order', epoch.order, n)
+    check_indices('order_of', epoch.order_of, orders)
+    shifts = 0 if epoch.shifts is None else ready('shifts', epoch.shifts, torch.int32, (orders, n, 3))
+    return [ready('order', epoch.order, torch.int32, (orders, n)),
+            shifts,
+            ready('order_of', epoch.order_of, torch.int64, (k,)),
+            ready('lr', update.lr, torch.float32, (k,)),
+            torch.tensor([update.rho], dtype=torch.float64)]
+
 def train_conv_(
-    spec:Spec,        # of every network; `engines` names the kernel
-    stack:dict,       # `PARTS`, of practical networks also velocity (K, P); float32, all change in place
-    x:Tensor,         # (n, C, side, side) uint8
-    table:Tensor,     # as `byte_table` gives it
-    y:Tensor,         # (n,) int64
-    order:Tensor,     # (R, n) int32, images of an epoch
-    order_of:Tensor,  # (K,) int64, which order each network follows
-    lr:Tensor,        # (K,) float32 raw rates; on the sphere ELR*rho^2
-    rho:float,        # joint radius of the filters; 0 for practical networks
-    batch:int=128,    # images per step; the last one may be smaller, not a single image
-    threads:int=1,    # networks are split among them
-    momentum:float=0., decay:float=0., # of practical networks, as in torch.optim.SGD
-    shifts:Tensor|None=None, # (R, n, 3) int32, as `augment_table` gives it for each order
-    pad:int=0,        # as for `augment_table`
+    spec:Spec,     # of every network; `engines` names the kernel
+    stack:dict,    # `PARTS`, of practical networks also velocity (K, P); float32, all change in place
+    images:ConvImages, # n of them
+    epoch:ConvEpoch,
+    update:ConvUpdate,
+    threads:int=1, # networks are split among them
 ) -> tuple[Tensor, Tensor]: # (K,) float64: running mean of the loss (nats), of the accuracy (%)
     "One epoch of K networks, in place: projected SGD of the filters [code], or SGD of everything"
-    k, n = len(stack['w']), len(x)
-    has_sphere, has_velocity = bool(rho), 'velocity' in stack
+    k, n = len(stack['w']), len(images.x)
+    has_sphere, has_velocity = bool(update.rho), 'velocity' in stack
     if (has_sphere, has_velocity) != (spec.scale_invariant, not spec.scale_invariant):
         raise ValueError("practical networks have a velocity and rho 0, others neither")
-    check_indices('order', order, n)
-    check_indices('order_of', order_of, len(order))
-    networks, images = _checked_stack(spec, stack), _checked_set(spec, x, table, y)
-    if not has_velocity: networks.append(0)
-    if shifts is not None: shifts = ready('shifts', shifts, torch.int32, (len(order), n, 3))
-    how = [ready('order', order, torch.int32, (len(order), n)),
-           0 if shifts is None else shifts,
-           ready('order_of', order_of, torch.int64, (k,)),
-           ready('lr', lr, torch.float32, (k,)),
-           torch.tensor([rho], dtype=torch.float64)]
+    networks = _checked_stack(spec, stack) + ([] if has_velocity else [0])
+    tensors = [*networks, *_checked_set(spec, images), *_checked_epoch(k, n, epoch, update)]
     loss, right = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
-    sizes = _conv_spec(spec, n, batch, pad, momentum, decay)
-    share_out(conv_kernel().ulrs_conv_train, sizes, k, threads, *networks, *images, *how, loss, right)
+    sizes = _conv_spec(spec, n, epoch.batch, epoch.pad, update.momentum, update.decay)
+    share_out(conv_kernel().ulrs_conv_train, sizes, k, threads, *tensors, loss, right)
     return loss, 100*right
 
+# %% ../../nbs/training/05_native_conv.ipynb #074763bf
 def evaluate_conv(
     spec:Spec, stack:dict, # as in `train_conv_`
-    x:Tensor,         # (n, C, side, side) uint8, or float32 that is already normalised
-    table:Tensor|None, # as `byte_table` gives it; not used for float32
-    y:Tensor,         # (n,) int64
+    images:ConvImages,
     batch:int=128, threads:int=1,
     own:bool=False,   # normalise each batch by itself, and leave the mean of the statistics in mean and var
 ) -> tuple[Tensor, Tensor]: # (K,) float64: loss (nats), accuracy (%)
@@ -493,8 +515,8 @@ def evaluate_conv(
     k = len(stack['w'])
     if own:
         for name in ('mean', 'var'): stack[name].zero_()
-    networks, images = _checked_stack(spec, stack)[:3], _checked_set(spec, x, table, y, floats=True)
+    tensors = [*_checked_stack(spec, stack)[:3], *_checked_set(spec, images, floats=True)]
     loss, right = torch.empty(k, dtype=torch.float64), torch.empty(k, dtype=torch.float64)
-    sizes = _conv_spec(spec, len(x), batch)
-    share_out(conv_kernel().ulrs_conv_evaluate, sizes, k, threads, *networks, *images, int(own), loss, right)
+    sizes = _conv_spec(spec, len(images.x), batch)
+    share_out(conv_kernel().ulrs_conv_evaluate, sizes, k, threads, *tensors, int(own), loss, right)
     return loss, 100*right

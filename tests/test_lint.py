@@ -25,6 +25,12 @@ def test_workflows_call_targets_that_exist(root):
             for step in job['steps']:
                 for target in re.findall(r'^\s*make ([a-z-]+)$', step.get('run', ''), re.M): assert target in targets, (name, target)
 
+def test_actions_are_pinned(root):
+    "By the hash of a commit, with the release it is beside it"
+    for f in (root/'.github/workflows').glob('*.yml'):
+        uses = re.findall(r'uses: (.*)', f.read_text())
+        assert uses and all(re.fullmatch(r'[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+', use) for use in uses), (f.name, uses)
+
 def test_zenodo_says_what_citation_says(root):
     cite, deposit = yaml.safe_load((root/'CITATION.cff').read_text()), json.loads((root/'.zenodo.json').read_text())
     assert deposit['title'] == cite['title'] and deposit['version'] == cite['version'] and deposit['license'] == cite['license'].lower()

@@ -62,15 +62,15 @@ def test_later_readings_are_those_of_the_moment(tmp_path, monkeypatch):
     run = Run(tmp_path/'run', p)
     assert live(p, run).run.tables() == ['curves', 'metrics', 'norms']
     monkeypatch.setattr(trials, 'probes_for', probes_for)
-    assert array_trial.ImageTrial(p, run).read_later() == ['bands', 'borders', 'edges', 'filters', 'geometry', 'sharpness']
+    assert array_trial.read_later(array_trial.ImageTrial(p, run)) == ['bands', 'borders', 'edges', 'filters', 'geometry', 'sharpness']
     for name in now.tables: assert (run/f'{name}.csv').read_bytes() == (now.run/f'{name}.csv').read_bytes(), name
-    assert run.state(deep=True).kind == 'done' and array_trial.ImageTrial(p, run).read_later() == []
+    assert run.state(deep=True).kind == 'done' and array_trial.read_later(array_trial.ImageTrial(p, run)) == []
 
 def test_without_kept_networks_there_is_nothing_to_read(tmp_path, bare, monkeypatch):
     p, run = smoke(), Run(tmp_path/'run', smoke())
     live(p, run)
     monkeypatch.setattr(trials, 'probes_for', probes_for)
-    with pytest.raises(InputError, match='kept no networks'): array_trial.ImageTrial(p, run).read_later()
+    with pytest.raises(InputError, match='kept no networks'): array_trial.read_later(array_trial.ImageTrial(p, run))
 
 def test_every_reading_has_its_rows():
     trial = live(smoke('resnet18si_cifar10_basin'))

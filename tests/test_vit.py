@@ -16,7 +16,7 @@ from understanding_lrs.training.networks import make_networks
 from understanding_lrs.training.trainer import Schedule, Trainer
 from understanding_lrs.training.image_data import resident
 from understanding_lrs.training.image_epochs import EvalConfig, evaluate_nets
-from understanding_lrs.studies.array_trial import ImageTrial
+from understanding_lrs.studies.array_trial import ImageTrial, recall
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.runs.store import Run
 from understanding_lrs.core.seeds import epoch_order, stream
@@ -250,7 +250,7 @@ def test_kept_networks_are_read_again_and_joined_by_a_path(tmp_path):
         m.setenv(KEEP_STATES, '1')
         trial = ImageTrial(p, run).live()
     again = ImageTrial(p, run)
-    assert again.recall().points.keys() == trial.points.keys() and all(torch.equal(v.flat(), again.points[n].flat()) for n,v in trial.points.items())
+    assert recall(again).points.keys() == trial.points.keys() and all(torch.equal(v.flat(), again.points[n].flat()) for n,v in trial.points.items())
     ends = [f"{run.folder/'states.safetensors'}::flr={f!r}" for f in p.flrs]
     out = CliRunner().invoke(app, ['path', *ends, '--points', '3', '--out', str(tmp_path/'p.svg')])
     assert out.exit_code == 0, out.output

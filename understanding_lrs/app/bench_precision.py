@@ -84,7 +84,7 @@ def precision_effect(
     device:str='',      # 'cuda' or 'cpu'; default: a GPU where there is one
     precisions:tuple=('fp32', 'tf32', 'bf16'),
     **around,           # fields of `Around` in place of those of `AROUND`
-) -> dict: # rows: one a rate, with median running loss of the last epoch (nats) and networks that converged
+) -> dict: # rows: one per rate, with median running loss of the last epoch (nats) and networks that converged
     "What the number format does to the first threshold"
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     a = replace(AROUND[device], **around)

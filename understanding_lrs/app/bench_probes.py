@@ -17,7 +17,7 @@ from ..probes.geometry import barrier
 from ..runs.find import find_runs
 from ..runs.provenance import environment
 from ..runs.store import Run
-from ..studies.array_trial import ImageTrial
+from ..studies.array_trial import ImageTrial, recall
 from ..studies.registry import protocols
 
 # %% ../../nbs/app/35_bench_probes.ipynb #5dbd91d7
@@ -56,7 +56,7 @@ def variant_rows(
     variants:tuple, # (points, images) of each; the first is what the others are compared with
 ) -> list:          # one dict a variant
     "What cheaper paths change in one run"
-    trial, whole, rows = ImageTrial(run.protocol, run).recall(), None, []
+    trial, whole, rows = recall(ImageTrial(run.protocol, run)), None, []
     for points,images in variants:
         got, took = barriers_of(trial, points, images)
         whole = whole or got
@@ -101,7 +101,7 @@ def readings(
     study:str='convnetsi32_cifar10', # on images
     runs='runs',                     # folder of all runs
     preset:str=None,                 # only runs of this one
-) -> dict:                           # rows: one a probe, with its share of the training of the same runs (%)
+) -> dict:                           # rows: one per probe, with its share of the training of these runs (%)
     "What the probes of finished runs cost beside their training"
     found = finished_runs(runs, study, preset)
     records = [json.loads((run.folder/'provenance.json').read_bytes()) for run in found]

@@ -42,7 +42,7 @@ def logged(model, data) -> list: # (loss, accuracy, weights) of both sets
 def eager_loop(
     steps:int=400,    # to time
     log_every:int=0,  # 5: the paper's schedule; 0: never
-) -> float:           # microseconds a step
+) -> float:           # microseconds per step
     "Plain eager training of one network"
     data, model = make_data(SyntheticConfig(), 1), MLPSpec().build(1, 1)
     params = [p for p in model.parameters() if p.requires_grad]
@@ -70,7 +70,7 @@ def stack_step(
     steps:int,         # to time
     engine:str='auto', # 'native' or 'torch'
     repeats:int=3,     # the best counts, as for the floor
-) -> float:            # microseconds a network and step, one thread
+) -> float:            # microseconds per network and step, one thread
     "Time of one step of a stack of k networks"
     sets = stack_sets([make_data(SyntheticConfig(), 1)])
     stack = make_networks(MLPSpec(), [1]*k, readouts=list(range(k)), data=[0]*k)

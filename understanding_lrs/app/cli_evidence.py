@@ -71,7 +71,7 @@ FINISHED_HELP = "paths, readings: only finished runs of this preset; default: al
 def bench(
     what:Annotated[str, typer.Argument(help=BENCH_HELP)]='synthetic',
     preset:Annotated[str, typer.Option(help=FINISHED_HELP)]=None,
-    data:Annotated[str, typer.Option(help="precision: a folder of pictures in place of CIFAR-10")]=None,
+    data:Annotated[str, typer.Option(help="precision: a folder of images in place of CIFAR-10")]=None,
     precision:Annotated[list[str],
                         typer.Option(help="gpu, walk: only this number format; may be given again")]=(),
     as_json:JsonOption=False,

@@ -146,20 +146,20 @@ NetOption = Annotated[str,
                       typer.Option(help="module:callable that makes the network; default: one of this "
                                         "project, by its tensors")]
 SizeOption = Annotated[int,
-                       typer.Option(help="side that pictures are brought to; default: that of the run, or as "
+                       typer.Option(help="side that images are brought to; default: that of the run, or as "
                                          "they are")]
-PartOption = Annotated[int, typer.Option(help="only so many training pictures, as many of each class")]
-NORM_HELP = ("own: mean and std of the training pictures; cifar: those of the paper; m/s or m,m,m/s,s,s: "
+PartOption = Annotated[int, typer.Option(help="only so many training images, as many of each class")]
+NORM_HELP = ("own: mean and std of the training images; cifar: those of the paper; m/s or m,m,m/s,s,s: "
              "these numbers, e.g. "
              "0.5/0.25, where pixels go from 0 to 1; default: that of the run, or own")
 NormOption = Annotated[str, typer.Option(help=NORM_HELP)]
-BatchOption = Annotated[int, typer.Option(help="pictures a batch")]
-OUT = typer.Option(help="picture to write: .svg, .png or .pdf", callback=expanded)
+BatchOption = Annotated[int, typer.Option(help="images per batch")]
+OUT = typer.Option(help="figure to write: .svg, .png or .pdf", callback=expanded)
 
 # %% ../../nbs/app/15_cli_networks.ipynb #d06ff744
 @contextlib.contextmanager
-def one_line_errors(out:Path, replace=False): # picture to write; whether it may be there already
-    "What another page refuses, as one line for the user; first whether a picture can be written"
+def one_line_errors(out:Path, replace=False): # figure to write; whether it may be there already
+    "What another page refuses, as one line for the user; first whether a figure can be written"
     folder = out.absolute().parent
     if out.suffix not in ('.svg', '.png', '.pdf'):
         raise InputError(f"--out: expected a name that ends in .svg, .png or .pdf, got {out}")

@@ -135,13 +135,14 @@ def read(
 
     Example: `ulrs read convnetsi32_cifar10`
     """
+    from understanding_lrs.studies.array_trial import ArrayTrial, read_later
     trial = study_named(study).trial
-    if not hasattr(trial, 'read_later'): raise InputError(f"{study} has no readings that can be taken later")
+    if not issubclass(trial, ArrayTrial): raise InputError(f"{study} has no readings that can be taken later")
     found = finished_runs(runs, study)
     if not found:
         raise InputError(f"no finished run of {study} in {runs}; first: ulrs sweep {study} --keep-states")
     for run in found:
-        added = trial(run.protocol, run).read_later()
+        added = read_later(trial(run.protocol, run))
         print(f"{run.folder.name}: {', '.join(added) or 'nothing is missing'}")
 
 # %% ../../nbs/app/13_cli_runs.ipynb #b9889174

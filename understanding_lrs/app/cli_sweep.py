@@ -46,7 +46,7 @@ def studies():
 
 # %% ../../nbs/app/12_cli_sweep.ipynb #4ffa51d2
 def plan_rows(todo) -> list: # as `plan` gives it -> dicts
-    "One row a run: done, or why it is to be done"
+    "One row per run: done, or why it is to be done"
     rows = [dict(run=run.folder.name, plan='done', why='') for run in todo.done]
     return rows + [dict(run=job.run.folder.name, plan=job.kind, why=job.why) for job in todo.jobs]
 

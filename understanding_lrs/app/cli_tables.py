@@ -63,10 +63,10 @@ def tables(
 # %% ../../nbs/app/14_cli_tables.ipynb #aa466b65
 def draw(
     study:str, source, # id; tables by name, or the folder that holds them
-    folder:Path,       # for the pictures
+    folder:Path,       # for the figures
     preset:str,        # of the tables; empty where they are those of none
     wanted,            # protocols that belong to them; None: not known
-    replace:bool,      # write over pictures of the same name
+    replace:bool,      # write over figures of the same name
 ):
     "Draw the figures of one set of runs, and name them"
     for path in load('figures.registry').draw_study(study, source, folder, preset, wanted=wanted,
@@ -76,7 +76,7 @@ def draw(
 # %% ../../nbs/app/14_cli_tables.ipynb #ce841757
 def draw_sets(
     studies:list, runs, # ids, folder of all runs
-    out:Path|None,      # folder for the pictures; None: beside the runs
+    out:Path|None,      # folder for the figures; None: beside the runs
     replace:bool,
 ):
     "The figures of all finished runs of some studies, set by set"
@@ -126,7 +126,7 @@ def figures(
     set_:SetOption=None,
     runs:RunsOption='runs',
     out:Annotated[Path,
-                  typer.Option(help="folder for the pictures; default: beside the runs",
+                  typer.Option(help="folder for the figures; default: beside the runs",
                                callback=expanded)]=None,
     published:Annotated[bool,
                         typer.Option('--published',

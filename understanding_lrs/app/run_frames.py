@@ -112,7 +112,7 @@ def found_below(
 
 # %% ../../nbs/app/08_run_frames.ipynb #5e1a0c04
 def named(
-    ledger:pd.DataFrame, # one row a run: study, plr, settings as JSON, flrs and seeds
+    ledger:pd.DataFrame, # one row per run: study, plr, settings as JSON, flrs and seeds
     networks:int,        # in all
 ) -> str:
     "Runs of one study by what they are"

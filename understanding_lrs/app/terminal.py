@@ -121,7 +121,7 @@ SeedsOption = Annotated[str,
                         typer.Option(help="1,2,3 or 1..10: data seeds; where a study has none, train seeds")]
 ReplaceOption = Annotated[bool,
                           typer.Option('--replace',
-                                       help="write over pictures of the same name, whoever made them")]
+                                       help="write over figures of the same name, whoever made them")]
 SetOption = Annotated[list[str],
                       typer.Option('--set', help="name=value: another value for a setting of the study")]
 JsonOption = Annotated[bool, typer.Option('--json', help="for programs")]

@@ -51,6 +51,6 @@ def augment(
     "Random crop and mirror image, a function of (seed, epoch, position)"
     index = torch.arange(len(x)) if index is None else torch.as_tensor(index, dtype=torch.int64).cpu()
     if len(index) != len(x):
-        raise ValueError(f"index must have one position a picture ({len(x)}), got {len(index)}")
+        raise ValueError(f"index must have one position per image ({len(x)}), got {len(index)}")
     table = augment_table(seed, epoch, int(index.max()) + 1 if len(index) else 0, pad, flip)[index]
     return crop_flip(x, table.to(x.device), pad)

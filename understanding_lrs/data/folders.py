@@ -49,7 +49,7 @@ def class_folders(
     folders = [c for c in visible(folder) if c.is_dir()]
     found = {readable_name(c.name): class_files(c) for c in folders}
     if not any(found.values()):
-        raise ValueError(f"{folder} holds no pictures; it needs one folder a class with the pictures in it")
+        raise ValueError(f"{folder} holds no pictures; it needs one folder per class with the pictures in it")
     if len(found) < len(folders):
         raise ValueError(f"{folder}: two folders have names that read the same; rename one")
     return found

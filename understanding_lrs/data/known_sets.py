@@ -24,7 +24,8 @@ def read_digits(
     try: from sklearn.datasets import load_digits
     except ImportError:
         raise ValueError(
-            "the digits come with scikit-learn, which is missing; pip install 'understanding-lrs[images]'") from None
+            "the digits come with scikit-learn, which is missing; "
+            "pip install 'understanding-lrs[images]'") from None
     x, y = load_digits(return_X_y=True)
     x = torch.from_numpy(np.rint(x*(255/16)).astype(np.uint8).reshape(-1, 1, 8, 8).repeat(3, 1))
     order = stream('split', 0).permutation(len(y))
@@ -66,6 +67,6 @@ def read_cifar(
         "on a machine with a network, or "
         f"{data.filename} put into {root} by hand; (2) the path of a folder with train*.parquet and "
         "test*.parquet (columns img or image, "
-        "and label); (3) the path of a folder with train/ and test/, in each one folder a class") from None
+        "and label); (3) the path of a folder with train/ and test/, in each one folder per class") from None
     x, xt = (torch.from_numpy(d.data).permute(0, 3, 1, 2).contiguous() for d in (train, test))
     return Images(name, tuple(train.classes), x, torch.tensor(train.targets), xt, torch.tensor(test.targets))

@@ -142,8 +142,8 @@ def classes_source(
     classes = class_folders(folder)
     if len(classes) < 2:
         raise ValueError(
-            f"{folder} has one folder of pictures, {next(iter(classes))}; pass a folder with one folder "
-            "a class")
+            f"{folder} has one folder of pictures, {next(iter(classes))}; "
+            "pass a folder with one folder per class")
     train, test = split_classes(classes, folder)
     def read(say):
         say(f"{folder} has no folders train and test: of each class one picture in five is for testing, "
@@ -174,7 +174,6 @@ def folder_source(
         return parquet_source(folder, base)
     if train and test: return halves_source(folder, train, test)
     if train or test or not inside: raise ValueError(
-        f"{folder} has neither train*.parquet and test*.parquet, nor folders train and test, nor one "
-        "folder a class; "
-        "bring it into one of these layouts")
+        f"{folder} has neither train*.parquet and test*.parquet, nor folders train and test, "
+        "nor one folder per class; bring it into one of these layouts")
     return classes_source(folder)

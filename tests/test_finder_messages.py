@@ -134,3 +134,14 @@ def test_the_command(tmp_path, capsys):
     assert main([*words, '--json']) == 0 and '"found"' in capsys.readouterr().out
     for bad, said in ((f'{tmp_path}/train.py:mak', "did you mean 'make'"), (f'{tmp_path}/no.py:make', 'expected FILE:FUNCTION')):
         assert main(['regimes', bad, '--steps', '300']) == 2 and said in capsys.readouterr().err
+
+def test_a_last_round_that_diverged_leaves_the_one_before():
+    branches = []
+    while todo := jobs(PLAN, branches):
+        branches += [Branch(j.rate, j.round, j.repeat, diverged=j.round == 2, **(good(j) if j.round < 2 else {})) for j in todo]
+    report = RegimeReport(PLAN, branches, 3000)
+    assert report.lr.lo <= .03 <= report.lr.hi and '80 steps' in report.lr.how and report._repr_html_() and str(report)
+
+def test_what_has_all_diverged_is_shown():
+    report = RegimeReport(PLAN, [Branch(r, 0, diverged=True) for r in RATES], 3000)
+    assert not report.lr and 'every branch diverged' in report.advice[0] and report._repr_html_()

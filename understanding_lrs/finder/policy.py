@@ -190,9 +190,9 @@ def jobs(plan:Plan, branches:list) -> list: # of `Job`, of the round that is not
     return [j for j in again if j not in done]
 
 # %% ../../nbs/finder/02_policy.ipynb #a4e513fb
-def last_round(branches:list) -> int: # -1: nothing was trained
-    "The longest round that has branches"
-    return max((b.round for b in branches), default=-1)
+def last_round(branches:list) -> int: # -1: nothing was trained, or all has diverged
+    "The longest round with a branch that did not diverge"
+    return max((b.round for b in branches if not b.diverged), default=-1)
 
 def means(
     plan:Plan, branches:list, number:int, # round
@@ -271,8 +271,8 @@ def nothing(how:str) -> Value: return Value(None, None, None, how)
 
 def best_rate(plan:Plan, branches:list) -> Value:
     "The learning rate to take; the range is a step of the grid on each side, up to a cliff"
+    if nothing_learned(plan, of_round(branches, 0)): return nothing('no branch has learned anything')
     tied = tied_rates(plan, branches)
-    if not tied: return nothing('no branch has learned anything')
     value = taken(plan, branches, tied)
     low = min(value, *tied)/plan.policy.factor
     high = min(max(tied)*plan.policy.factor, cliff(plan, branches, tied[0]))
@@ -321,8 +321,8 @@ def threshold(plan:Plan, branches:list) -> Value: # value: geometric mean of the
 def divergence(plan:Plan, branches:list) -> Value: # value: geometric mean of the ends
     "The rate above which nothing is learned"
     first = of_round(branches, 0)
+    if nothing_learned(plan, first): return nothing('no branch has learned anything')
     good = {b.rate for b in learned(plan, first)}
-    if not good: return nothing('no branch has learned anything')
     above = sorted((b for b in first if b.rate > max(good)), key=lambda b: b.rate)
     if not above: return nothing(f'no rate of the grid is too large, up to {max(good):.3g}')
     low, high = max(good), above[0].rate

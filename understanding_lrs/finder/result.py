@@ -258,6 +258,7 @@ def plot_of(report:RegimeReport): # -> figure of matplotlib
     axis = figure.subplots()
     for n in range(last_round(report.branches) + 1):
         rows = sorted((b.rate, b.metric) for b in of_round(report.branches, n) if not b.diverged)
+        if not rows: continue
         axis.plot(*zip(*rows), 'o-', ms=4, lw=.6 + .6*n, color='black', alpha=.3 + .3*n,
                   label=f'{report.plan.lengths[n]} steps, then annealed')
     rates = [b.rate for b in report.branches]
@@ -268,7 +269,7 @@ def plot_of(report:RegimeReport): # -> figure of matplotlib
         bottom = axis.get_xaxis_transform()
         axis.plot([report.lr.lo, report.lr.hi], [.02]*2, color=TINTS[0], lw=4, transform=bottom)
     axis.set(xscale='log', xlim=(low, high), xlabel='learning rate', ylabel='metric after the anneal')
-    axis.legend(fontsize=7, frameon=False)
+    if axis.get_legend_handles_labels()[0]: axis.legend(fontsize=7, frameon=False)
     return figure
 
 # %% ../../nbs/finder/03_result.ipynb #9c4227f9

@@ -237,7 +237,8 @@ def regrets(folder, tasks:list) -> pd.DataFrame: # one row per choice
         sign = -1 if task.better is min else 1
         best, worst = (sign*line['mean']).max(), (sign*starts[starts.task == task.name].test).mean()
         for row in choices[choices.task == task.name].itertuples():
-            value = sign*value_at(line, row.rate) if row.rate > 0 else worst
+            is_chosen = row.rate > 0 and 'nothing_learned' not in str(row.names)
+            value = sign*value_at(line, row.rate) if is_chosen else worst
             found.append(dict(task=task.name, seed=row.seed, method=row.method, regret=best - value,
                               cost=row.cost))
         lot = best - sign*line['mean']
@@ -269,7 +270,8 @@ def coverage(folder, tasks:list) -> pd.DataFrame: # one row per task and budget
         best = (sign*line['mean']).idxmax()
         allowed = line['std'].fillna(0)[best]/math.sqrt(line['count'][best])
         good = line.index[sign*line['mean'] >= sign*line['mean'][best] - allowed]
-        mine = choices[(choices.task == task.name) & choices.method.str.startswith('find_regimes')]
+        told = choices[~choices.names.fillna('').str.contains('nothing_learned')] # a search with an answer
+        mine = told[(told.task == task.name) & told.method.str.startswith('find_regimes')]
         for row in mine.itertuples():
             found.append(dict(task=task.name, seed=row.seed, method=row.method, best=best,
                               octaves=math.log2(row.rate/best) if row.rate > 0 else math.nan,

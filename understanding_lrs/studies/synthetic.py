@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['POWERS', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SWA_K', 'SMOKE', 'TINY', 'smoke', 'laptop', 'paper', 'eight', 'wide',
-           'factorial', 'edges', 'TEMPLATE', 'TRIAL', 'UTILITIES', 'shared', 'twenty']
+           'factorial', 'edges', 'TEMPLATE', 'TRIAL', 'UTILITIES', 'shared', 'twenty', 'WINDOW_GRID', 'BATCHES',
+           'SAMPLES', 'LENGTHS', 'KNOBS', 'window', 'twelve', 'plain', 'window_rates', 'window_variant']
 
 # %% ../../nbs/studies/05_synthetic.ipynb #bc60ea2e
 import numpy as np
@@ -69,4 +70,37 @@ register(Study(
         laptop=Preset('the tick, 20 data seeds', plrs=GRID, data_seeds=twenty, minutes=2, **shared),
         wide=Preset('all eight shapes, 20 data seeds each', plrs=GRID[5:17], data_seeds=twenty, minutes=10,
                     variants=tuple(dict(shape=name) for name in SHAPES), **shared)),
+    TRIAL, chance=50., data='synthetic'))
+
+# %% ../../nbs/studies/05_synthetic.ipynb #c31a0b19
+WINDOW_GRID = tuple(float(f'{10**(k/8):.3e}') for k in range(-30, -3))
+
+def window_rates(batch:int=16, n_train:int=512) -> tuple: # eleven rates
+    "Rates on both sides of where the 1|2 line is expected"
+    expected = 7.5e-3*batch/16*512/n_train
+    nearest = int(np.argmin(np.abs(np.log(WINDOW_GRID) - np.log(expected))))
+    return WINDOW_GRID[nearest - 5:nearest + 6]
+
+def window_variant(**changed) -> dict: # settings that differ from the defaults, and the rates of these runs
+    sizes = {k: changed[k] for k in ('batch', 'n_train') if k in changed}
+    return changed | dict(plrs=window_rates(**sizes))
+
+BATCHES, SAMPLES, LENGTHS = (4, 8, 32, 64, 128), (128, 256, 1024, 2048), (10_000, 20_000, 80_000, 160_000)
+KNOBS = (*(dict(batch=b) for b in BATCHES), *(dict(n_train=n) for n in SAMPLES), *(dict(steps=s) for s in LENGTHS),
+         dict(noise=.1), dict(noise=.2), dict(width=16), dict(width=64),
+         *(dict(batch=b, n_train=32*b) for b in (4, 8, 32, 64)))
+
+# %% ../../nbs/studies/05_synthetic.ipynb #2f7694e2
+window = dict(flrs=(LOW, HIGH), swa_k=(5,), train_seeds=(1,), mib=700)
+twelve = tuple(range(301, 313))
+plain = {}, # the defaults
+
+register(Study(
+    'synthetic_window', 'What moves the window: batch, samples, length, noise, width', TEMPLATE, SyntheticSettings(), dict(
+        smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), minutes=.3, settings=TINY,
+                     variants=(*plain, dict(batch=8)), **window),
+        laptop=Preset('the batch alone', plrs=WINDOW_GRID, data_seeds=twelve, minutes=12,
+                      variants=tuple(window_variant(**k) for k in (*plain, *KNOBS) if {*k} <= {'batch'}), **window),
+        wide=Preset('22 settings, 12 data seeds each', plrs=WINDOW_GRID, data_seeds=twelve, minutes=45,
+                    variants=tuple(window_variant(**k) for k in (*plain, *KNOBS)), **window)),
     TRIAL, chance=50., data='synthetic'))

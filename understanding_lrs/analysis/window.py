@@ -68,7 +68,8 @@ def slope_draws(
 
 # %% ../../nbs/analysis/12_window.ipynb #da9ecc37
 def as_estimate(e:Evidence, draws:np.ndarray, settings:pd.DataFrame) -> Estimate: # (1 + n,)
-    lo, hi = interval(draws[1:]) if len(draws) > 1 else (np.nan, np.nan)
+    known = np.isfinite(draws[1:]).any() # not where a line lies beyond its grid
+    lo, hi = interval(draws[1:]) if known else (np.nan, np.nan)
     return Estimate(float(draws[0]), float(lo), float(hi), len(settings)*len(e.seeds), len(e.seeds))
 
 def slope_over(knob:str, absolute:bool=False): # -> function of `Evidence`

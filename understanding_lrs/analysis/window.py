@@ -24,7 +24,7 @@ def line_draws(
     rows:pd.DataFrame, # of one setting: tidy metrics
     chance:float,      # chance accuracy (%)
     n:int=1000,        # resamples
-) -> np.ndarray:       # (1 + n,) log10 of the 1|2 line: all seeds as they are, then the resamples; NaN beyond the grid
+) -> np.ndarray:       # (1 + n,) log10 of the line: all seeds as they are, then resamples; NaN beyond the grid
     "The convergence threshold of one setting and how it moves with the seeds"
     sides = sides_of(network_regimes(rows, chance), n)
     plrs, left = np.log10(sides.plrs), sides.left
@@ -89,25 +89,34 @@ def noise_shift(e:Evidence) -> Estimate: # decades
     return as_estimate(e, np.abs(some.draws.iloc[1] - some.draws.iloc[0]), some)
 
 C33 = (
-    Part('C33.batch', 'slope of log line over log batch, 4 to 128 at 512 samples', slope_over('batch'), '>=', .7),
-    Part('C33.samples', 'slope of log line over log samples, 128 to 2,048 at batch 16', slope_over('n_train'), '<=', -.6),
+    Part('C33.batch', 'slope of log line over log batch, 4 to 128 at 512 samples',
+         slope_over('batch'), '>=', .7),
+    Part('C33.samples', 'slope of log line over log samples, 128 to 2,048 at batch 16',
+         slope_over('n_train'), '<=', -.6),
     Part('C33.together',
-         'absolute slope of log line over log batch where samples grow with it, 4/128 to 64/2048', slope_together,
-         '<=', .15),
-    Part('C33.length', 'absolute slope of log line over log steps, 10,000 to 160,000', slope_over('steps', True),
-         '<=', .15),
+         'absolute slope of log line over log batch where samples grow with it, 4/128 to 64/2048',
+         slope_together, '<=', .15),
+    Part('C33.length', 'absolute slope of log line over log steps, 10,000 to 160,000',
+         slope_over('steps', absolute=True), '<=', .15),
     Part('C33.noise', 'absolute change of log10 line from label noise 0 to 0.2', noise_shift, '<=', .125),
-    Part('C33.width', 'slope of log line over log width, 16 to 64', slope_over('width'), '<=', 0., decides=False))
+    Part('C33.width', 'slope of log line over log width, 16 to 64',
+         slope_over('width'), '<=', 0., decides=False))
 
 # %% ../../nbs/analysis/12_window.ipynb #56062233
-def around_lines(e:Evidence) -> pd.DataFrame: # `network_table` with setting (a number) and ratio: rate over line
+def around_lines(
+    e:Evidence,    # of `synthetic_window`
+) -> pd.DataFrame: # `network_table` with setting (a number) and ratio (rate over line)
     "All networks of settings whose line is known"
     lines = setting_lines(e)
-    known = lines.assign(setting=range(len(lines)), line=[10**d[0] for d in lines.draws]).drop(columns='draws')
+    line = [10**draws[0] for draws in lines.draws]
+    known = lines.assign(setting=range(len(lines)), line=line).drop(columns='draws')
     net = e.networks(*SETTINGS).astype(dict.fromkeys(SETTINGS, float)).merge(known, on=[*SETTINGS])
     return net.assign(ratio=net.plr/net.line).dropna(subset=['ratio'])
 
-def each_setting(c:dict, of) -> np.ndarray: # c: columns of numbers; of: function of the same of one setting -> number
+def each_setting(
+    c:dict, # columns of numbers, with setting
+    of,     # function of the columns of one setting -> number
+) -> np.ndarray: # (settings,)
     settings = np.unique(c['setting'])
     return np.array([of({k: v[c['setting'] == s] for k,v in c.items()}) for s in settings])
 
@@ -132,9 +141,12 @@ def mean_of(of): # of: function of the columns of one setting -> number
     return lambda e: estimate(around_lines(e), lambda c: np.nanmean(each_setting(c, of)))
 
 C34 = (
-    Part('C34.share', 'share of networks with a dominant feature, up to a factor of 2 above the line of their setting '
+    Part('C34.share',
+         'share of networks with a dominant feature, up to a factor of 2 above the line of their setting '
          'minus more than a factor of 2 below it, mean over settings', mean_of(share_gain), '>=', .15),
-    Part('C34.quality', 'accuracy fine-tuned low, best rate up to a factor of 4 above the line of their setting minus best '
+    Part('C34.quality',
+         'accuracy fine-tuned low, best rate up to a factor of 4 above the line of their setting minus best '
          'rate below it, mean over settings, pp', mean_of(quality_gain), '>=', 1.),
-    Part('C34.settings', 'settings in which the best fine-tuned rate lies within a factor of 4 of their line, share',
+    Part('C34.settings',
+         'settings in which the best fine-tuned rate lies within a factor of 4 of their line, share',
          mean_of(best_above), '>=', .8))

@@ -10,15 +10,16 @@ __all__ = ['KNOBS', 'COLORS', 'settings_over', 'line_on', 'window_lines', 'knob_
 import numpy as np
 
 from ..analysis.evidence import Evidence
-from ..analysis.window import DEFAULTS, SETTINGS, alone, around_lines, by_rate, setting_lines, together
+from ..analysis.window import DEFAULTS, SETTINGS, alone, around_lines, by_rate
+from ..analysis.window import setting_lines, together
 from ..core.stats import interval
 from .captions import small_print
 from .drawing import BLUE, FAINT, GREEN, INK, MARKERS, ORANGE, RED, SKY, TWO, canvas
 from .registry import figure
 
 # %% ../../nbs/figures/window.ipynb #d598d875
-KNOBS = dict(batch='batch', n_train='training samples', together='batch, samples 32 times as many', steps='steps', width='width',
-             noise='label noise, %')
+KNOBS = dict(batch='batch', n_train='training samples', together='batch, samples 32 times as many',
+             steps='steps', width='width', noise='label noise, %')
 COLORS = dict(zip(KNOBS, (BLUE, ORANGE, GREEN, SKY, INK, RED)))
 
 def settings_over(e:Evidence, knob:str): # rows of `setting_lines` in which the knob alone differs
@@ -46,12 +47,14 @@ def window_lines(view):
     "The convergence threshold over six knobs"
     e = Evidence(view.tables, view.study)
     known = [knob for knob in KNOBS if len(settings_over(e, knob)) > 1]
-    fig, axes = canvas(-(-len(known)//3), min(3, len(known)), (TWO, .7 + 1.75*-(-len(known)//3)), sharey=True, squeeze=False)
+    rows = -(-len(known)//3)
+    fig, axes = canvas(rows, min(3, len(known)), (TWO, .7 + 1.75*rows), sharey=True, squeeze=False)
     for ax,knob in zip(axes.flat, known): line_on(ax, e, knob)
     for ax in axes.flat[len(known):]: ax.set_visible(False)
     for ax in axes[:, 0]: ax.set_ylabel('1|2 line (ELR)')
-    return small_print(fig, view, 'Dots: the convergence threshold of a setting by the regime rule; bars: 95 % bootstrap over data seeds. '
-                       'Dotted: proportional to the knob, or to its inverse, through the default setting.')
+    words = ('Dots: the convergence threshold of a setting by the regime rule; bars: 95 % bootstrap over data '
+             'seeds. Dotted: proportional to the knob, or to its inverse, through the default setting.')
+    return small_print(fig, view, words)
 
 # %% ../../nbs/figures/window.ipynb #b58c6e4d
 def knob_of(row) -> str: # row: with SETTINGS
@@ -60,7 +63,11 @@ def knob_of(row) -> str: # row: with SETTINGS
     if len(changed) > 1: return 'together'
     return changed[0] if changed else ''
 
-def over_ratio_on(ax, net, value): # net: as `around_lines`; value: function of the columns of one setting -> ratios, values
+def over_ratio_on(
+    ax,
+    net,   # as `around_lines` gives it
+    value, # function of the columns of one setting -> rates over line, values
+):
     "One curve for each setting, in the colour of its knob; black: the default"
     for _,rows in net.groupby('setting'):
         knob = knob_of(next(rows.itertuples()))
@@ -90,5 +97,6 @@ def window_collapse(view):
     right.set(ylabel='accuracy fine-tuned low, pp below the best')
     handles = dict(zip(*reversed(left.get_legend_handles_labels())))
     fig.legend(handles.values(), handles.keys(), loc='outside upper left', ncols=4)
-    return small_print(fig, view, 'Each curve is one setting, mean over its networks at each rate; colour: the knob that differs from '
-                       'the default. Dashed: the 1|2 line of the setting, found by the regime rule.')
+    words = ('Each curve is one setting, mean over its networks at each rate; colour: the knob that differs '
+             'from the default. Dashed: the 1|2 line of the setting, found by the regime rule.')
+    return small_print(fig, view, words)

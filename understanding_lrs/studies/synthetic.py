@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['POWERS', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SWA_K', 'SMOKE', 'TINY', 'smoke', 'laptop', 'paper', 'eight', 'wide',
            'factorial', 'edges', 'TEMPLATE', 'TRIAL', 'UTILITIES', 'shared', 'twenty', 'WINDOW_GRID', 'BATCHES',
-           'SAMPLES', 'LENGTHS', 'KNOBS', 'window', 'twelve', 'plain', 'window_rates', 'window_variant']
+           'SAMPLES', 'LENGTHS', 'KNOBS', 'window', 'plain', 'batch_alone', 'all_knobs', 'window_rates',
+           'window_variant']
 
 # %% ../../nbs/studies/05_synthetic.ipynb #bc60ea2e
 import numpy as np
@@ -86,21 +87,23 @@ def window_variant(**changed) -> dict: # settings that differ from the defaults,
     return changed | dict(plrs=window_rates(**sizes))
 
 BATCHES, SAMPLES, LENGTHS = (4, 8, 32, 64, 128), (128, 256, 1024, 2048), (10_000, 20_000, 80_000, 160_000)
-KNOBS = (*(dict(batch=b) for b in BATCHES), *(dict(n_train=n) for n in SAMPLES), *(dict(steps=s) for s in LENGTHS),
-         dict(noise=.1), dict(noise=.2), dict(width=16), dict(width=64),
-         *(dict(batch=b, n_train=32*b) for b in (4, 8, 32, 64)))
+KNOBS = (
+    *(dict(batch=b) for b in BATCHES), *(dict(n_train=n) for n in SAMPLES), *(dict(steps=s) for s in LENGTHS),
+    dict(noise=.1), dict(noise=.2), dict(width=16), dict(width=64),
+    *(dict(batch=b, n_train=32*b) for b in (4, 8, 32, 64)))
 
 # %% ../../nbs/studies/05_synthetic.ipynb #2f7694e2
-window = dict(flrs=(LOW, HIGH), swa_k=(5,), train_seeds=(1,), mib=700)
-twelve = tuple(range(301, 313))
+window = dict(flrs=(LOW, HIGH), swa_k=(5,), data_seeds=tuple(range(301, 313)), train_seeds=(1,), mib=700)
 plain = {}, # the defaults
+batch_alone = tuple(window_variant(**k) for k in (*plain, *KNOBS) if {*k} <= {'batch'})
+all_knobs = tuple(window_variant(**k) for k in (*plain, *KNOBS))
 
 register(Study(
-    'synthetic_window', 'What moves the window: batch, samples, length, noise, width', TEMPLATE, SyntheticSettings(), dict(
-        smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), minutes=.3, settings=TINY,
-                     variants=(*plain, dict(batch=8)), **window),
-        laptop=Preset('the batch alone', plrs=WINDOW_GRID, data_seeds=twelve, minutes=12,
-                      variants=tuple(window_variant(**k) for k in (*plain, *KNOBS) if {*k} <= {'batch'}), **window),
-        wide=Preset('22 settings, 12 data seeds each', plrs=WINDOW_GRID, data_seeds=twelve, minutes=45,
-                    variants=tuple(window_variant(**k) for k in (*plain, *KNOBS)), **window)),
+    'synthetic_window', 'What moves the window: batch, samples, length, noise, width', TEMPLATE,
+    SyntheticSettings(), dict(
+        smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), minutes=.3, settings=TINY, variants=(*plain, dict(batch=8)),
+                     **window | dict(data_seeds=(1, 2))),
+        laptop=Preset('the batch alone', plrs=WINDOW_GRID, minutes=12, variants=batch_alone, **window),
+        wide=Preset('22 settings, 12 data seeds each', plrs=WINDOW_GRID, minutes=45, variants=all_knobs,
+                    **window)),
     TRIAL, chance=50., data='synthetic'))

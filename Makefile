@@ -48,7 +48,7 @@ help:
 	@echo '       SET="n_train=600 n_test=0"  other settings, for the same: here fewer pictures of your own'
 	@echo '       EVIDENCE=synthetic/wide   only some of it, for paper-synthetic and publish'
 
-$(READY): pyproject.toml constraints.txt uv.lock tools/setup_env.py
+$(READY): pyproject.toml constraints.txt tools/setup_env.py
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo 'setup: $(PYTHON) not found: install Python 3.11 or newer, or name one, as in: make PYTHON=python3.12 setup' >&2; exit 2; }
 	@TORCH='$(TORCH)' UV='$(UV)' $(PYTHON) tools/setup_env.py

@@ -1,7 +1,7 @@
 """Make the project's environment `.venv`: refuse in one line before any work, install the pinned set, check the kernel.
 
-Called by make with the Python that `.venv` shall have. uv installs what uv.lock says, where it is installed; else pip
-installs the same versions from constraints.txt. Standard library only, and in the syntax of Python 3.8, so that an older
+Called by make with the Python that `.venv` shall have. uv installs the versions of constraints.txt, where it
+is installed; else pip does. Standard library only, and in the syntax of Python 3.8, so that an older
 Python can still say that it is too old. Exit code 2 means: refused, nothing was changed.
 """
 import importlib.util, os, shutil, subprocess, sys, tempfile, time
@@ -81,12 +81,9 @@ def find_uv(wanted):
     return None if wanted == 'no' else shutil.which(wanted or 'uv')
 
 def installer(python, torch, uv):
-    "The command that fills the environment of a Python: uv from its lock file, or pip with the same pins"
+    "The command that fills the environment of a Python: uv or pip, with the same pins"
     pinned = ['-c', 'constraints.txt', '-e', EVERYTHING]
-    if uv and torch == 'cpu': return [uv, 'pip', 'install', '--python', str(python), '--torch-backend', 'cpu'] + pinned
-    if uv:
-        extras = ['--extra', 'all', '--extra', 'test', '--no-default-groups']
-        return [uv, 'sync', '--locked', '--inexact', '--python', str(python)] + extras
+    if uv: return [uv, 'pip', 'install', '--python', str(python)] + (['--torch-backend', 'cpu'] if torch == 'cpu' else []) + pinned
     pip = [str(python), '-m', 'pip', '--disable-pip-version-check', 'install'] + pinned
     return pip + (['--extra-index-url', CPU_INDEX] if torch == 'cpu' else [])
 

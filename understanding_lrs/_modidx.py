@@ -2523,6 +2523,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'understanding_lrs/figures/window.py'),
                                                   'understanding_lrs.figures.window.dominant_by_rate': ( 'figures/window.html#dominant_by_rate',
                                                                                                          'understanding_lrs/figures/window.py'),
+                                                  'understanding_lrs.figures.window.gains_on': ( 'figures/window.html#gains_on',
+                                                                                                 'understanding_lrs/figures/window.py'),
                                                   'understanding_lrs.figures.window.knob_of': ( 'figures/window.html#knob_of',
                                                                                                 'understanding_lrs/figures/window.py'),
                                                   'understanding_lrs.figures.window.line_on': ( 'figures/window.html#line_on',

@@ -24,7 +24,7 @@ def line_draws(
     rows:pd.DataFrame, # of one setting: tidy metrics
     chance:float,      # chance accuracy (%)
     n:int=1000,        # resamples
-) -> np.ndarray:       # (1 + n,) log10 of the line: all seeds as they are, then resamples; NaN beyond the grid
+) -> np.ndarray:       # (1 + n,) log10 of the line, first of all seeds as they are; NaN beyond the grid
     "The convergence threshold of one setting and how it moves with the seeds"
     sides = sides_of(network_regimes(rows, chance), n)
     plrs, left = np.log10(sides.plrs), sides.left

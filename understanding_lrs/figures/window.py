@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['KNOBS', 'COLORS', 'settings_over', 'line_on', 'window_lines', 'knob_of', 'over_ratio_on', 'dominant_by_rate',
-           'below_best', 'window_collapse']
+           'below_best', 'gains_on', 'window_collapse']
 
 # %% ../../nbs/figures/window.ipynb #4d016b7a
 import numpy as np
 
 from ..analysis.evidence import Evidence
 from ..analysis.window import DEFAULTS, SETTINGS, alone, around_lines, by_rate
-from ..analysis.window import setting_lines, together
+from ..analysis.window import quality_gain, setting_lines, share_gain, together
 from ..core.stats import interval
 from .captions import small_print
-from .drawing import BLUE, FAINT, GREEN, INK, MARKERS, ORANGE, RED, SKY, TWO, canvas
+from .drawing import BLUE, DECADES, FAINT, GREEN, INK, ORANGE, RED, SKY, TWO, canvas
 from .registry import figure
 
 # %% ../../nbs/figures/window.ipynb #d598d875
@@ -32,11 +32,13 @@ def line_on(ax, e:Evidence, knob:str):
     line = 10**np.array([d[0] for d in some.draws])
     lo, hi = np.transpose([[10**v for v in interval(d[1:])] for d in some.draws])
     ax.errorbar(x, line, [line - lo, hi - line], fmt='o-', ms=3, lw=1, capsize=2, color=COLORS[knob])
-    ax.set(yscale='log', xlabel=KNOBS[knob])
+    ax.set(yscale='log', xlabel=KNOBS[knob], yticks=(1e-3, 3e-3, 1e-2, 3e-2), ylim=(1e-3, 7e-2))
+    ax.yaxis.set_major_formatter(DECADES)
+    ax.minorticks_off()
     if knob == 'noise': return
     ax.set(xscale='log', xticks=x)
     ax.set_xticklabels([f'{v:,.0f}' for v in x], rotation=30, ha='right', rotation_mode='anchor')
-    ax.minorticks_off()
+    ax.minorticks_off() # a new scale brings them back
     if knob in ('batch', 'n_train'):
         default = line[x == DEFAULTS[knob]][0]
         ax.plot(x, default*(x/DEFAULTS[knob])**(1 if knob == 'batch' else -1), ':', color=FAINT, lw=1)
@@ -52,8 +54,8 @@ def window_lines(view):
     for ax,knob in zip(axes.flat, known): line_on(ax, e, knob)
     for ax in axes.flat[len(known):]: ax.set_visible(False)
     for ax in axes[:, 0]: ax.set_ylabel('1|2 line (ELR)')
-    words = ('Dots: the convergence threshold of a setting by the regime rule; bars: 95 % bootstrap over data '
-             'seeds. Dotted: proportional to the knob, or to its inverse, through the default setting.')
+    words = ('Dots: the convergence threshold of a setting by the regime rule; bars: 95 % bootstrap over '
+             'data seeds. Dotted: proportional to the knob, or to its inverse, through the default setting.')
     return small_print(fig, view, words)
 
 # %% ../../nbs/figures/window.ipynb #b58c6e4d
@@ -75,7 +77,9 @@ def over_ratio_on(
         look = dict(color=COLORS[knob], lw=.9, alpha=.8) if knob else dict(color='black', lw=1.8, zorder=3)
         ax.plot(ratio, v, **look, label=KNOBS.get(knob, 'default'))
     ax.axvline(1, color=FAINT, lw=.8, ls='--')
-    ax.set(xscale='log', xlabel='PLR / 1|2 line of the setting')
+    ax.set(xscale='log', xlabel='PLR / 1|2 line of the setting', xticks=(.25, .5, 1, 2, 4))
+    ax.set_xticklabels(['1/4', '1/2', '1', '2', '4'])
+    ax.minorticks_off()
 
 def dominant_by_rate(c:dict) -> tuple: # of one setting -> rates over line, %
     ratios = np.unique(c['ratio'])
@@ -86,17 +90,31 @@ def below_best(c:dict) -> tuple: # of one setting -> rates over line, pp below i
     return ratios, acc - np.nanmax(acc)
 
 # %% ../../nbs/figures/window.ipynb #58cf8e65
+def gains_on(ax, net): # net: as `around_lines` gives it
+    "Each setting: how much more often networks are sparse above its line, and what the rates there gain"
+    for _,rows in net.groupby('setting'):
+        columns = {c: rows[c].to_numpy() for c in ('ratio', 'low', 'dominant')}
+        color = COLORS.get(knob_of(next(rows.itertuples())), 'black')
+        ax.plot(100*share_gain(columns), quality_gain(columns), 'o', ms=4, color=color)
+    ax.axhline(0, color=FAINT, lw=.8)
+    ax.set(xlabel='sparse networks, above − below, pp', title='best rate above − below, pp')
+
 @figure('features', 'runs', of=['synthetic_window'], several=True)
 def window_collapse(view):
     "Sparsity and quality over the rate in units of the line"
     net = around_lines(Evidence(view.tables, view.study))
-    fig, (left, right) = canvas(1, 2, (TWO, 2.8))
+    fig, (left, middle, right) = canvas(1, 3, (TWO, 2.7))
     over_ratio_on(left, net, dominant_by_rate)
-    over_ratio_on(right, net, below_best)
-    left.set(ylabel='networks with a dominant feature, %')
-    right.set(ylabel='accuracy fine-tuned low, pp below the best')
+    over_ratio_on(middle, net, below_best)
+    gains_on(right, net)
+    left.set_title('with a dominant feature, %')
+    middle.set_title('fine-tuned low, pp below best')
     handles = dict(zip(*reversed(left.get_legend_handles_labels())))
-    fig.legend(handles.values(), handles.keys(), loc='outside upper left', ncols=4)
-    words = ('Each curve is one setting, mean over its networks at each rate; colour: the knob that differs '
-             'from the default. Dashed: the 1|2 line of the setting, found by the regime rule.')
+    names = ['default', *(KNOBS[k] for k in KNOBS if KNOBS[k] in handles)]
+    fig.legend([handles[name] for name in names], names, loc='outside upper left', ncols=4)
+    words = ('Left, middle: each curve is one setting, mean over its networks at each rate; colour: the knob '
+             'that differs from the default. Dashed: the 1|2 line of the setting, found by the regime rule. '
+             'Right: each dot is a setting; share of networks with a dominant feature up to a factor of 2 above '
+             'the line minus more than 2 below it, and accuracy fine-tuned low of the best rate up to a factor '
+             'of 4 above minus below.')
     return small_print(fig, view, words)

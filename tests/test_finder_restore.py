@@ -126,7 +126,15 @@ def test_an_exception_leaves_nothing_behind(place, error, tmp_path):
     hooks.clear()
     assert everything(net, opt, loader) == before and not list(tmp_path.iterdir())
 
+@pytest.fixture
+def interrupts():
+    "Ctrl-C raises, as in a process of a user; those that share tests between workers ignore it"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 @pytest.mark.parametrize('method', ['save', 'load', 'restore'])
+@pytest.mark.usefixtures('interrupts')
 def test_ctrl_c_while_states_are_saved_and_put_back(method, monkeypatch):
     from understanding_lrs.finder.training import TorchLoop
     net, opt, loss, loader, val = task = make('adam')

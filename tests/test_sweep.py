@@ -262,7 +262,7 @@ def extra(nb): nb.cells[2].source += '\nelr: float = .1  # not in the protocol'
     (lambda nb: None, dataclasses.replace(P, settings=dict(steps=3)), "declares ['pause']")])
 def test_refused_before_any_work(tmp_path, edit, protocol, part):
     with pytest.raises(InputError) as e: sweep([P, protocol], tmp_path/'runs', changed(tmp_path, edit), progress='none')
-    assert part in str(e.value) and 'changed.ipynb' in str(e.value) and not list((tmp_path/'runs').iterdir())
+    assert part in str(e.value) and 'changed.ipynb' in str(e.value) and not (tmp_path/'runs').exists()
 
 @pytest.mark.parametrize('kw,part', [
     (dict(workers=0), 'workers: expected'),

@@ -103,7 +103,7 @@ register(Study(
     SyntheticSettings(), dict(
         smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), minutes=.3, settings=TINY, variants=(*plain, dict(batch=8)),
                      **window | dict(data_seeds=(1, 2))),
-        laptop=Preset('the batch alone', plrs=WINDOW_GRID, minutes=12, variants=batch_alone, **window),
-        wide=Preset('22 settings, 12 data seeds each', plrs=WINDOW_GRID, minutes=45, variants=all_knobs,
+        laptop=Preset('the batch alone', plrs=WINDOW_GRID, minutes=7, variants=batch_alone, **window),
+        wide=Preset('22 settings, 12 data seeds each', plrs=WINDOW_GRID, minutes=22, variants=all_knobs,
                     **window)),
     TRIAL, chance=50., data='synthetic'))

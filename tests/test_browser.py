@@ -250,6 +250,7 @@ def run_all(page, tries=3):
     "As a reader would: JupyterLab loses what is run while it still shakes hands with the kernel, so look, and run again"
     from playwright.sync_api import TimeoutError
     for left in reversed(range(tries)):
+        for accept in page.locator('.jp-Dialog .jp-mod-accept').all(): accept.click() # JupyterLab may say that its kernel is not ready yet
         page.get_by_role('menuitem', name='Run', exact=True).click()
         page.get_by_text('Run All Cells', exact=True).click()
         try: return page.locator(IMAGE).wait_for(timeout=1000*patience(25))

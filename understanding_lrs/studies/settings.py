@@ -253,7 +253,7 @@ class EpochSettings(Settings):
     def check(self, protocol):
         if protocol.data_seeds:
             raise InputError(
-                "picture studies have no data seeds: the pictures are given; leave data_seeds empty")
+                "the data of this study are given, so it has no data seeds; leave data_seeds empty")
         if not protocol.train_seeds: raise InputError("train_seeds: expected at least one seed")
         super().check(protocol)
         if self.then_plr and not self.then_epochs:

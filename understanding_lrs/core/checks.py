@@ -112,6 +112,7 @@ def _scalar(name, value, default):
     if found is None: raise InputError(f"{name}: expected {kind.__name__} (like {default!r}), got {value!r}")
     return found
 
+# %% ../../nbs/core/04_checks.ipynb #adce2bfb
 def coerce(
     name:str, # name of the setting, for the message
     value,    # value given: plain value or text

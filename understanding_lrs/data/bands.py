@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INPUTS', 'distances', 'check_limits', 'band_limits', 'band_mask', 'varied_limits', 'band_images', 'spectrum',
-           'band_std', 'BandSets', 'per_channel']
+           'band_std', 'per_channel', 'BandSets']
 
 # %% ../../nbs/data/13_bands.ipynb #5ab63404
 from dataclasses import dataclass
@@ -112,6 +112,11 @@ def band_std(
     power = band_images(x_train[some], lo, hi).square().mean((0, 2, 3))
     return power.sqrt().clamp(min=1e-5)[:, None, None] # rounding is kept small where a band holds nothing
 
+# %% ../../nbs/data/13_bands.ipynb #47e0ef40
+def per_channel(values, x:Tensor) -> Tensor: # C numbers, an image tensor -> (C, 1, 1) float32, where x is
+    "Numbers as a tensor that is broadcast over images"
+    return torch.tensor(values, dtype=torch.float32, device=x.device)[:, None, None]
+
 # %% ../../nbs/data/13_bands.ipynb #4a0c7d22
 @dataclass(frozen=True)
 class BandSets:
@@ -164,7 +169,3 @@ class BandSets:
     def _varied(self, x):
         for bands in varied_limits(x.shape[-1]):
             for name,(lo,hi) in bands.items(): yield name, 'band_acc_raw', band_images(x, lo, hi)
-
-def per_channel(values, x:Tensor) -> Tensor: # C numbers, an image tensor -> (C, 1, 1) float32, where x is
-    "Numbers as a tensor that is broadcast over images"
-    return torch.tensor(values, dtype=torch.float32, device=x.device)[:, None, None]

@@ -84,6 +84,7 @@ def logits_of(
         raise ValueError(f"classify must give ({n}, classes) logits, got {tuple(z.shape)}")
     return z
 
+# %% ../../nbs/probes/06_bands.ipynb #35396242
 @torch.no_grad()
 def band_accuracy(
     classify,           # (B, C, s, s) float32 -> (B, classes) logits; a module is put into eval mode

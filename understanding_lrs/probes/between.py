@@ -29,6 +29,7 @@ def check_layers(
     more = f' and lacks {len(lost) - 1} more' if len(lost) > 1 else ''
     raise ValueError(f"the {name} network has no {kind} {lost[0]}{more}; both need the same layers")
 
+# %% ../../nbs/probes/09_between.ipynb #fccbd7ac
 def check_values(state:dict, name:str, finite:bool):
     "Refuse a network without numbers, or without anything but zeros; `ValueError`"
     for k,v in state.items():
@@ -37,6 +38,7 @@ def check_values(state:dict, name:str, finite:bool):
     if not any(v.any() for v in state.values() if v.ndim > 1):
         raise ValueError(f"the weights of the {name} network are all zero")
 
+# %% ../../nbs/probes/09_between.ipynb #827879d6
 def check_pair(
     a:dict, b:dict,    # `state_dict()` of two networks
     finite:bool=True,  # refuse NaN and infinity
@@ -115,6 +117,7 @@ def loss_and_accuracy(
     loss, right = (total/len(y)).tolist()
     return (loss, 100*right) if math.isfinite(loss) else (math.nan, math.nan)
 
+# %% ../../nbs/probes/09_between.ipynb #a0bc28f3
 def evaluate_module(
     net:nn.Module, x:Tensor, y:Tensor, batch:int=128, # as in `loss_and_accuracy`
     reestimate:bool=False,       # with the statistics of each batch, whose average is kept

@@ -24,6 +24,7 @@ def flat64(tensors) -> Tensor: # of any shapes -> (P,) float64
     "Tensors as one vector"
     return torch.cat([t.detach().flatten().double() for t in tensors])
 
+# %% ../../nbs/probes/08_sharpness.ipynb #e383b555
 class SphereHessian:
     "The Riemannian Hessian of a loss on the unit sphere, as products with vectors"
     def __init__(self,
@@ -72,6 +73,7 @@ def tridiagonal(diagonal:list, beside:list) -> Tensor: # n and n-1 floats -> (n,
     edge = torch.tensor(beside, dtype=torch.float64)
     return matrix + torch.diag(edge, -1) + torch.diag(edge, 1)
 
+# %% ../../nbs/probes/08_sharpness.ipynb #2aef6913
 def largest_eigenvalue(
     product,      # (P,) -> (P,) float64, a symmetric matrix times a vector
     first:Tensor, # (P,) float64 start, not zero
@@ -129,6 +131,7 @@ def tangents(
         v -= w*((w@v)/(w@w))
         yield v/v.norm()
 
+# %% ../../nbs/probes/08_sharpness.ipynb #9aa399b2
 def largest_curvature(
     hessian:SphereHessian,
     first:Tensor, # (P,) float64 unit tangent
@@ -145,6 +148,7 @@ def largest_curvature(
     top = largest_by_arpack(lowered, first, tol, iterations)
     return (first@bent).item() if top is None else top
 
+# %% ../../nbs/probes/08_sharpness.ipynb #670b8497
 def sharpness(
     loss, params:list, # as in `SphereHessian`
     directions:int=16, # of the average, >= 1

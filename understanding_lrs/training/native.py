@@ -324,6 +324,7 @@ def kept_library(
         return data if hashlib.sha256(data).hexdigest() == digest.decode() else None
     except (OSError, ValueError): return None
 
+# %% ../../nbs/training/03_native.ipynb #fdb7f806
 def keep_library(
     lib:Path, data:bytes, # as in `kept_library`
 ):
@@ -401,6 +402,7 @@ def ready(
                          f"got {t.dtype} {tuple(t.shape)} on {t.device}")
     return t.contiguous()
 
+# %% ../../nbs/training/03_native.ipynb #6a8d92d4
 def check_indices(
     name:str, indices:Tensor, # integers of any shape
     top:int,                  # one past the largest allowed
@@ -409,6 +411,7 @@ def check_indices(
     if not indices.numel() or 0 <= int(indices.min()) and int(indices.max()) < top: return
     raise ValueError(f"{name} must lie in 0..{top - 1}")
 
+# %% ../../nbs/training/03_native.ipynb #b433345c
 def share_out(
     function, s,       # C function and the structure it takes first
     k:int,             # networks

@@ -40,6 +40,7 @@ class Sets:
     def half(self, name:str) -> tuple[Tensor, Tensor]: # 'train' or 'test' -> inputs (D, n, ld), labels (D, n)
         return getattr(self, f'x_{name}'), getattr(self, f'y_{name}')
 
+# %% ../../nbs/training/04_stacked.ipynb #83cb19a4
 def stack_sets(
     sets:list, # objects with x_train (n, d), y_train (n,), x_test (m, d), y_test (m,)
 ) -> Sets:

@@ -199,6 +199,7 @@ def trainer_like(
         raise ValueError(f"cannot copy a trainer that has begun ({trainer.task.unit} {trainer.step})")
     return kind(trainer.task, networks, lr, trainer.schedule, **kw)
 
+# %% ../../nbs/training/02_trainer.ipynb #a779be45
 def joined_trainer(
     trainers:list,     # that have not begun and differ in networks and rates only
     kind:type=Trainer, # or a subclass
@@ -214,6 +215,7 @@ def joined_trainer(
     networks, lr = joined([t.networks for t in trainers]), torch.cat([t.lr for t in trainers])
     return trainer_like(one, networks, lr, kind, **kw)
 
+# %% ../../nbs/training/02_trainer.ipynb #e89fca0d
 def part_of_state(
     state:dict, # as `Trainer.state` gives it, of K networks
     some:slice, # which of them
@@ -225,6 +227,7 @@ def part_of_state(
         return v[:, some] if name == 'kept' else v[some]
     return {name: cut(name, v) for name,v in state.items()}
 
+# %% ../../nbs/training/02_trainer.ipynb #db6a204c
 def joined_states(
     states:list, # of trainers of some networks each, at the same step
 ) -> dict:       # the state of a trainer of all of them, in order

@@ -146,6 +146,7 @@ class TwoStage:
     overid:float      # p value of Sargan's test that all instruments tell the same effect
     n:int             # networks
 
+# %% ../../nbs/analysis/03_basin.ipynb #178ae786
 def two_stage(
     outcome, cause, # (n,) numbers
     instrument,     # (n,) labels of what was drawn by lot, at least 2 of them

@@ -253,6 +253,7 @@ def line_rows(
         rows.append(found | dict(authors=theirs, miss=miss))
     return rows
 
+# %% ../../nbs/analysis/09_claims.ipynb #c81b804e
 LINE_COLUMNS = [ # where: in words; lo, hi: 95 % interval; miss: rates of the grid
     'study', 'preset', 'setting', 'line', 'where', 'lo', 'hi', 'how', 'authors', 'miss']
 

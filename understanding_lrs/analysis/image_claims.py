@@ -174,6 +174,7 @@ def largest_inside(metric, e:Evidence) -> Estimate: # over 2A
 def growth(regime, metric, e:Evidence) -> Estimate: # rank correlation of the PLR with a metric
     return e.estimate(over(e, regime, lambda m, plrs: spearman(plrs, m)), e.between(metric), e.rates())
 
+# %% ../../nbs/analysis/06_image_claims.ipynb #ffaa301f
 def barrier_to_average(end, e:Evidence) -> Estimate|None: # end: 'low' or 'high'
     barrier = e.between('train_barrier', f'swa5_{end}')
     return None if np.isnan(barrier).all() else e.estimate(over(e, '2A', np.nanmax), barrier)

@@ -122,6 +122,7 @@ def had_one(
 def best_minus_last(rows) -> Estimate: # pp
     return estimate(paired(rows, 'remove', 'best', 'last', 'finetuned_acc'), mean_gain)
 
+# %% ../../nbs/analysis/08_intervention_claims.ipynb #c17eb1bb
 def lost_best(
     e:Evidence,
 ) -> pd.DataFrame: # at the end, those that lost their best feature; again: sparse once more?

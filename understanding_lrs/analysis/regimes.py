@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['QUIET', 'AT_CHANCE', 'CONNECTED', 'AGREE', 'SLOW', 'UNKNOWN', 'TAIL', 'LAST_EPOCHS', 'TOO_SHORT', 'labels_of',
-           'wide_of', 'with_seeds', 'slow_on_the_left', 'network_regimes', 'Boundary', 'rate', 'cube_of', 'shares',
+           'wide_of', 'with_seeds', 'slow_on_the_left', 'network_regimes', 'rate', 'Boundary', 'cube_of', 'shares',
            'medians', 'leading', 'boundary_of', 'low_high_gap', 'agrees', 'drawn_regimes', 'Sides', 'sides_of',
            'outer_lines', 'inner_line', 'boundaries', 'regime_of', 'unconverged', 'regime_words']
 
@@ -78,6 +78,15 @@ def network_regimes(
     wide['regime'] = labels_of(*(wide[c].to_numpy(float) for c in TAIL), chance)
     return with_seeds(slow_on_the_left(wide))[['plr', *NETWORK, 'regime']]
 
+# %% ../../nbs/analysis/01_regimes.ipynb #13a4217d
+def rate(
+    plr:float,
+    digits:int=4, # that are said
+) -> str:         # 0.0014 -> '1.4e-3'
+    "A learning rate as people write it"
+    number, power = f'{plr:.{digits - 1}e}'.split('e')
+    return f"{number.rstrip('0').rstrip('.')}e{int(power)}" if plr != 1 else '1'
+
 # %% ../../nbs/analysis/01_regimes.ipynb #79b40e6f
 @dataclass(frozen=True)
 class Boundary:
@@ -101,14 +110,6 @@ class Boundary:
         if self.lo is None: return 'below the whole grid'
         if self.hi is None: return 'the grid ends before it'
         return f'between {rate(self.lo)} and {rate(self.hi)}'
-
-def rate(
-    plr:float,
-    digits:int=4, # that are said
-) -> str:         # 0.0014 -> '1.4e-3'
-    "A learning rate as people write it"
-    number, power = f'{plr:.{digits - 1}e}'.split('e')
-    return f"{number.rstrip('0').rstrip('.')}e{int(power)}" if plr != 1 else '1'
 
 # %% ../../nbs/analysis/01_regimes.ipynb #6e7b230c
 def cube_of(
@@ -213,6 +214,7 @@ class Sides:
     def right(self): # (1 + n,) rates left of the last line
         return len(self.plrs) - leading(shares(self.three, self.draws)[:, ::-1] >= .5)
 
+# %% ../../nbs/analysis/01_regimes.ipynb #780de449
 def sides_of(
     regimes:pd.DataFrame, # as `network_regimes` gives them
     n:int,                # resamples; none where some rate has a single seed
@@ -282,6 +284,7 @@ def boundaries(
     found, inner = outer_lines(metrics, chance, sides, n), inner_line(metrics, sides)
     return found if inner is None else found | dict(lr_2ab=inner)
 
+# %% ../../nbs/analysis/01_regimes.ipynb #ef756d8d
 def regime_of(
     plr:float,   # a learning rate
     bounds:dict, # as `boundaries` gives them

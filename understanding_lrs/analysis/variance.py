@@ -27,6 +27,7 @@ def mean_squares(
             square[factors] = np.broadcast_to(effect[factors]**2, y.shape).sum()/free
     return square
 
+# %% ../../nbs/analysis/11_variance.ipynb #fb9d1817
 def variance_components(
     cube,          # (A, B, C) outcomes of a crossed design, each factor at least 2 levels, no NaN
     names=FACTORS, # of the factors

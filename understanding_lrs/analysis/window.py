@@ -80,6 +80,7 @@ def slope_over(knob:str, absolute:bool=False): # -> function of `Evidence`
         return as_estimate(e, np.abs(draws) if absolute else draws, some)
     return statistic
 
+# %% ../../nbs/analysis/12_window.ipynb #bcdee27c
 def slope_together(e:Evidence) -> Estimate:
     some = together(setting_lines(e))
     return as_estimate(e, np.abs(slope_draws(some, 'batch')), some)
@@ -88,6 +89,7 @@ def noise_shift(e:Evidence) -> Estimate: # decades
     some = alone(setting_lines(e), 'noise').iloc[[0, -1]]
     return as_estimate(e, np.abs(some.draws.iloc[1] - some.draws.iloc[0]), some)
 
+# %% ../../nbs/analysis/12_window.ipynb #d7f8c0e1
 C33 = (
     Part('C33.batch', 'slope of log line over log batch, 4 to 128 at 512 samples',
          slope_over('batch'), '>=', .7),

@@ -87,11 +87,13 @@ def tint_regimes(ax, view:View) -> dict: # regime -> (left, right) of its widest
         ax.axvspan(left, min(right, line), fc='none', ec='#b9cfe4', hatch='////', lw=0, zorder=-2.9)
     return widest
 
+# %% ../../nbs/figures/02_axis.ipynb #596fcc05
 def over_the_edge(ax, points) -> dict: # keywords of matplotlib
     "Places some points above the top edge of the axis"
     place = offset_copy(ax.get_xaxis_transform(), ax.figure, y=points, units='points')
     return dict(transform=place, clip_on=False)
 
+# %% ../../nbs/figures/02_axis.ipynb #aab007c2
 def fits(
     ax, words:str,
     left:float, right:float, # rates between which they should stand, on a logarithmic axis
@@ -101,6 +103,7 @@ def fits(
     share = np.log(right/left)/np.log(high/low)
     return .075*len(words) <= share*ax.get_position().width*ax.figure.get_figwidth()
 
+# %% ../../nbs/figures/02_axis.ipynb #ee1517e7
 def name_regimes(ax, view:View, places:dict): # places: as `tint_regimes` gives them
     "The names of the regimes above the axis; what hatching means is also in the small print"
     converged = [p for p in view.found if regime_of(p, view.bounds) == '1' and p not in view.slow]

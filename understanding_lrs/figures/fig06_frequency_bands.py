@@ -139,6 +139,7 @@ def bars_on(ax, acc, height, filled): # acc: accuracies by band
         ax.annotate(f'{v:.0f}', (np.nan_to_num(v), place), (2, 0), textcoords='offset points', va='center')
     ax.set_yticks(np.arange(len(acc)) + .19, acc.index)
 
+# %% ../../nbs/figures/fig06_frequency_bands.ipynb #dc133f1f
 def band_accuracies_on(ax, rows, chance): # rows: as `bands.band_accuracy`; chance: %, or None
     "Accuracy on each band alone, as the figures show it, and without it"
     acc = pd.DataFrame(rows).groupby(['metric', 'band'], sort=False).accuracy.mean()

@@ -62,6 +62,7 @@ def converged_accuracies_on(ax, view) -> str: # what was left out, in words
     curve(ax, view, done[done.value.notna()], RED, 'at convergence', marker='o', ms=3.4, zorder=5)
     return left_out
 
+# %% ../../nbs/figures/images_boundary.ipynb #050f1b08
 @figure(of=['resnet18si_cifar10_boundary'])
 def boundary(view):
     "Epochs to convergence and accuracy around the first line"

@@ -124,12 +124,14 @@ def key(
     if has_marks([ax]): handles.append(mark_handle(theirs))
     return ax.legend(handles=handles, **(dict(loc='center left', bbox_to_anchor=(1.01, .5)) | place))
 
+# %% ../../nbs/figures/03_marks.ipynb #0df7fa16
 def key_below(ax, ncols):
     "The legend under the axis and its label"
     below = offset_copy(ax.transAxes, ax.figure, y=-30, units='points')
     place = dict(loc='upper center', bbox_to_anchor=(.5, 0), bbox_transform=below)
     return key(ax, PAPER, ncols=ncols, columnspacing=1.2, **place)
 
+# %% ../../nbs/figures/03_marks.ipynb #6c9bb227
 def shared_key(fig, ax, ncols=6): # ax: has all curves
     "One legend above all panels"
     handles = ax.get_legend_handles_labels()[0]

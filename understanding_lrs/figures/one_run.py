@@ -38,6 +38,7 @@ def losses_on(ax, view, colors, columns): # columns: of a stage
     for axis in (ax.xaxis, ax.yaxis): axis.set_major_formatter(DECADES)
     ax.minorticks_off()
 
+# %% ../../nbs/figures/one_run.ipynb #b06aa0b7
 def accuracy_dots_on(ax, view, colors):
     "Test accuracy of every network after every stage"
     names = []
@@ -49,6 +50,7 @@ def accuracy_dots_on(ax, view, colors):
     ax.set(xticks=range(len(names)), ylabel='test accuracy, %')
     ax.set_xticklabels(names, rotation=30, ha='right', rotation_mode='anchor')
 
+# %% ../../nbs/figures/one_run.ipynb #6581e33f
 def features_on(ax, view, colors, columns):
     "Sorted single-feature accuracies, one line for each network"
     accs = wide_of(view('features', metric='single_feature_acc', **columns), 'rank', NETWORK)

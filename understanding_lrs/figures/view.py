@@ -55,6 +55,7 @@ def seeds_beyond(protocol, rows) -> bool:
     def found(role): return set().union(*(as_words(row[role]) for row in rows))
     return all(as_words(getattr(protocol, role)) <= found(role) for role in SEEDS)
 
+# %% ../../nbs/figures/01_view.ipynb #cb8a6d44
 def preset_of(
     ledger:pd.DataFrame, # the `runs` table
     study:Study,

@@ -65,6 +65,7 @@ def knob_of(row) -> str: # row: with SETTINGS
     if len(changed) > 1: return 'together'
     return changed[0] if changed else ''
 
+# %% ../../nbs/figures/window.ipynb #37e1ac4e
 def over_ratio_on(
     ax,
     net,   # as `around_lines` gives it
@@ -81,6 +82,7 @@ def over_ratio_on(
     ax.set_xticklabels(['1/4', '1/2', '1', '2', '4'])
     ax.minorticks_off()
 
+# %% ../../nbs/figures/window.ipynb #9aec46e2
 def dominant_by_rate(c:dict) -> tuple: # of one setting -> rates over line, %
     ratios = np.unique(c['ratio'])
     return ratios, np.array([100*c['dominant'][c['ratio'] == r].mean() for r in ratios])

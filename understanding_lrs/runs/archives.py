@@ -162,6 +162,7 @@ def _checked(folder, kind):
     if state.kind != kind: raise RunDamaged(f"{folder.name}: {state.why or state.kind}; pack it again")
     return run
 
+# %% ../../nbs/runs/12_archives.ipynb #5553b23b
 def _move(came, run):
     "Move the files of a checked run into the emptied folder of its place"
     for f in sorted(came.folder.iterdir(), key=lambda f: (f.name == 'DONE', f.name != 'protocol.json')):
@@ -170,6 +171,7 @@ def _move(came, run):
         os.replace(f, there)
     sync_folder(run.folder)
 
+# %% ../../nbs/runs/12_archives.ipynb #21143d09
 def _settle(came, root, kind):
     "Bring one checked run to its place, unless a better one is there: what became of it"
     run = Run(root, came.protocol)
@@ -196,6 +198,7 @@ def _alone_in(root):
         yield
     finally: os.close(fd)
 
+# %% ../../nbs/runs/12_archives.ipynb #dad7ab88
 def unpack(
     file, # made by `pack`
     root, # folder of all runs

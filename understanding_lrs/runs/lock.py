@@ -67,6 +67,21 @@ def _busy(folder, owner):
     who = f"process {owner.get('pid', '?')}{where}"
     return RunBusy(f"{folder}: {who} is working on it; wait for it or stop it")
 
+# %% ../../nbs/runs/03_lock.ipynb #7f5ec564
+def _link_claim(folder, tmp, now):
+    "Give a written claim the next number, unless the last owner lives or another process is faster"
+    before = claims(folder)
+    owner = living_owner(folder/f'{CLAIM}{before[-1]}', now) if before else None
+    if owner: raise _busy(folder, owner)
+    token = before[-1] + 1 if before else 1
+    try: os.link(tmp, folder/f'{CLAIM}{token}')
+    except (FileExistsError, FileNotFoundError): raise _busy(folder, {}) from None
+    if claims(folder)[-1] != token:
+        (folder/f'{CLAIM}{token}').unlink()
+        raise _busy(folder, {})
+    for n in before: (folder/f'{CLAIM}{n}').unlink(missing_ok=True)
+    return token
+
 # %% ../../nbs/runs/03_lock.ipynb #6667916d
 def take_claim(
     folder:Path,
@@ -83,20 +98,6 @@ def take_claim(
         os.close(fd)
         raise
     finally: tmp.unlink(missing_ok=True)
-
-def _link_claim(folder, tmp, now):
-    "Give a written claim the next number, unless the last owner lives or another process is faster"
-    before = claims(folder)
-    owner = living_owner(folder/f'{CLAIM}{before[-1]}', now) if before else None
-    if owner: raise _busy(folder, owner)
-    token = before[-1] + 1 if before else 1
-    try: os.link(tmp, folder/f'{CLAIM}{token}')
-    except (FileExistsError, FileNotFoundError): raise _busy(folder, {}) from None
-    if claims(folder)[-1] != token:
-        (folder/f'{CLAIM}{token}').unlink()
-        raise _busy(folder, {})
-    for n in before: (folder/f'{CLAIM}{n}').unlink(missing_ok=True)
-    return token
 
 # %% ../../nbs/runs/03_lock.ipynb #7ebeabd3
 _locks = set() # open files that hold the locks of this process

@@ -196,6 +196,7 @@ def _stage_tables(stage, parts, names, added):
         rows[name] = len(new[name])
     return rows, new['runs']
 
+# %% ../../nbs/runs/11_published.ipynb #41017556
 def publish(
     runs,    # finished runs of one study
     out_dir, # e.g. `figures/data/synthetic/laptop`

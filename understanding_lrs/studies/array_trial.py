@@ -252,6 +252,7 @@ def recall(
     trial.points = {name: trial.networks.at(parts[name]) for name in sorted(parts, key=place)}
     return trial
 
+# %% ../../nbs/studies/03_array_trial.ipynb #07a89482
 def read_later(
     trial:ArrayTrial,
 ) -> list: # names of the tables that were added

@@ -206,6 +206,7 @@ def _look(trial, w, features): # (K, P) weights at a look; the sets of single fe
                 train_loss=loss,
                 test_acc=test) | angles
 
+# %% ../../nbs/studies/04_intervention_trial.ipynb #1aba5abd
 def read_looks(trial:InterventionTrial) -> pd.DataFrame: # the columns of `metrics`, and the step
     "Networks at each look after a removal: features, loss, angles, and what their basins are worth"
     st, out, features = trial.stage['pretrain'], [], single_feature_sets(trial.config)

@@ -99,6 +99,7 @@ def objective_of(
             "define loss(outputs, targets) and right(outputs, targets), one number for each sample")
     return CLASSES
 
+# %% ../../nbs/studies/10_own_task.ipynb #fe2bb008
 @lru_cache(maxsize=8)
 def task_of_source(
     name:str, source:str, path:str, # as in `OwnTask`
@@ -125,6 +126,7 @@ def keep_task(task:OwnTask):
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(file, json.dumps(dict(source=task.source, path=task.path)).encode())
 
+# %% ../../nbs/studies/10_own_task.ipynb #19907716
 def load_task(
     task:str, # path of a Python file, `example`, or name@12 digits of one that was kept
 ) -> OwnTask:
@@ -138,6 +140,7 @@ def load_task(
             "data is the path of a Python file that defines data() and network(seed), or example")
     return task_of_source(clean_name(path.with_suffix('')), path.read_text(), str(path.absolute()))
 
+# %% ../../nbs/studies/10_own_task.ipynb #ef4bc865
 def kept_task(id:str) -> OwnTask: # name@12 digits
     "A task that was kept; `InputError` where it is not there, or gives other data now"
     file = kept_file(id)
@@ -170,6 +173,7 @@ def check_seeds(task:OwnTask):
     if torch.equal(first, other):
         raise InputError(f"{task.path}: network(1) and network(2) are the same; do not set a seed inside")
 
+# %% ../../nbs/studies/10_own_task.ipynb #6a83fbde
 def check_answers(task:OwnTask):
     "Refuse outputs that the loss cannot judge"
     a, objective = task.arrays, task.objective
@@ -185,6 +189,7 @@ def check_answers(task:OwnTask):
     if not loss.isfinite():
         raise InputError(f"{task.path}: the loss of an untrained network is {loss.item()}")
 
+# %% ../../nbs/studies/10_own_task.ipynb #bd0164dc
 def check_objective(task:OwnTask, z, y): # outputs and targets of some samples
     "Refuse a loss or a score that is not one number for each sample"
     for name,function in dict(loss=task.objective.of_samples, right=task.objective.right).items():

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HOW', 'REMOVE', 'VERSIONS', 'setting', 'Settings', 'check_value', 'helps', 'SyntheticSettings',
            'check_synthetic_seeds', 'InterventionSettings', 'check_intervention', 'prepared', 'check_last_batch',
-           'as_many', 'loaded', 'EpochSettings', 'ImageSettings', 'SphereSettings', 'PracticalSettings',
-           'check_no_sphere', 'VitSettings']
+           'as_many', 'loaded', 'EpochSettings', 'ImageSettings', 'SphereSettings', 'check_no_sphere',
+           'PracticalSettings', 'VitSettings']
 
 # %% ../../nbs/studies/00_settings.ipynb #7a2393b2
 import sys
@@ -318,6 +318,11 @@ class SphereSettings(ImageSettings):
         if self.rho < 0:
             raise InputError(f"rho must be positive, or 0 for the norm at the initial point, got {self.rho}")
 
+# %% ../../nbs/studies/00_settings.ipynb #a9f702c1
+def check_no_sphere(s:ImageSettings):
+    "Refuse what only networks on a sphere have"
+    if s.great_circle: raise InputError("great_circle needs a sphere: practical networks have none")
+
 # %% ../../nbs/studies/00_settings.ipynb #068097a4
 @dataclass(frozen=True)
 class PracticalSettings(ImageSettings):
@@ -347,10 +352,6 @@ class PracticalSettings(ImageSettings):
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum must be at least 0 and below 1, got {self.momentum}")
         check_no_sphere(self)
-
-def check_no_sphere(s:ImageSettings):
-    "Refuse what only networks on a sphere have"
-    if s.great_circle: raise InputError("great_circle needs a sphere: practical networks have none")
 
 # %% ../../nbs/studies/00_settings.ipynb #cadf8ddc
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ def _escaped(path):
     "A path for papermill, which fills in what stands in braces"
     return str(path).replace('{', '{{').replace('}', '}}')
 
+# %% ../../nbs/sweep/03_execute.ipynb #d48f0b62
 def _papermill(template, run, kernels, threads, nb, log):
     "Execute the notebook once; raises what papermill raises, `StartFailed` before the first cell"
     import papermill as pm
@@ -137,6 +138,7 @@ def _failed(error, run, kernels, nb):
             with contextlib.suppress(OSError): os.replace(file, kept)
     return failure
 
+# %% ../../nbs/sweep/03_execute.ipynb #307fac57
 def execute(
     job:Job,         # what to run
     template,        # its notebook

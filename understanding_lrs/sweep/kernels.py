@@ -26,6 +26,7 @@ def _kill(pid):
     "End a process and what it started"
     with contextlib.suppress(ProcessLookupError, PermissionError): os.killpg(pid, signal.SIGKILL)
 
+# %% ../../nbs/sweep/02_kernels.ipynb #7c0ae4aa
 class Kernels:
     "The kernels of one sweep, so that none is left behind"
     def __init__(self,

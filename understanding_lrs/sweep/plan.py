@@ -63,6 +63,7 @@ def _lacking(wanted, known, done):
         rest += lack
     return rest, left_out
 
+# %% ../../nbs/sweep/01_plan.ipynb #b5274f8d
 def plan(
     protocols,        # what is wanted
     root='runs',      # folder of all runs

@@ -172,6 +172,7 @@ def _begin(todo, log):
         kept = ''.join(f'; left alone: {name}' for name in job.run.foreign())
         log.say(f"{job.run.folder.name}: {job.why}; it is made anew{kept}")
 
+# %% ../../nbs/sweep/07_sweep.ipynb #30dd5aff
 def sweep(
     protocols,     # what is wanted, of one study or several
     root='runs',   # folder of all runs

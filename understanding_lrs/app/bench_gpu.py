@@ -90,6 +90,7 @@ def timed_process(case:GpuCase, together, said): # barrier and queue that the pr
     together.wait(300)
     said.put(device_seconds(run, case.device, 1))
 
+# %% ../../nbs/app/33_bench_gpu.ipynb #0cde3358
 def process_seconds(
     k:int, # processes
     case:GpuCase,

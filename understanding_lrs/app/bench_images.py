@@ -34,6 +34,7 @@ class NormalisedImages(torch.utils.data.Dataset):
     def __getitem__(self, i):
         return (self.data.x_train[i].float()/255 - self.mean)/self.std, self.data.y_train[i]
 
+# %% ../../nbs/app/32_bench_images.ipynb #7b98f36d
 def loader_epoch(
     spec:Spec, data, # on the CPU
     batch:int, workers:int, device:str='cpu',

@@ -44,6 +44,7 @@ AROUND = dict( # the main study's network on a GPU, that of its laptop preset el
     cpu=Around((1e-3, 2e-3, 3e-3), epochs=160, seeds=(1, 2, 3), n_train=2000, batch=50, rho=0.,
                spec=LAPTOP_NET))
 
+# %% ../../nbs/app/34_bench_precision.ipynb #b145f0bc
 def images_for(
     images, # a name, a folder or `Images`
     around:Around,

@@ -78,6 +78,7 @@ def need_gpu(device:str):
         raise InputError("this benchmark needs a CUDA GPU and PyTorch sees none; `ulrs bench pictures` "
                          "measures the CPU")
 
+# %% ../../nbs/app/30_bench_timing.ipynb #8b1d145a
 def device_seconds(
     work, device:str, # function of no arguments
     repeats:int=3,    # after one call that is not counted
@@ -89,6 +90,7 @@ def device_seconds(
     whole()
     return best_seconds(whole, repeats)
 
+# %% ../../nbs/app/30_bench_timing.ipynb #a832fbab
 def device_peaks(
     precision:str, device:str, # as in `numerics`
     size:int=8192, repeats:int=10, # of the matrix product; of both in one timing

@@ -133,6 +133,7 @@ def command_row(words:list, n:int, root) -> dict: # of a command; runs in the fo
     user, system, kib = json.loads(out)
     return dict(command=words[0], runs=n, processor_s=round(user + system, 2), peak_mib=round(kib/1024))
 
+# %% ../../nbs/app/36_bench_use.ipynb #23e459aa
 def folders(
     counts:tuple=(100, 1000), # runs in a folder
 ) -> dict:                    # rows: one a command and number of runs

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BENCHMARKS', 'BENCH_OPTIONS', 'PRECISIONS', 'BENCH_HELP', 'FINISHED_HELP', 'PART_COLUMNS', 'TABLES_HELP',
-           'bench_arguments', 'print_row', 'bench', 'claim_lines', 'part_row', 'own_tables', 'own_verdicts', 'claims',
-           'claims_json']
+           'bench_arguments', 'print_row', 'bench', 'claim_lines', 'part_row', 'own_tables', 'own_verdicts',
+           'claims_json', 'claims']
 
 # %% ../../nbs/app/16_cli_evidence.ipynb #fc7ef0d9
 import json, sys, warnings
@@ -141,6 +141,12 @@ def own_verdicts(published:dict, runs): # -> verdicts; None without runs that ar
     table = pd.concat(found, ignore_index=True)
     return table.assign(preset=table.preset + f' in {runs}')
 
+# %% ../../nbs/app/16_cli_evidence.ipynb #b94fa43a
+def claims_json(tables:list) -> str: # of verdicts
+    "Verdicts as records"
+    import pandas as pd
+    return pd.concat(tables).to_json(orient='records', indent=1)
+
 # %% ../../nbs/app/16_cli_evidence.ipynb #b3f33de6
 TABLES_HELP = "folder of published tables; those of the project by default"
 
@@ -171,8 +177,3 @@ def claims(
         print(f"\nfinished runs in {runs}:")
         show(own)
     if not parts: print("values of every part: ulrs claims --parts")
-
-def claims_json(tables:list) -> str: # of verdicts
-    "Verdicts as records"
-    import pandas as pd
-    return pd.concat(tables).to_json(orient='records', indent=1)

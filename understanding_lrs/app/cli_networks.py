@@ -71,6 +71,7 @@ def read_network(
               file=sys.stderr)
     return found, {}
 
+# %% ../../nbs/app/15_cli_networks.ipynb #7173a6eb
 def network_of(
     text:str, state:dict, # as in `read_network`
     net:str|None,         # module:callable
@@ -121,6 +122,7 @@ class Shown:
     def inputs(self, x): # (n, C, side, side) uint8 -> float32, on the device
         return load('data.channels').normalise(x, self.mean, self.std).to(device())
 
+# %% ../../nbs/app/15_cli_networks.ipynb #51ce8d72
 def shown_images(
     settings:dict, # of the run that the network is of, or {}
     **asked,       # data, size, n_train, norm, batch: what was said, or None
@@ -226,6 +228,7 @@ def path_between(
     options = probe.PathOptions(points, shown.batch, great_circle, sphere, weights=pair.weights())
     return probe.between(*pair.ends, train, test, options)
 
+# %% ../../nbs/app/15_cli_networks.ipynb #363249eb
 def path_row(way, half:str) -> dict: # `Between`; 'train' or 'test'
     "One half of the data as a row for the terminal"
     acc, loss = getattr(way, f'{half}_acc'), getattr(way, f'{half}_loss')

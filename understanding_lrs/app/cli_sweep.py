@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TIME_HELP', 'PER_GPU_HELP', 'preset_row', 'studies', 'plan_rows', 'show_plan', 'published_of', 'figures_command',
-           'suggestion', 'print_summary', 'executor_of', 'seeds_for_figures', 'sweep', 'show_results']
+           'suggestion', 'print_summary', 'executor_of', 'seeds_for_figures', 'show_results', 'sweep']
 
 # %% ../../nbs/app/12_cli_sweep.ipynb #b6f8e0a0
 import shlex
@@ -78,6 +78,7 @@ def figures_command(
     more += ''.join(f' --set {shlex.quote(c)}' for c in changed)
     return f"ulrs figures {study} --preset {preset}{more}{runs_option(runs)}"
 
+# %% ../../nbs/app/12_cli_sweep.ipynb #26415fc3
 def suggestion(
     study:str, preset:str, protocols, runs,
     seeds:str|None=None, changed=(), # as of `figures_command`
@@ -91,6 +92,7 @@ def suggestion(
     print(f"custom: these runs are not those of the preset {preset!r}; published, they are called so")
     return figures_command(study, preset, runs, seeds, changed) if changed else None
 
+# %% ../../nbs/app/12_cli_sweep.ipynb #c967e839
 def print_summary(study:str, protocols, found): # found: finished runs
     "What finished runs show, as the study sums it up"
     one = study_named(study)
@@ -111,6 +113,20 @@ def seeds_for_figures(
     "The seeds of the main role, as they were asked for; None where another role differs from it"
     asked = seeds or given.pop(main_role(study, preset))
     return None if any(text for text in given.values() if text != asked) else asked
+
+# %% ../../nbs/app/12_cli_sweep.ipynb #2a047779
+def show_results(
+    study:str, preset:str, protocols, runs,
+    seeds:str|None, changed, # as of `figures_command`
+):
+    "What the finished runs show, and what to open next"
+    found = finished(runs, study, protocols)
+    if not found: return
+    print_summary(study, protocols, found)
+    command = suggestion(study, preset, protocols, runs, seeds, changed)
+    if lack := unfinished(protocols, found):
+        print(f"{lack} of {len(protocols)} runs are not finished; the same command goes on")
+    print(f"next: open {found[len(found)//2]/'notebook.ipynb'}" + (f"\n      {command}" if command else ''))
 
 # %% ../../nbs/app/12_cli_sweep.ipynb #3b6f1c92
 TIME_HELP = "45s, 30m, 1h30m for the whole command; then runs save and stop"
@@ -168,16 +184,3 @@ def sweep(
     asked = seeds_for_figures(study, preset, seeds, **by_role)
     show_results(study, preset, protocols, runs, asked, set_ or ())
     raise typer.Exit(result.exit_code)
-
-def show_results(
-    study:str, preset:str, protocols, runs,
-    seeds:str|None, changed, # as of `figures_command`
-):
-    "What the finished runs show, and what to open next"
-    found = finished(runs, study, protocols)
-    if not found: return
-    print_summary(study, protocols, found)
-    command = suggestion(study, preset, protocols, runs, seeds, changed)
-    if lack := unfinished(protocols, found):
-        print(f"{lack} of {len(protocols)} runs are not finished; the same command goes on")
-    print(f"next: open {found[len(found)//2]/'notebook.ipynb'}" + (f"\n      {command}" if command else ''))

@@ -6,7 +6,7 @@
 __all__ = ['NEEDED', 'USEFUL', 'EXPECTED', 'CALL', 'FULL_SIZE', 'CLOSE', 'COMPILER_SECONDS', 'FASTER', 'is_installed', 'machine',
            'remarks', 'SideProcess', 'decode_ahead', 'compile_ahead', 'pause', 'Workload', 'shared_noise', 'workload',
            'both_sets', 'plain_steps', 'lane_steps', 'relative_difference', 'check_lanes', 'Choice', 'timed_steps',
-           'efficiency', 'free_lanes', 'Measurement', 'choose', 'best_format', 'keep_choice', 'kept_choice']
+           'efficiency', 'free_lanes', 'Measurement', 'best_format', 'choose', 'keep_choice', 'kept_choice']
 
 # %% ../../nbs/app/22_gpu_measure.ipynb #3f34ba97
 import importlib.util, json, os, platform, shutil, signal, subprocess, sys, tempfile, time
@@ -147,6 +147,7 @@ def shared_noise(spec, n:int, n_test:int, device:str): # the same tensors for al
 
 FULL_SIZE = 50_000, 10_000 # training and test images, where the protocol takes all
 
+# %% ../../nbs/app/22_gpu_measure.ipynb #c4fc97c5
 def workload(
     p:Protocol,   # as networks will be trained
     networks:int, # how many
@@ -175,6 +176,7 @@ def plain_steps(w:Workload, steps:int) -> tuple: # weights, results of both sets
         results.append(torch.stack(evaluate_torch_nets(one, x, y, w.data, 500, own))[:, 0])
     return weights, results, one
 
+# %% ../../nbs/app/22_gpu_measure.ipynb #fd86aa58
 def lane_steps(w:Workload, steps:int, way:Way) -> tuple: # as `plain_steps`
     "The same in a lane"
     one = w.nets[:1].copy()
@@ -330,6 +332,16 @@ class Measurement:
         return Choice(row['precision'], row['lanes'], row['compiled'], bool(rows),
                       {n: s*gain for n,s in speeds.items()})
 
+# %% ../../nbs/app/22_gpu_measure.ipynb #53c06b10
+def best_format(m:Measurement, formats:list) -> Choice:
+    "The best way in the first number format, or in another one that is `FASTER`"
+    best = m.best(formats[:1])
+    for other in formats[1:]:
+        if not any(m.as_asked(row) for row in m.working([other])): continue
+        choice = m.best([other])
+        if best.fastest() >= FASTER*choice.fastest(): best = choice
+    return best
+
 # %% ../../nbs/app/22_gpu_measure.ipynb #6fb99195
 COMPILER_SECONDS = 60. # that are waited for a compiler, at most [choice]
 FASTER = 1.3           # bf16 has to be this many times as fast as tf32 [choice]
@@ -351,15 +363,6 @@ def choose(
         m.log('compile', ready=not trouble, why=trouble)
         if not trouble: m.time(best.precision, best.lanes, compiled=True)
     return m.best([best.precision])
-
-def best_format(m:Measurement, formats:list) -> Choice:
-    "The best way in the first number format, or in another one that is `FASTER`"
-    best = m.best(formats[:1])
-    for other in formats[1:]:
-        if not any(m.as_asked(row) for row in m.working([other])): continue
-        choice = m.best([other])
-        if best.fastest() >= FASTER*choice.fastest(): best = choice
-    return best
 
 # %% ../../nbs/app/22_gpu_measure.ipynb #b1353c5d
 def keep_choice(choice:Choice, facts:dict, file): # facts as `machine` gives them

@@ -138,6 +138,7 @@ class SessionConfig:
     # PLRs that are repeated in the control format where another one is used
     control:tuple = (3e-4, 5e-4)
 
+# %% ../../nbs/app/20_gpu_plan.ipynb #7a03d8ff
 def wanted_runs(
     config:SessionConfig, precision:str,
     data:str, # name of the images, or their folder

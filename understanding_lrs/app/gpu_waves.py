@@ -30,6 +30,7 @@ class StageWaits(Exception):
     "A trial has arrived at a stage that it trains together with others"
     def __init__(self, stage): self.stage = stage
 
+# %% ../../nbs/app/23_gpu_waves.ipynb #0688de0c
 class WaveTrial(ImageTrial):
     "The trial of one PLR in a wave"
     def __init__(self, protocol:Protocol, run:Run,

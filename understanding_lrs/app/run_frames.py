@@ -65,6 +65,7 @@ def sound(
     more = f' and {len(lost) - 3} more' if len(lost) > 3 else ''
     return runs, f"Left out, since damaged (see ulrs status): {names}{more}." if lost else ''
 
+# %% ../../nbs/app/08_run_frames.ipynb #4697be8e
 def open_source(
     where, # folder of published tables, a finished run, a folder of finished runs; or a tuple of run folders
 ) -> View:
@@ -151,6 +152,7 @@ def _published(folders): # -> (name, folder), the richest first, of these the sy
         out.append((rank, name, folder))
     return [(name, folder) for _,name,folder in sorted(out)]
 
+# %% ../../nbs/app/08_run_frames.ipynb #8fec74a9
 def _groups(folders): # folders of runs -> (name, folders), one a setting of a study
     groups = {}
     for folder in folders:
@@ -164,6 +166,7 @@ def _groups(folders): # folders of runs -> (name, folders), one a setting of a s
         else: name = named(_protocol_rows(made), sum(len(networks(p)) for p in made))
         yield name, tuple(folder for folder,_ in members)
 
+# %% ../../nbs/app/08_run_frames.ipynb #f2a44c7a
 def sources(
     root=None, # folder to search; None: the published tables, and `runs` of the checkout or of this folder
 ) -> dict:     # name -> folder of published tables, or a tuple of run folders
@@ -197,6 +200,7 @@ class RunFrame:
     bands:dict       # network -> (n, 4) accuracies on pictures that keep one band of `BANDS` (%)
     source:str       # what it was computed from
 
+# %% ../../nbs/app/08_run_frames.ipynb #8a6bdab3
 def contents(view:View) -> str: # one line or two
     "What a source holds, and which of its runs are left out"
     rates, counts = sorted(view.found), sorted(set(view.found.values()))
@@ -210,6 +214,7 @@ def table_rows(view, table, **columns): # none where there is no such table
     if table in view.tables: return view(table, **columns)
     return pd.DataFrame(columns=['run', 'plr', 'pair', 'step', 'value'], dtype=float)
 
+# %% ../../nbs/app/08_run_frames.ipynb #1b63313c
 def over_rates(view, table, of='mean', **columns): # one number a PLR
     rows = table_rows(view, table, **columns)
     return rows.groupby('plr').value.agg(of).reindex(view.plrs).to_numpy(float)
@@ -227,6 +232,7 @@ def caption_of(f:RunFrame) -> str:
     "What a picture of finished runs was computed from"
     return f"{f.source} Hatched: regime 1, {SLOW}." if f.slow else f.source
 
+# %% ../../nbs/app/08_run_frames.ipynb #fab23f30
 def run_frame(
     view:View,        # of a source
     plr:float,        # one of its PLRs

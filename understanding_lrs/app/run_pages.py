@@ -52,6 +52,7 @@ class Paths:
         at = f"PLR {rate(f.lr)}" + (f", FLR {rate(f.flr)}" if self.stage == 'finetune' and f.flr else '')
         self.title.set_text(f"{self.what},\n{at}: {len(loss)} networks")
 
+# %% ../../nbs/app/09_run_pages.ipynb #394d14ae
 class Over(OverRates):
     "Some quantities of a frame over the grid"
     def __init__(self, ax, plrs, field, looks, title, **axis): # looks: name -> (label, colour, marker)
@@ -67,6 +68,7 @@ class Over(OverRates):
         for k,line in self.lines.items(): line.set_data(f.plrs, getattr(f, self.field)[k])
         self.title.set_text(self.what + (f"\nFLR {rate(f.flr)}" if self.field == 'acc' and f.flr else '\n '))
 
+# %% ../../nbs/app/09_run_pages.ipynb #8f8f0e3e
 class Profile:
     "Accuracies on single features or bands at the PLR, one line a network"
     def __init__(self, ax, field, what, chance=None, **axis):
@@ -149,6 +151,7 @@ class RunPage(Board):
         super().__init__(make, (WIDE, HIGH), boxes)
     def show(self, f:RunFrame, still=None): return super().show(f, still, caption_of(f))
 
+# %% ../../nbs/app/09_run_pages.ipynb #65e75661
 def say_run(f:RunFrame) -> str: # plain text
     "What a frame of finished runs shows, in words"
     i, mid = list(f.plrs).index(f.lr), list(BANDS).index('mid')

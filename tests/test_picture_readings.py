@@ -160,4 +160,4 @@ def test_too_small_a_gpu_is_one_line(monkeypatch, where):
 def test_a_run_says_how_fast_it_was(bare):
     trial = live(smoke())
     said = trial.provenance()['network_epochs_per_s']
-    assert said.keys() == {'pretrain', 'average', 'finetune'} and said['pretrain'] == pytest.approx(2*4/trial.seconds['pretrain'], rel=.01)
+    assert said.keys() == {'pretrain', 'average', 'finetune'} and said['pretrain'] == pytest.approx(2*4/trial.clock.seconds['pretrain'], rel=.01)

@@ -73,7 +73,7 @@ def test_a_late_run_stops_after_every_reading(tmp_path, reads):
     assert len(names) > 1 and reads == names
     trial = live(p, run)
     assert tables(run) == tables(whole) and reads == names and list(trial.provenance()['readings']) == names
-    assert trial.seconds['read'] >= sum(trial.provenance()['readings'].values()) - .01*len(names)
+    assert trial.clock.seconds['read'] >= sum(trial.provenance()['readings'].values()) - .01*len(names)
 
 def test_a_killed_run_takes_no_reading_twice(tmp_path, reads, monkeypatch):
     p = protocols('synthetic', 'smoke')[2]

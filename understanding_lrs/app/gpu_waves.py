@@ -54,9 +54,9 @@ class WaveTrial(ImageTrial):
         seconds:float): # this trial's share of the time
         "The trained part of a stage"
         self.checkpoint[0].update({f'{name}.{k}': v for k,v in state.items()})
-        self.seconds[name] = self.seconds.get(name, 0.) + round(seconds, 3)
+        self.clock.seconds[name] = self.clock.seconds.get(name, 0.) + round(seconds, 3)
 
-    def save(self): self.count_seconds() # no checkpoints
+    def save(self): self.clock.count() # no checkpoints
 
 # %% ../../nbs/app/23_gpu_waves.ipynb #62efe79f
 STAGES = 'pretrain', 'then', 'average', 'finetune'

@@ -66,14 +66,14 @@ def train_torch_(
     lr:Tensor,                    # (K,) float32
 ):
     "As `native.train_native_`, in batched PyTorch"
-    for t in range(batches.order.shape[1]):
-        samples = stack.data[:, None], batches.order[batches.order_of, t].long() # (K, 1), (K, B)
-        x, y = batches.x[samples], batches.y[samples]
+    data, order, lr = stack.data[:, None], batches.order.long(), lr[:, None]
+    for t in range(order.shape[1]):
+        samples = data, order[batches.order_of, t] # (K, 1), (K, B)
         leaf = stack.w.detach().requires_grad_()
-        z = _logits(stack.spec, leaf, stack.readout, x)
-        loss = F.binary_cross_entropy_with_logits(z, y, reduction='none').mean(1).sum()
-        step = stack.w - lr[:, None]*torch.autograd.grad(loss, leaf)[0]
-        stack.w.copy_(step/step.norm(dim=1, keepdim=True))
+        z = _logits(stack.spec, leaf, stack.readout, batches.x[samples])
+        loss = F.binary_cross_entropy_with_logits(z, batches.y[samples], reduction='none').mean(1).sum()
+        step = stack.w - lr*torch.autograd.grad(loss, leaf)[0]
+        torch.div(step, step.norm(dim=1, keepdim=True), out=stack.w)
 
 # %% ../../nbs/training/04_stacked.ipynb #bb716254
 @torch.no_grad()

@@ -140,9 +140,11 @@ CAUSES = [
           C25, ('swapped',), ASKS)]
 
 MOVES = [
-    Claim('C33', 'Synthetic: the 1|2 line is set by the share of the data that a step sees, not by length or label noise',
+    Claim('C33', 'Synthetic: the 1|2 line is set by the share of the data that a step sees, '
+                 'not by length or label noise',
           C33, ('window',), 'ours: the paper uses one setting'),
-    Claim('C34', 'Synthetic: sparse features and the best fine-tuned rates stay just above the line, wherever it is',
+    Claim('C34', 'Synthetic: sparse features and the best fine-tuned rates stay just above the line, '
+                 'wherever it is',
           C34, ('window',), 'ours: the paper uses one setting')]
 
 CLAIMS = [*REGIMES, *LANDSCAPE, *FEATURES, *CAUSES, *MOVES]

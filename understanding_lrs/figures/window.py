@@ -116,7 +116,7 @@ def window_collapse(view):
     fig.legend([handles[name] for name in names], names, loc='outside upper left', ncols=4)
     words = ('Left, middle: each curve is one setting, mean over its networks at each rate; colour: the knob '
              'that differs from the default. Dashed: the 1|2 line of the setting, found by the regime rule. '
-             'Right: each dot is a setting; share of networks with a dominant feature up to a factor of 2 above '
-             'the line minus more than 2 below it, and accuracy fine-tuned low of the best rate up to a factor '
-             'of 4 above minus below.')
+             'Right: each dot is a setting; share of networks with a dominant feature up to a factor of 2 '
+             'above the line minus more than 2 below it, and accuracy fine-tuned low of the best rate '
+             'up to a factor of 4 above minus below.')
     return small_print(fig, view, words)

@@ -89,7 +89,8 @@ class TrialFolder:
         self.save()
         raise OutOfTime(f"{self.run.folder}: stopped {where}; the same call goes on")
 
-    def notes(self) -> dict: return dict(seconds=self.clock.seconds) # what a checkpoint says beside its tensors
+    def notes(self) -> dict: # what a checkpoint says beside its tensors
+        return dict(seconds=self.clock.seconds)
 
     def save(self):
         "All begun stages into the checkpoint"
@@ -114,7 +115,8 @@ class TrialFolder:
 # %% ../../nbs/studies/02_trial.ipynb #d30e1343
 class TrialTables(TrialFolder):
     "What a trial measures, written table by table"
-    def __init__(self, protocol:Protocol, run:Run, on_progress=None, time_limit:float|None=None): # as in `TrialStages`
+    def __init__(self, protocol:Protocol, run:Run, on_progress=None,
+                 time_limit:float|None=None): # as in `TrialStages`
         self.protocol = protocol
         self.took = {}   # seconds of each probe
         self.taken = {}  # digests of the tables that were written

@@ -256,4 +256,6 @@ def strip(
         note = (f"One seed, {f.mark:,} steps of pre-training. "
                 "Colours: what the network answers when only this feature is informative.")
         fig.supxlabel(note, x=.012, ha='left', fontsize=7, color='#505050')
+        many = f'{len(rates)} learning rates'
+        fig.about = f'The explorer: what networks at {many} make of a feature, and which features they use.'
     return fig

@@ -38,6 +38,8 @@ def causes(
         n, seeds = (f'{table[c].min()} to {table[c].max()}' for c in ('n', 'seeds'))
         print_below(fig, f'Synthetic example. Lines: 95 % bootstrap over seeds; {n} networks of {seeds} data '
                     '(instrument: readout) seeds.', 17)
+    fig.about = ('How much a dominant feature changes the accuracy after fine-tuning: as observed, '
+                 'by an instrument, and by interventions.')
     return fig
 
 # %% ../../nbs/figures/causes.ipynb #19344973

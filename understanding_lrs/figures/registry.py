@@ -44,7 +44,9 @@ class StudyFigure:
     def __call__(self, tables, study=None, paper=None, preset='') -> Picture: # as `View`, or a `View` alone
         view = tables if isinstance(tables, View) else View(tables, study, paper, preset)
         self.check(view)
-        with house(): return self.function(view)
+        with house(): fig = self.function(view)
+        fig.about = f'{self.__doc__}. Study {view.study.id}.'
+        return fig
 
     def check(self, view:View):
         "`InputError` where the tables do not have what the figure shows"

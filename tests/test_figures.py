@@ -2,6 +2,7 @@
 import ast, hashlib, json, os, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 import matplotlib, numpy as np, pandas as pd, pytest
 from understanding_lrs.figures import dominance, drawing, fig05_feature_use, fig15_finetune_and_swa, fig16_geometry, one_run, overview, registry, training_curves
 from understanding_lrs.figures.axis import spans
@@ -103,7 +104,7 @@ def test_files_are_small_and_undated(drawn):
     for path in files:
         text = path.read_text()
         assert path.suffix == '.svg' and len(text) < drawing.LARGEST
-        assert 'dc:date' not in text and 'matplotlib.org' not in text and '<text' not in text
+        assert 'dc:date' not in text and 'matplotlib.org' not in text and '<text' in text
 
 def test_a_large_figure_becomes_a_png(view, tmp_path, monkeypatch):
     fig = fig15_finetune_and_swa.finetune_accuracy(view)
@@ -246,3 +247,14 @@ def test_a_new_figure_is_one_notebook(tables, tmp_path, monkeypatch):
     def alone(view): return drawing.canvas()[0]
     assert list(figures_of(STUDY)) == ['alone'] and 'factorial' in figures_of(STUDY, 'factorial')
     with pytest.raises(InputError, match='figure alone: no rows of bands'): alone(tables, STUDY)
+
+@pytest.mark.parametrize('path', sorted((Path(__file__).parents[1]/'figures').glob('*.svg')), ids=lambda path: path.stem)
+def test_a_published_figure_says_what_it_shows(path):
+    "a title of one sentence, a description, text as text, and a font that is not needed"
+    root = ElementTree.parse(path).getroot()
+    assert root.get('role') == 'img'
+    title, desc, *_ = root
+    assert title.tag.endswith('}title') and len(title.text) > 30
+    assert desc.tag.endswith('}desc') and len(desc.text) > 60
+    texts = list(root.iter('{http://www.w3.org/2000/svg}text'))
+    assert texts and 'sans-serif' in path.read_text()

@@ -88,6 +88,7 @@ def bands_picture(
         axes[n, 0].set_ylabel('log10 power', fontsize=7)
         fig.colorbar(image, ax=axes[n, :], shrink=.9, aspect=9, pad=.01, extend='max')
         print_below(fig, f"Images of {name}, {size}×{size}; {HOW_TO_READ}", 18)
+    fig.about = f'Images of {name}, split into frequency bands, with their power spectra.'
     return fig
 
 # %% ../../nbs/figures/fig06_frequency_bands.ipynb #e6cb5bdb

@@ -38,6 +38,7 @@ import {isDark, onTheme} from './theme.js'
 import {Trainer} from './trainer.js'
 
 const BETWEEN = 120 // milliseconds between two starts of training while a control is dragged
+const PAUSE = 150 // milliseconds between two drawings of curves that grow: each takes time from the training
 const HEIGHT = 272 // of a panel
 const THUMB = 16 // width of a slider's handle
 let made = 0 // explorers on this page: their inputs need different names
@@ -104,6 +105,7 @@ class Explorer {
       started: 0,
       timer: 0,
       due: 0,
+      later: 0,
     })
     this.root = document.createElement('div')
     this.root.className = 'ulrs-play'
@@ -143,6 +145,7 @@ class Explorer {
     this.resize.disconnect()
     cancelAnimationFrame(this.due)
     clearTimeout(this.timer)
+    clearTimeout(this.later)
   }
 
   // What the reader does
@@ -315,7 +318,8 @@ class Explorer {
 
   hear(event) {
     if (event.type === 'failed') this.fail(`training stopped: ${event.message}`)
-    else this.drawSoon()
+    else if (event.type === 'read' || event.type === 'done') this.drawSoon()
+    else this.drawLater()
   }
 
   /** Readings of the present settings, or the last ones there were. */
@@ -332,6 +336,10 @@ class Explorer {
 
   // Drawing
 
+  /** Draw once after a pause, unless something else draws before. */
+  drawLater() {
+    this.later ||= setTimeout(() => this.drawSoon(), PAUSE)
+  }
   drawSoon() {
     this.due ||= requestAnimationFrame(() => {
       this.due = 0
@@ -342,6 +350,8 @@ class Explorer {
   draw() {
     if (!this.trainer?.settings) return
     const start = performance.now()
+    clearTimeout(this.later)
+    this.later = 0
     this.take()
     const f = (this.frame = makeFrame(this.trainer, this.readings, this.scene, this.settings))
     this.dark = isDark()

@@ -90,6 +90,7 @@ export class Lesson {
     if (!this.evals.includes(step)) return null
     const loss = this.kernel.evaluate(this.nets, this.train).loss
     const acc = inTail(step, this.settings.steps) ? this.kernel.evaluate(this.nets, this.test).acc : null
+    this.acc = acc // until the next step that is evaluated
     return {type: 'curve', step, loss, acc}
   }
 
@@ -104,8 +105,8 @@ export class Lesson {
   }
 
   /** Read one of the three networks at a mark. */
-  *read(nets, mark, network) {
-    yield {type: 'read', mark, network, acc: this.kernel.evaluate(nets, this.test).acc, weights: nets.weights}
+  *read(nets, mark, network, acc = this.kernel.evaluate(nets, this.test).acc) {
+    yield {type: 'read', mark, network, acc, weights: nets.weights}
     yield* this.single(nets, mark, network)
   }
 
@@ -147,7 +148,7 @@ export class Lesson {
       }
       const seen = this.arrive(stop)
       if (this.marks.includes(stop))
-        this.base = {mark: stop, weights: this.nets.weights, sums: this.sums.slice(), read: false}
+        this.base = {mark: stop, weights: this.nets.weights, sums: this.sums.slice(), acc: this.acc, read: false}
       if (seen) yield seen
       if (!this.marks.includes(stop)) continue
       yield* this.basics()
@@ -158,7 +159,7 @@ export class Lesson {
 
   /** What does not depend on the fine-tuning rate. */
   *basics() {
-    yield* this.read(this.nets, this.base.mark, 'pre-trained')
+    yield* this.read(this.nets, this.base.mark, 'pre-trained', this.base.acc)
     yield* this.averaged()
     this.base.read = true
   }

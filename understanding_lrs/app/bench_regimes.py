@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PER_DECADE', 'DECADES', 'DECAY', 'BUDGETS', 'COLUMNS', 'truth_grid', 'loop_of', 'full_run', 'Stack', 'stacked_runs',
            'ours', 'by_rule', 'default_rate', 'methods', 'add_row', 'rows_of', 'missing_truth', 'missing_choices',
-           'Extent', 'measure', 'curve', 'value_at', 'regrets', 'summary', 'coverage']
+           'Extent', 'measure', 'curve', 'value_at', 'Measured', 'measured', 'regrets', 'summary', 'as_good',
+           'coverage']
 
 # %% ../../nbs/app/38_bench_regimes.ipynb #8bf2cd70
 import csv, math, re, time
@@ -227,25 +228,52 @@ def value_at(line:pd.DataFrame, rate:float) -> float: # of `curve`
     "The mean metric at a rate between those of the grid"
     return float(np.interp(math.log(rate), np.log(line.index.to_numpy(float)), line['mean']))
 
-def regrets(folder, tasks:list) -> pd.DataFrame: # one row per choice
-    "What each choice loses against the best rate"
+# %% ../../nbs/app/38_bench_regimes.ipynb #6e21a0b2
+@dataclass(frozen=True)
+class Measured:
+    "What is known of one task"
+    task:BenchTask
+    line:pd.DataFrame    # of `curve`
+    start:float          # mean test metric before training
+    choices:pd.DataFrame # rows of its choices
+
+    @property
+    def sign(self) -> int:
+        "-1 where a smaller metric is better, else 1"
+        return -1 if self.task.better is min else 1
+
+    @property
+    def merit(self) -> pd.Series: # index: rate
+        "The mean metric at each rate, larger is better"
+        return self.sign*self.line['mean']
+
+def measured(folder, tasks:list) -> list: # of `Measured`
+    "What is known of each task that has a truth"
     truth, starts, choices = (rows_of(folder, name) for name in ('truth', 'starts', 'choices'))
     found = []
     for task in tasks:
-        line = curve(truth, starts, task)
-        if not len(line): continue
-        sign = -1 if task.better is min else 1
-        best, worst = (sign*line['mean']).max(), (sign*starts[starts.task == task.name].test).mean()
-        for row in choices[choices.task == task.name].itertuples():
+        start = starts[starts.task == task.name].test.mean()
+        mine = choices[choices.task == task.name]
+        found.append(Measured(task, curve(truth, starts, task), start, mine))
+    return [known for known in found if len(known.line)]
+
+# %% ../../nbs/app/38_bench_regimes.ipynb #6e21a0b4
+def regrets(folder, tasks:list) -> pd.DataFrame: # one row per choice
+    "What each choice loses against the best rate"
+    found = []
+    for known in measured(folder, tasks):
+        name, best = known.task.name, known.merit.max()
+        for row in known.choices.itertuples():
             is_chosen = row.rate > 0 and 'nothing_learned' not in str(row.names)
-            value = sign*value_at(line, row.rate) if is_chosen else worst
-            found.append(dict(task=task.name, seed=row.seed, method=row.method, regret=best - value,
+            value = value_at(known.line, row.rate) if is_chosen else known.start
+            found.append(dict(task=name, seed=row.seed, method=row.method, regret=best - known.sign*value,
                               cost=row.cost))
-        lot = best - sign*line['mean']
-        found += [dict(task=task.name, seed=0, method='a rate by lot', regret=v, cost=1.) for v in lot]
+        lot = best - known.merit
+        found += [dict(task=name, seed=0, method='a rate by lot', regret=v, cost=1.) for v in lot]
     table = pd.DataFrame(found, columns=['task', 'seed', 'method', 'regret', 'cost'])
     return table.astype(dict(regret=float, cost=float))
 
+# %% ../../nbs/app/38_bench_regimes.ipynb #6e21a0b6
 def summary(found:pd.DataFrame) -> pd.DataFrame: # of `regrets`
     "Regret of each method over tasks: every task counts the same"
     by_task = found.groupby(['method', 'task']).regret.mean().reset_index()
@@ -259,24 +287,24 @@ def summary(found:pd.DataFrame) -> pd.DataFrame: # of `regrets`
     return table.sort_values('mean')
 
 # %% ../../nbs/app/38_bench_regimes.ipynb #62d58d20
+def as_good(known:Measured, best:float) -> pd.Index: # of rates
+    "Rates that are within one standard error of the best one"
+    allowed = known.line['std'].fillna(0)[best]/math.sqrt(known.line['count'][best])
+    return known.line.index[known.merit >= known.merit[best] - allowed]
+
 def coverage(folder, tasks:list) -> pd.DataFrame: # one row per task and budget
     "How often ranges hold what they should"
-    truth, starts, choices = (rows_of(folder, name) for name in ('truth', 'starts', 'choices'))
     found = []
-    for task in tasks:
-        line = curve(truth, starts, task)
-        if not len(line): continue
-        sign = -1 if task.better is min else 1
-        best = (sign*line['mean']).idxmax()
-        allowed = line['std'].fillna(0)[best]/math.sqrt(line['count'][best])
-        good = line.index[sign*line['mean'] >= sign*line['mean'][best] - allowed]
-        told = choices[~choices.names.fillna('').str.contains('nothing_learned')] # a search with an answer
-        mine = told[(told.task == task.name) & told.method.str.startswith('find_regimes')]
-        for row in mine.itertuples():
-            found.append(dict(task=task.name, seed=row.seed, method=row.method, best=best,
+    for known in measured(folder, tasks):
+        best = known.merit.idxmax()
+        good = as_good(known, best)
+        is_answer = ~known.choices.names.fillna('').str.contains('nothing_learned')
+        is_ours = known.choices.method.str.startswith('find_regimes')
+        for row in known.choices[is_answer & is_ours].itertuples():
+            found.append(dict(task=known.task.name, seed=row.seed, method=row.method, best=best,
                               octaves=math.log2(row.rate/best) if row.rate > 0 else math.nan,
                               in_lr=any(row.lr_lo <= g <= row.lr_hi for g in good),
                               in_window=row.window_lo <= best <= row.window_hi,
-                              noise=row.noise, seed_std=line['std'][best]))
+                              noise=row.noise, seed_std=known.line['std'][best]))
     columns = 'task', 'seed', 'method', 'best', 'octaves', 'in_lr', 'in_window', 'noise', 'seed_std'
     return pd.DataFrame(found, columns=list(columns))

@@ -241,7 +241,7 @@ def text_of(report:RegimeReport) -> str:
     return '\n'.join(lines + [f'cost: {report.cost:.2f} of {report.steps:,} steps, {report.seconds:.1f} s'])
 
 # %% ../../nbs/finder/03_result.ipynb #ca60814b
-TINTS = '#4477aa', '#ccbb44', '#ee6677' # of regimes 1, 2 and 3
+TINTS = '#4477aa', '#ccbb44', '#767676' # of regimes 1, 2 and 3; as elsewhere, regime 3 is grey
 
 def tint(axis, report:RegimeReport, low:float, high:float): # ends of the axis
     "The regimes behind a picture"

@@ -1,7 +1,8 @@
 """The source distribution is the whole project, and the wheel works where there is no checkout: verbs in an empty folder."""
-import os, shutil, subprocess, sys, tarfile, zipfile
+import os, re, shutil, subprocess, sys, tarfile, zipfile
 from pathlib import Path
 import pytest
+import understanding_lrs
 
 pytest.importorskip('setuptools', minversion='77') # what pyproject.toml builds with
 JUNK = shutil.ignore_patterns('.venv', '.git', '__pycache__', '*.egg-info', 'build', 'dist', 'runs', '_site', 'node_modules', 'made')
@@ -77,6 +78,31 @@ def test_the_wheel_carries_notebooks_and_tables(root, site):
     assert {f.name for f in site.iterdir() if '.dist-info' not in f.name} == {'understanding_lrs'}
     modules = {n for n in files_of(root/'understanding_lrs') if not n.endswith('.pyc')}
     assert modules <= files_of(site/'understanding_lrs')
+
+def described(tree, monkeypatch, out, source):
+    "What a package index shows of the project"
+    monkeypatch.setenv('SOURCE_URL', source)
+    code = "import sys; from setuptools.build_meta import prepare_metadata_for_build_wheel as b; print(b(sys.argv[1]))"
+    run = subprocess.run([sys.executable, '-c', code, out], cwd=tree, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return (out/run.stdout.splitlines()[-1]/'METADATA').read_text()
+
+def test_a_release_has_links_that_work_on_a_package_index(root, tree, monkeypatch, tmp_path):
+    "README's links are relative; with the address of the repository they lead to the tag of the version"
+    text = described(tree, monkeypatch, tmp_path, 'https://host.example/owner/name')
+    links = re.findall(r'\]\(([^)]+)\)', text)
+    assert len(links) > 20 and all(link.startswith('https://') for link in links)
+    ours = [link for link in links if link.startswith('https://host.example/owner/name/')]
+    for link in ours:
+        kind, tag, path = link.removeprefix('https://host.example/owner/name/').split('/', 2)
+        assert (root/path).exists() and kind == ('raw' if path.endswith('.svg') else 'blob')
+        assert tag == f'v{understanding_lrs.__version__}'
+    assert 'Project-URL: Source, https://host.example/owner/name\n' in text
+    assert 'Description-Content-Type: text/markdown' in text
+
+def test_links_stay_relative_where_no_address_is_known(root, tree, monkeypatch, tmp_path):
+    text = described(tree, monkeypatch, tmp_path, '')
+    assert (root/'README.md').read_text().strip() in text and 'Project-URL' not in text
 
 def test_claims_are_judged_without_a_checkout(ulrs):
     code, out, err = ulrs('claims')

@@ -11,9 +11,15 @@ from dataclasses import dataclass, field, fields
 import pandas as pd
 import torch
 
+from ..data.speech import MelBands, made_tones, speech_arrays
+from ..networks.sequences import FramesSpec
 from .bands import band_accuracies, banded
 from .context import ArrayEvaluator, ProbeContext, columns_of, register_probe
 from .features import dominance, effective_number
+from ..training.array_task import ArrayTask
+from ..training.image_data import Resident
+from ..training.networks import make_networks
+from ..training.trainer import Schedule, Trainer
 
 # %% ../../nbs/probes/10_groups.ipynb #abfce388
 @dataclass(frozen=True)
@@ -27,20 +33,16 @@ class GroupEvaluator(ArrayEvaluator):
         "What an evaluator has, and the groups and labels of its data"
         return cls(**{f.name: getattr(plain, f.name) for f in fields(plain)}, groups=groups, labels=labels)
 
-    def offers(self, nets) -> set: return super().offers(nets) | group_offers(len(self.labels))
+    def offers(self, nets) -> set: return group_offers(len(self.labels))
 
 def group_offers(labels:int) -> set: # how many labels the data have -> of words that probes may need
-    return {'groups', 'further labels'} if labels > 1 else {'groups'}
+    "Not the sphere: sharpness would take half of the time of all probes, and nothing is asked of it here"
+    further = {'further labels'} if labels > 1 else set()
+    return {'arrays', 'convolutions', 'groups'} | further
 
 # %% ../../nbs/probes/10_groups.ipynb #7ef163e1
 def example_tones() -> ProbeContext:
     "Two scale-invariant networks on made tones, pre-trained at a low and a high rate"
-    from understanding_lrs.data.speech import MelBands, made_tones, speech_arrays
-    from understanding_lrs.networks.sequences import FramesSpec
-    from understanding_lrs.training.array_task import ArrayTask
-    from understanding_lrs.training.image_data import Resident
-    from understanding_lrs.training.networks import make_networks
-    from understanding_lrs.training.trainer import Schedule, Trainer
     arrays, labels = speech_arrays(made_tones(), 0, 0, 16, 24)
     data, spec = Resident(*arrays.tensors.values()), FramesSpec(width=4, classes=arrays.classes, length=16)
     rho = spec.default_radius()

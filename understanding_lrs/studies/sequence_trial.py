@@ -28,7 +28,7 @@ class SequenceTrial(ArrayTrial):
     def offers(self) -> set: # see `ProbeContext.offers`
         "What probes can ask the networks of this run"
         orders = {'batch orders'} if self.settings.ft_orders > 1 else set()
-        return {'arrays', 'convolutions', 'sphere'} | group_offers(self.n_labels) | orders
+        return group_offers(self.n_labels) | orders
 
 class SpeechTrial(SequenceTrial):
     "The trial of one PLR on spoken words: digit and speaker"

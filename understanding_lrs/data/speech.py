@@ -35,12 +35,13 @@ def read_wav(
     try:
         with wave.open(io.BytesIO(content)) as w:
             size, channels, rate = w.getsampwidth(), w.getnchannels(), w.getframerate()
+            expected = w.getnframes()*size*channels
             data = w.readframes(w.getnframes())
     except (wave.Error, EOFError) as e:
         raise ValueError(f"{what} is no wav file that can be read ({one_line(e)}); save it as 16-bit PCM") from None
     if size not in WIDTHS: raise ValueError(f"{what} has samples of {8*size} bits; save it as 16-bit PCM")
     if not data: raise ValueError(f"{what} has no samples; leave it out")
-    if len(data) % (size*channels): raise ValueError(f"{what} is cut off; save it again")
+    if len(data) != expected: raise ValueError(f"{what} is cut off; save it again")
     return np.frombuffer(data, WIDTHS[size]).reshape(-1, channels), rate
 
 def as_8khz(
@@ -200,7 +201,7 @@ def speech_arrays(
 @dataclass(frozen=True)
 class MelBands:
     "Which filtered sets are made of log-mel frames"
-    bands:int=6
+    bands:int=4
 
     def names(self, mels:int) -> list: # of text, from low to high
         edges = 700*(10**(np.linspace(mel(60), mel(RATE/2), mels + 2)/2595) - 1)

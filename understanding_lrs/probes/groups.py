@@ -58,21 +58,23 @@ def example_tones() -> ProbeContext:
     only_acc='accuracy on one group of features alone (%)',
     without_acc='accuracy without it (%)',
     changed_acc='accuracy on inputs that are changed otherwise, as the band says (%)',
-    n_eff='effective number of groups that are used',
+    n_eff='effective number of groups that suffice, from the accuracies on each alone',
+    n_needed='effective number of groups that are needed, from what is lost without each',
     dominance='accuracy on the best group alone minus that on the second (percentage points)'),
     columns=('stage', 'flr', 'swa_k', 'band'), needs=('groups',))
 def probe_groups(context:ProbeContext) -> pd.DataFrame:
     "Accuracy on every group of features alone and without it, and how few groups suffice"
-    e, rows, alone = context.evaluator, [], {}
+    e, rows, found = context.evaluator, [], {}
     d = e.data
-    names = e.groups.names(d.x_test.shape[1])
+    whole = band_accuracies(context, d.x_test)
     for band,metric,x in e.groups.sets(d.x_train, d.y_train, d.x_test):
-        acc = band_accuracies(context, x)
+        found[band, metric] = acc = band_accuracies(context, x)
         rows += [context.rows(v, metric, band=band, **columns_of(n)) for n,v in acc.items()]
-        if metric == 'only_acc' and band in names: alone[band] = acc
+    names = e.groups.names(d.x_test.shape[1])
+    def each(metric, name): return torch.stack([found[band, metric][name] for band in names], dim=1) # (K, groups)
     for name in banded(context):
-        each = torch.stack([alone[band][name] for band in names], dim=1) # (K, groups)
+        alone, lost = each('only_acc', name), whole[name][:, None] - each('without_acc', name)
         chance = 100/context.checkpoints[name].spec.classes
-        rows.append(context.rows(effective_number(each, chance), 'n_eff', **columns_of(name)))
-        rows.append(context.rows(dominance(each), 'dominance', **columns_of(name)))
+        sparsity = dict(n_eff=effective_number(alone, chance), n_needed=effective_number(lost, 0.), dominance=dominance(alone))
+        rows += [context.rows(v, metric, **columns_of(name)) for metric,v in sparsity.items()]
     return context.table(rows)

@@ -53,15 +53,15 @@ class SequenceSettings(EpochSettings):
         with as_input_error(OSError): keep(s)
         return replace(self, data=s.id)
 
-# %% ../../nbs/studies/10_sequence_settings.ipynb #234df047
-MEL_BANDS = 6 # bands of frequency that are kept and removed [choice]
+# %% ../../nbs/studies/10_sequence_settings.ipynb #3badfe04
+MEL_BANDS = 4 # bands of frequency that are kept and removed [choice]
 
 @dataclass(frozen=True)
 class SpeechSettings(SequenceSettings):
     "Settings of spoken words"
     data:str = setting('spoken-digits', 'spoken-digits, tones, a folder of wav files, or name@hash of what was read')
     frames:int = setting(32, 'frames of a recording, 20 ms apart', least=8)
-    mels:int = setting(24, 'bands of frequency that a network sees, a multiple of 6', least=6)
+    mels:int = setting(24, 'bands of frequency that a network sees, a multiple of 4', least=4)
 
     def load(self):
         from understanding_lrs.data.speech import load_speech

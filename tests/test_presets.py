@@ -17,8 +17,6 @@ PUBLISHED = """3.162e-5 5.623e-5 1.000e-4 1.778e-4 3.162e-4 5.623e-4 1.000e-3 1.
 FULL = dict(shape='tick', margin=.1, noise=0., n_train=512, n_test=2000, width=32, depth=2, batch=16, in_dim=32, steps=40_000,
             ft_steps=20_000, ckpt_every=100)
 
-SEQUENCES = 'speech', 'text'
-
 def steps(ps): return sum(len(networks(p))*(p.settings['steps'] + len(fine_tunings(p))*p.settings['ft_steps']) for p in ps)
 def epochs(ps): return sum(len(networks(p))*(p.settings['epochs'] + max(p.swa_k) + len(p.flrs)*p.settings['ft_epochs']) for p in ps)
 IMAGES = [s for s in STUDIES if STUDIES[s].trial is ImageTrial]
@@ -67,6 +65,7 @@ def test_utilities_run_every_shape():
 def test_smoke_is_small(study):
     ps = protocols(study, 'smoke')
     if study == 'own': assert epochs(ps) < 200 and {p.settings["data"] for p in ps} == {"example"}
+    elif study in ('speech', 'text'): assert epochs(ps) < 200 and {p.settings['data'] for p in ps} <= {'tones', 'made-sentences'}
     elif study in IMAGES: assert epochs(ps) < 200 and {p.settings['data'] for p in ps} == {'digits'}
     else: assert steps(ps) < 20_000
 

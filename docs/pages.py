@@ -2,7 +2,7 @@
 
 Nothing is imported: signatures are shown as they are written, with the comments that give shapes, units and ranges.
 """
-import ast, json, re
+import ast, html, json, re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,24 +91,50 @@ def title_of(page:Path) -> str: # the first heading of a notebook
     text = ''.join(json.loads(page.read_text())['cells'][0]['source'])
     return text.split('\n')[0].removeprefix('# ')
 
-def card(picture:Path, study:str, page:Path) -> str: # Markdown
-    presets = sorted(f.parent.name for f in (ROOT/'figures/data'/study).glob('*/tables.json'))
-    tables = ' and '.join(presets)
-    return (f':::{{grid-item-card}} {title_of(page)}\n:link: /nbs/figures/{page.stem}\n:link-type: doc\n'
-            f':img-bottom: /figures/{picture.name}\n:img-alt: {title_of(page)}, study {study}\n`{study}`: {tables}\n:::\n')
+def in_picture(picture:Path, tag:str) -> str: # tag: title or desc
+    "What a figure says of itself"
+    found = re.search(rf'<{tag}>(.*?)</{tag}>', picture.read_text(), re.S)
+    return html.unescape(found[1]) if found else ''
+
+def tables_behind(folder:Path) -> str: # Markdown
+    "Links to the tables of a folder"
+    files = [f for f in sorted(folder.iterdir()) if f.suffix in ('.csv', '.parquet')]
+    return ', '.join(f'{{download}}`{f.stem} </{f.relative_to(ROOT)}>`' for f in files)
+
+def card(picture:Path, page:str, tables:dict) -> str: # page: from the root, without suffix; tables: name -> folder; -> Markdown
+    "A figure that leads to its notebook, and the tables behind it"
+    alt = re.sub(r'[\[\]]', '', in_picture(picture, 'title') or picture.stem)
+    links = [f'[Notebook](/{page}.ipynb)', *(f'{name}: {tables_behind(folder)}' for name,folder in tables.items())]
+    lines = '. '.join(links)
+    return (f':::{{grid-item-card}} {title_of(ROOT/f"{page}.ipynb")}\n\n'
+            f'[![{alt}](/figures/{picture.name})](/{page}.ipynb)\n\n{lines}\n:::\n')
+
+OTHERS = {
+    'explorer': ('nbs/tutorials/explore_synthetic', {}),
+    'features_and_basin': ('nbs/figures/causes', {'Tables': ROOT/'figures/data/basin'}),
+    'digits_bands': ('nbs/figures/fig06_frequency_bands', {}),
+} # figures that are not of one study
+
+def place_of(picture:Path, notebooks:dict) -> tuple|None: # (page, tables), as `card` takes them
+    "Where a figure is drawn, and from what; the figure itself says of which preset it is"
+    if picture.stem in OTHERS: return OTHERS[picture.stem]
+    studies = [f.name for f in (ROOT/'figures/data').iterdir() if picture.stem.startswith(f'{f.name}_')]
+    study = max(studies, key=len, default='')
+    page = notebooks.get(picture.stem.removeprefix(f'{study}_'))
+    if not page: return None
+    presets = {f.parent.name: f.parent for f in sorted((ROOT/'figures/data'/study).glob('*/tables.json'))}
+    said = re.search(r'preset (\w+)', in_picture(picture, 'desc'))
+    if said and said[1] in presets: presets = {said[1]: presets[said[1]]}
+    return f'nbs/figures/{page.stem}', {f'Tables of `{study}`, {name}': folder for name,folder in presets.items()}
 
 def gallery() -> str: # Markdown
     "Every committed figure, with the notebook that draws it and the tables behind it"
     notebooks = figure_notebooks()
-    studies = sorted((f.name for f in (ROOT/'figures/data').iterdir() if f.is_dir()), key=len, reverse=True)
-    cards = []
-    for picture in sorted((ROOT/'figures').glob('*.svg')):
-        study = next((s for s in studies if picture.stem.startswith(f'{s}_')), '')
-        page = notebooks.get(picture.stem.removeprefix(f'{study}_')) if study else None
-        if page: cards.append(card(picture, study, page))
+    places = {picture: place_of(picture, notebooks) for picture in sorted((ROOT/'figures').glob('*.svg'))}
+    body = '\n'.join(card(picture, *place) for picture,place in places.items() if place)
     pages = '\n'.join(f'/nbs/figures/{p.stem}' for p in sorted((ROOT/'nbs/figures').glob('[a-z]*.ipynb')))
-    body = '\n'.join(cards)
-    return ('# Gallery\n\nEvery figure is drawn from committed tables, without training. A click opens the notebook that draws it.\n\n'
+    return ('# Gallery\n\nEvery figure is drawn from committed tables, without training; the explorer trains for seconds. '
+            'A click opens the notebook that draws it; the tables are below it.\n\n'
             f'::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{body}\n::::\n\n```{{toctree}}\n:hidden:\n{pages}\n```\n')
 
 def write(folder:Path):

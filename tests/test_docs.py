@@ -35,6 +35,14 @@ def test_every_public_function_is_in_the_reference_with_its_parameters(root, pag
                 if not whole: lacking.append(f'{room}.{module.stem}.{node.name}')
     assert lacking == []
 
+def test_every_figure_is_in_the_gallery_with_its_words_and_tables(root, made):
+    cards = made['gallery.md'].split(':::{grid-item-card}')[1:]
+    for picture in (root/'figures').glob('*.svg'):
+        card, = (c for c in cards if f'(/figures/{picture.name})' in c)
+        alt, page = re.search(r'\[!\[(.+)\]\(/figures/.*\)\]\(/(.+)\)', card).groups()
+        assert alt != picture.stem and (root/page).is_file(), picture.name
+        if picture.stem not in ('explorer', 'digits_bands'): assert '{download}' in card, picture.name
+
 def test_a_signature_keeps_its_comments(pages):
     source = 'def f(\n    a:int, # a number, >= 1\n) -> str: # a word\n    "What it does"\n    return str(a)\n'
     text = pages.entry(ast.parse(source).body[0], source.splitlines())

@@ -98,7 +98,8 @@ class Explorer(W.VBox):
         self.bar = W.FloatProgress(min=0, max=1, layout=thin, style=dict(bar_color=BLUE))
         self.far, self.words, self.error, self.stop, self.aside = (W.HTML() for _ in range(5))
         self.words.add_class('ulrs-words')
-        self.text = W.Textarea(layout=W.Layout(width='100%', height='64px'), continuous_update=False)
+        self.text = W.Textarea(layout=W.Layout(width='100%', height='64px'), continuous_update=False,
+                               tooltip='Settings as text')
         self.present = W.ToggleButton(value=present, description='Presentation',
                                       tooltip='picture, one rate and the tour; the rest folded')
         super().__init__()

@@ -6,6 +6,7 @@
 __all__ = ['branches_figure', 'regime_widget', 'svg_of']
 
 # %% ../../nbs/app/19_regime_widget.ipynb #0d588549
+import html
 from io import StringIO
 
 import ipywidgets as widgets
@@ -38,13 +39,19 @@ def regime_widget(report:RegimeReport): # or what a search goes on from
     slider = widgets.SelectionSlider(options=[(f'{r:.3g}', r) for r in rates], value=chosen,
                                      description='rate', continuous_update=False)
     picture, words = widgets.HTML(), widgets.HTML(report._repr_html_())
-    def draw(change=None): picture.value = svg_of(branches_figure(report, slider.value))
+    def draw(change=None):
+        words = f'Training loss over steps of every branch at learning rate {slider.value:.3g}'
+        picture.value = svg_of(branches_figure(report, slider.value), words)
     slider.observe(draw, 'value')
     draw()
     return widgets.VBox([words, slider, picture])
 
-def svg_of(figure:Figure) -> str:
+def svg_of(
+    figure:Figure,
+    words:str, # what it shows, for those who cannot see it
+) -> str:
     "A figure as part of a page"
     file = StringIO()
     figure.savefig(file, format='svg')
-    return file.getvalue()[file.getvalue().index('<svg'):]
+    _, _, drawn = file.getvalue().partition('<svg ')
+    return f'<svg role="img" aria-label="{html.escape(words)}" {drawn}'

@@ -32,7 +32,8 @@ COLUMNS = { # name -> (type, meaning)
         'as low0-high2'),
     'band': ('str',
         'frequency band (low=1-4: with these limits); or what else tells rows apart: feature=NN, level= '
-        '(training loss), order= (batch order), layer=, bin= (of log10 of filter norms), input= '
+        '(training loss), order= (batch order), layer=, bin= (of log10 of filter norms), Hz or words= '
+        '(groups of features), shuffle= (order of words), label= (of a linear probe), input= '
         '(convention that n_eff and dominance come from; pictures: raw where it is empty)'),
     'rank': ('int', 'position after sorting within one network, 1 is the largest'),
     'metric': ('str', 'what was measured; accuracies in %, barriers in percentage points, angles in radians'),

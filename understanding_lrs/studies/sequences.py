@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEMPLATE', 'SHARED', 'SMOKE_SETTINGS', 'SPEECH_GRID', 'SPEECH_LAPTOP', 'speech_smoke', 'speech_laptop',
-           'speech_small', 'TEXT_GRID', 'TEXT_LAPTOP', 'text_smoke', 'text_laptop', 'text_small', 'sequence_study']
+           'speech_small', 'TEXT_GRID', 'TEXT_LAPTOP', 'TEXT_SHARED', 'text_smoke', 'text_laptop', 'text_small',
+           'sequence_study']
 
 # %% ../../nbs/studies/12_sequences.ipynb #373c1f7d
 from .sequence_settings import SequenceSettings, SpeechSettings, TextSettings
@@ -44,18 +45,19 @@ sequence_study(
     dict(smoke=speech_smoke, laptop=speech_laptop, small=speech_small), 'SpeechTrial', chance=10.,
     needs='spoken digits (16 MB, downloaded once) or wav files of your own')
 
-# %% ../../nbs/studies/12_sequences.ipynb #810b6ac8
-TEXT_GRID = 1e-4, 1e-3, 3e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2, 1e-1, 1. # to be narrowed before the record
-TEXT_LAPTOP = dict(n_train=4000, n_test=1000, batch=100, length=24, epochs=60, ft_epochs=20, look_every=0, path_points=5,
+# %% ../../nbs/studies/12_sequences.ipynb #6368714d
+TEXT_GRID = 5e-5, 3e-4, 7e-4, 1e-3, 1.4e-3, 2e-3, 3e-3, 5e-3, 1e-2, 3e-2, 1e-1
+TEXT_LAPTOP = dict(n_train=4000, n_test=1000, batch=100, length=24, epochs=60, ft_epochs=30, look_every=0, path_points=5,
                    path_pictures=1000)
+TEXT_SHARED = SHARED | dict(flrs=(3e-4, 1e-3)) # its line is lower
 text_smoke = Preset(
     'made sentences, a few seconds, for tests: says nothing', plrs=(1e-3, 1e-1), train_seeds=(1, 2), minutes=.3,
     settings=dict(SMOKE_SETTINGS, data='made-sentences', length=16, words=15), **SHARED)
 text_laptop = Preset(
-    '4,000 sentences, width 8', plrs=TEXT_GRID, train_seeds=tuple(range(1, 6)), minutes=15, settings=TEXT_LAPTOP, **SHARED)
+    '4,000 sentences, width 8', plrs=TEXT_GRID, train_seeds=tuple(range(1, 6)), minutes=20, settings=TEXT_LAPTOP, **TEXT_SHARED)
 text_small = Preset(
     'all sentences, width 16, ten seeds: some hours', plrs=TEXT_GRID, train_seeds=tuple(range(1, 11)), minutes=600,
-    settings=dict(TEXT_LAPTOP, n_train=0, n_test=0, length=32, width=16, words=5000, epochs=200, ft_epochs=100), **SHARED)
+    settings=dict(TEXT_LAPTOP, n_train=0, n_test=0, length=32, width=16, words=5000, epochs=200, ft_epochs=100), **TEXT_SHARED)
 
 sequence_study(
     'text', 'Sentences: frequent and rare words, opinion words, word order', TextSettings(),

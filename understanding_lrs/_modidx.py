@@ -407,8 +407,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                         'understanding_lrs/analysis/sequences.py'),
                                                       'understanding_lrs.analysis.sequences.most_sufficient': ( 'analysis/sequences.html#most_sufficient',
                                                                                                                 'understanding_lrs/analysis/sequences.py'),
-                                                      'understanding_lrs.analysis.sequences.needed_band': ( 'analysis/sequences.html#needed_band',
-                                                                                                            'understanding_lrs/analysis/sequences.py'),
                                                       'understanding_lrs.analysis.sequences.off_chance': ( 'analysis/sequences.html#off_chance',
                                                                                                            'understanding_lrs/analysis/sequences.py'),
                                                       'understanding_lrs.analysis.sequences.readable': ( 'analysis/sequences.html#readable',

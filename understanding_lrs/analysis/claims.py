@@ -20,7 +20,7 @@ from .image_claims import SCALE_INVARIANT, main_of
 from .intervention_claims import C21, C22, C23, C24, C25
 from .practical_claims import C16, C17
 from .regimes import regime_of, unconverged
-from .sequences import C26, C27
+from .sequences import C26, C27, C28, C29
 from .synthetic_claims import C13, C14, C19, C20
 from .tables import by_setting, on_its_data
 from .verdicts import EMPTY, JPEG, LACKING, MISSING, NOT_YET, PARTIAL, REPRODUCED
@@ -144,7 +144,10 @@ BEYOND = 'ours: the paper asks for tasks beyond images'
 MODALITIES = [
     Claim('C26', 'Spoken digits: the best fine-tuned rates lie just above the 1|2 line', C26, ('speech',), BEYOND),
     Claim('C27', 'Spoken digits: networks of the window need fewer bands of frequency, and forget the speaker', C27,
-          ('speech',), BEYOND)]
+          ('speech',), BEYOND),
+    Claim('C28', 'Sentences: the best fine-tuned rates lie just above the 1|2 line', C28, ('text',), BEYOND),
+    Claim('C29', 'Sentences: networks of the window need fewer bands of words, and know more from opinion words alone', C29,
+          ('text',), BEYOND)]
 
 MOVES = [
     Claim('C33', 'Synthetic: the 1|2 line is set by the share of the data that a step sees, '

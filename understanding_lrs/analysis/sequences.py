@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPEAKERS', 'LOW', 'BETWEEN', 'C26', 'C27', 'C28', 'C29', 'tuned_low', 'group_curve', 'readable', 'frequency_bands',
-           'needed_band', 'at_best', 'against_1', 'gain', 'fewer', 'more_on', 'lost_without', 'best_rate', 'speaker',
-           'off_chance', 'most_sufficient', 'best_rate_alone']
+           'at_best', 'against_1', 'gain', 'fewer', 'more_on', 'lost_without', 'best_rate', 'speaker', 'off_chance',
+           'most_sufficient', 'best_rate_alone']
 
 # %% ../../nbs/analysis/13_sequences.ipynb #838ff68a
 from functools import partial
@@ -13,10 +13,9 @@ from functools import partial
 import numpy as np
 
 from .evidence import Evidence
-from .image_claims import best_inside, first_line, window
+from .image_claims import best_inside
 from .tables import select
 from .verdicts import Estimate, Part
-from ..core.stats import unbanded
 
 # %% ../../nbs/analysis/13_sequences.ipynb #cc517878
 def tuned_low(e:Evidence) -> np.ndarray: # (seeds, PLRs) test accuracy (%)
@@ -34,11 +33,6 @@ def frequency_bands(e:Evidence) -> list: # groups that sparsity is about
     "Bands of acoustic frequency, or of how frequent words are"
     names = e.tables['groups'].band.dropna().unique()
     return [n for n in names if n and (n.endswith('Hz') or n.startswith('words='))]
-
-def needed_band(e:Evidence) -> str:
-    "The band without which most accuracy is lost, over all rates"
-    lost = {band: np.nanmean(tuned_low(e) - group_curve(e, 'without_acc', band)) for band in frequency_bands(e)}
-    return max(lost, key=lost.get)
 
 # %% ../../nbs/analysis/13_sequences.ipynb #681cb7bf
 def at_best(e:Evidence, accuracy, values, regime:str) -> float: # (PLRs,) means over seeds each
@@ -63,13 +57,12 @@ def best_rate(e:Evidence) -> Estimate: # 1: in the window
 
 def speaker(e:Evidence) -> Estimate: return against_1(e, readable(e, 'speaker'))
 
+SPEAKERS = 6 # of the spoken digits
+
 def off_chance(e:Evidence) -> Estimate: # pp
     "How far the probe of shuffled speakers is from one in the number of speakers, over all rates"
-    labels = e.tables['further']
     curve = readable(e, 'speaker', 'shuffled_acc')
     return e.estimate(lambda m: abs(np.nanmean(m) - 100/SPEAKERS), curve)
-
-SPEAKERS = 6 # of the spoken digits
 
 # %% ../../nbs/analysis/13_sequences.ipynb #97cc7240
 def most_sufficient(e:Evidence) -> str:

@@ -59,10 +59,11 @@ def synthetic_data(
         print_below(fig, f"Feature {feature + 1} of {config.n_features}: {min(most, config.n_train)} of "
                     f"{config.n_train} training points of data seed {data_seed}, margin {config.margin:g}; "
                     "dashed: the border.")
+    fig.about = 'One feature of the synthetic data, informative and not. Study synthetic.'
     return fig
 
 # %% ../../nbs/figures/fig04_synthetic_data.ipynb #1ccef7f7
 @figure(of=[SYNTHETIC], name='data')
 def data_of_the_study(view):
-    "One feature of the data as the study has it; no measurement enters"
+    "One feature of the synthetic data, informative and not"
     return synthetic_data(view.study.defaults.config())

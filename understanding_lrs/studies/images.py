@@ -83,7 +83,8 @@ image_study('resnet18si_cifar100', 'Scale-invariant ResNet-18',
 # %% ../../nbs/studies/07_images.ipynb #60922c28
 LAPTOP_GRID = 2e-5, 2e-4, 1e-3, 1.4e-3, 2e-3, 3e-3, 4e-3, 6e-3, 1e-2, 1.4e-2, 2e-2, 4e-2, 1e-1, 2e-1
 laptop = Preset('width 8 on 2,000 pictures of 16x16, batch 50, 160 + 40 epochs', plrs=LAPTOP_GRID,
-                swa_k=(2, 5, 10), minutes=20, settings=LAPTOP, **SMALL)
+                swa_k=(2, 5, 10), minutes=20, settings=LAPTOP,
+                **SMALL | dict(mib=1400)) # ten seeds in one run
 
 image_study('convnetsi32_cifar10', 'Scale-invariant ConvNet',
             dict(smoke=SMOKE, laptop=laptop, paper=replace(other, minutes=100, mib=3000)),

@@ -35,7 +35,8 @@ speech_smoke = Preset(
     'made tones, a few seconds, for tests: says nothing', plrs=(1e-3, 1e-1), train_seeds=(1, 2), minutes=.3,
     settings=dict(SMOKE_SETTINGS, data='tones', frames=16), **SHARED)
 speech_laptop = Preset(
-    '600 recordings, width 8', plrs=SPEECH_GRID, train_seeds=tuple(range(1, 6)), minutes=12, settings=SPEECH_LAPTOP, **SHARED)
+    '600 recordings, width 8', plrs=SPEECH_GRID, train_seeds=tuple(range(1, 6)), minutes=8, settings=SPEECH_LAPTOP,
+    **SHARED | dict(mib=1050))
 speech_small = Preset(
     'all recordings, width 16, ten seeds: some hours', plrs=SPEECH_GRID, train_seeds=tuple(range(1, 11)), minutes=400,
     settings=dict(SPEECH_LAPTOP, n_train=0, width=16, epochs=200, ft_epochs=100), **SHARED)

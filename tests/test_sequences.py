@@ -1,7 +1,9 @@
 """Sound and text: files that cannot be used are one line that names them; groups of features and linear probes have known answers; seeds of exploration are not recorded."""
-import io, re, wave
-from pathlib import Path
+import io, wave
 import numpy as np, pandas as pd, pytest, torch
+from understanding_lrs.analysis.evidence import Evidence, made_up
+from understanding_lrs.analysis.sequences import C26, C27, C28, C29
+from understanding_lrs.analysis.verdicts import NOT, REPRODUCED, answers
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.core.sphere import invariant_groups
 from understanding_lrs.data.sequences import Known, chosen, fetched, keep, kept_file, load_kept
@@ -239,3 +241,48 @@ def test_movie_sentences(root):
     assert {'.', 'the', ','} == {*known[:3]}
     told = {known[i - text.FIRST] for i in text.opinion_words(arrays.x_train, arrays.y_train, 20).tolist()}
     assert {'bad', 'too', 'dull', 'and'} & told
+
+# --- claims
+
+def tables_of(bands, kept, speakers=False, seeds=3):
+    "Tables of a made study with regimes 1, 2A, 2B and 3, whose networks lose `kept` points without the other bands in 2A"
+    made = made_up()['metrics']
+    groups, further = [], []
+    rates = sorted(made.plr.unique())
+    for i,plr in enumerate(rates):
+        inside = 4 <= i <= 6
+        for seed in range(1, seeds + 1):
+            row = dict(run=f'{plr:g}', study='made', data='made', plr=plr, data_seed=np.nan, train_seed=seed, readout_seed=np.nan, stage='finetune', flr=1e-5,
+                       swa_k=np.nan, pair=None, rank=np.nan)
+            for b,band in enumerate(bands):
+                lost = 30. if b == 0 or not inside else kept
+                groups += [row | dict(band=band, metric='without_acc', value=75. - lost), row | dict(band=band, metric='only_acc', value=40. if inside else 20.)]
+            needed = 1. if inside and not kept else float(len(bands))
+            groups += [row | dict(band=None, metric=m, value=needed) for m in ('n_needed', 'n_eff')]
+            for metric,band,value in (('only_acc', 'opinion', 66. if inside else 60.), ('without_acc', 'opinion', 55.), ('changed_acc', 'shuffle=all', 70.)):
+                groups.append(row | dict(band=band, metric=metric, value=value))
+            for metric,value in (('linear_acc', 40. if inside else 60.), ('shuffled_acc', 100/6)):
+                further.append(row | dict(band='label=speaker', metric=metric, value=value))
+    return dict(metrics=made, groups=pd.DataFrame(groups)) | (dict(further=pd.DataFrame(further)) if speakers else {})
+
+@pytest.mark.parametrize('study, parts, bands', [('speech', (*C26, *C27), ('60-566Hz', '477-4000Hz')), ('text', (*C28, *C29), ('words=1of2', 'words=2of2'))])
+def test_a_window_with_sparse_networks_is_found_and_one_without_is_not(study, parts, bands):
+    def verdicts_of(kept): return {a.part.id.split('.')[1]: a.verdict for a in answers(parts, Evidence(tables_of(bands, kept, study == 'speech'), STUDIES[study]))}
+    sparse, even = verdicts_of(0.), verdicts_of(30.)
+    for name in ('window', 'gain', 'band', 'needed'): assert sparse[name] == REPRODUCED
+    assert even['needed'] == NOT and even['window'] == REPRODUCED
+    assert sparse['speaker' if study == 'speech' else 'opinion'] == REPRODUCED
+
+@pytest.mark.parametrize('study, parts', [('speech', (*C26, *C27)), ('text', (*C28, *C29))])
+def test_thresholds_are_those_that_were_written_down(root, study, parts):
+    written = pd.read_csv(root/f'figures/data/{study}/thresholds.csv').set_index('id')
+    assert sorted(p.id for p in parts) == sorted(written.index)
+    for p in parts:
+        row = written.loc[p.id]
+        assert (p.label, p.comparison, p.threshold, p.decides) == (row.what, row.sense, float(row.threshold), row.decides)
+
+def test_without_a_window_nothing_is_said():
+    tables = tables_of(('60-566Hz', '477-4000Hz'), 0., True)
+    few = {name: t[t.plr < 5e-5] for name,t in tables.items()}
+    for a in answers((*C26, *C27), Evidence(few, STUDIES['speech'])):
+        if a.part.id not in ('C27.shuffled',): assert np.isnan(a.found.value)

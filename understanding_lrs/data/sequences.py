@@ -61,9 +61,9 @@ class Sequences:
         labels = ', '.join(f'{len(v)} {k}s' for k,v in self.names.items())
         return f'{self.name}: {n:,} + {m:,} pieces, {labels}'
 
-# %% ../../nbs/data/13_sequences.ipynb #d930609e
+# %% ../../nbs/data/13_sequences.ipynb #f85e6c39
 def check_sequences(s:Sequences):
-    "Refuse a half without pieces, a class without training pieces, one class only, and pieces without content"
+    "Refuse empty halves and pieces, one class only, and classes without training pieces"
     for half,which in (('training', ~s.test), ('test', s.test)):
         if not which.any(): raise ValueError(f"{s.name} has no {half} pieces; both halves are needed")
     empty = [i for i,p in enumerate(s.pieces) if not len(p)]
@@ -130,14 +130,15 @@ def load_kept(
             about, t = json.loads(f.metadata()['about']), {k: f.get_tensor(k).numpy() for k in f.keys()}
         s = unpacked(t, about)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
-        raise ValueError(f"{file} is damaged ({one_line(e)}); delete it and give the files once more") from None
+        raise ValueError(f"{file} is damaged ({one_line(e)}); delete it and give the path again") from None
     if s.id != id: raise ValueError(f"{file} is damaged: it holds {s.id}; delete it")
     return s
 
 def unpacked(t:dict, about:dict) -> Sequences: # as `keep` writes them
     names = {k: tuple(v) for k,v in about['names'].items()}
     pieces = np.split(t['pieces'], t['lengths'].cumsum()[:-1])
-    return Sequences(about['name'], pieces, {k: t[f'label {k}'] for k in names}, names, t['test'], about['rate'])
+    labels = {k: t[f'label {k}'] for k in names}
+    return Sequences(about['name'], pieces, labels, names, t['test'], about['rate'])
 
 def is_id(source:str) -> bool: return bool(re.fullmatch(ID, str(source)))
 

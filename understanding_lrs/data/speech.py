@@ -19,8 +19,8 @@ from torch import Tensor
 from ..core.errors import one_line
 from ..core.seeds import stream
 from .arrays import Arrays
-from .sequences import Known, Sequences, chosen, fetched, fifths, halves_of, is_id, load_kept
-from .sequences import numbered, shuffled
+from .sequences import Known, Sequences, chosen, fetched, fifths, halves_of
+from .sequences import is_id, load_kept, numbered, shuffled
 from .sources import clean_name, parquet_halves
 
 # %% ../../nbs/data/14_speech.ipynb #ec1a3f26
@@ -38,7 +38,8 @@ def read_wav(
             expected = w.getnframes()*size*channels
             data = w.readframes(w.getnframes())
     except (wave.Error, EOFError) as e:
-        raise ValueError(f"{what} is no wav file that can be read ({one_line(e)}); save it as 16-bit PCM") from None
+        raise ValueError(
+            f"{what} is no wav file that can be read ({one_line(e)}); save it as 16-bit PCM") from None
     if size not in WIDTHS: raise ValueError(f"{what} has samples of {8*size} bits; save it as 16-bit PCM")
     if not data: raise ValueError(f"{what} has no samples; leave it out")
     if len(data) != expected: raise ValueError(f"{what} is cut off; save it again")
@@ -89,8 +90,9 @@ def read_folder(folder:Path) -> Sequences:
     said, speakers = zip(*(named(f) for f,_ in files))
     return recordings(clean_name(folder), pieces, said, speakers, [test for _,test in files])
 
+# %% ../../nbs/data/14_speech.ipynb #282a20a9
 def read_archive(file:Path) -> Sequences:
-    "The archive of the Free Spoken Digit Dataset: takes 0 to 4 of each speaker and digit are for testing, as there"
+    "The Free Spoken Digit Dataset: takes 0 to 4 of each speaker and digit are for testing, as there"
     with zipfile.ZipFile(file) as z:
         names = sorted(n for n in z.namelist() if re.fullmatch(r'.*/recordings/\d_\w+_\d+\.wav', n))
         pieces = [as_8khz(*read_wav(z.read(n), n)) for n in names]
@@ -98,7 +100,7 @@ def read_archive(file:Path) -> Sequences:
     takes = [int(Path(n).stem.split('_')[2]) for n in names]
     return recordings('spoken-digits', pieces, said, speakers, [take < 5 for take in takes])
 
-# %% ../../nbs/data/14_speech.ipynb #ebfd6fe7
+# %% ../../nbs/data/14_speech.ipynb #f475b443
 def read_parquet(folder:Path) -> Sequences:
     "Columns audio (whole numbers at 8 kHz), label and, where it is there, speaker; in the order of the files"
     import pyarrow as pa, pyarrow.parquet as pq
@@ -106,11 +108,13 @@ def read_parquet(folder:Path) -> Sequences:
     for test,files in zip((False, True), parquet_halves(folder)):
         for f in files:
             try: t = pq.read_table(f).to_pydict()
-            except (pa.ArrowException, OSError) as e: raise ValueError(f"{f} is no Parquet file ({one_line(e)})") from None
+            except (pa.ArrowException, OSError) as e:
+                raise ValueError(f"{f} is no Parquet file ({one_line(e)})") from None
             lack = {'audio', 'label'} - {*t}
             if lack: raise ValueError(f"{f} has no column {min(lack)}, only {', '.join(t)}")
             who = t.get('speaker', [0]*len(t['label']))
-            parts += [(np.array(a, np.int16), str(y), str(s), test) for a,y,s in zip(t['audio'], t['label'], who)]
+            audio = [np.array(a, np.int16) for a in t['audio']]
+            parts += [(a, str(y), str(s), test) for a,y,s in zip(audio, t['label'], who)]
     if not parts: raise ValueError(f"{folder}: the Parquet files have no rows")
     pieces, said, speakers, test = zip(*parts)
     digit, digits = numbered(said)
@@ -136,13 +140,13 @@ def made_tones(
                 people.append(f'pitch{s}')
     return recordings('tones', pieces, said, people, [None])
 
-# %% ../../nbs/data/14_speech.ipynb #0098cfda
+# %% ../../nbs/data/14_speech.ipynb #79c9380c
 SPOKEN_DIGITS = Known(
     'https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/heads/master.zip',
     'free-spoken-digit-dataset.zip', 16, read_archive, 'Free Spoken Digit Dataset, CC BY-SA 4.0')
 
 def load_speech(
-    source, # spoken-digits, tones, a folder with wav or Parquet files, or name@12 digits of a set that was kept
+    source, # spoken-digits, tones, a folder of wav or Parquet files, or the id of a set that was kept
 ) -> Sequences:
     "Recordings of any source, checked"
     if is_id(source): return load_kept(source)
@@ -150,7 +154,8 @@ def load_speech(
     if source == 'spoken-digits': return SPOKEN_DIGITS.read(fetched(SPOKEN_DIGITS))
     folder = Path(source).expanduser().absolute()
     if not str(source).strip() or not folder.is_dir():
-        raise ValueError(f"there is no folder {source}; a source is spoken-digits, tones or a folder of wav files")
+        raise ValueError(
+            f"there is no folder {source}; a source is spoken-digits, tones or a folder of wav files")
     return read_parquet(folder) if any(parquet_halves(folder)) else read_folder(folder)
 
 # %% ../../nbs/data/14_speech.ipynb #08e4eefb
@@ -183,7 +188,7 @@ def log_mel(
     power = abs(np.fft.rfft(x[at]*np.hanning(WINDOW)))**2/WINDOW
     return np.log10(power @ mel_weights(mels).T + FLOOR).T.astype(np.float32)
 
-# %% ../../nbs/data/14_speech.ipynb #6714e8de
+# %% ../../nbs/data/14_speech.ipynb #d85cbb98
 def speech_arrays(
     s:Sequences,  # recordings
     n_train:int, n_test:int, # pieces, 0: all
@@ -191,7 +196,8 @@ def speech_arrays(
 ) -> tuple:       # `Arrays` of (mels, frames) inputs; labels: name -> (training, test) int64
     "What a network learns from recordings"
     train, test = chosen(s, n_train, n_test)
-    x, xt = (torch.from_numpy(np.stack([log_mel(s.pieces[i], frames, mels) for i in at])) for at in (train, test))
+    def inputs(at): return torch.from_numpy(np.stack([log_mel(s.pieces[i], frames, mels) for i in at]))
+    x, xt = inputs(train), inputs(test)
     mean, std = x.mean((0, 2))[:, None], x.std((0, 2))[:, None].clamp(min=1e-3)
     labels = {k: tuple(torch.from_numpy(v[at]) for at in (train, test)) for k,v in s.labels.items()}
     y, yt = labels['digit']

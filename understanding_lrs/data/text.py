@@ -21,8 +21,8 @@ from torch import Tensor
 from ..core.errors import one_line
 from ..core.seeds import stream
 from .arrays import Arrays
-from .sequences import Known, Sequences, chosen, fetched, fifths, halves_of, is_id, load_kept
-from .sequences import numbered, shuffled
+from .sequences import Known, Sequences, chosen, fetched, fifths, halves_of
+from .sequences import is_id, load_kept, numbered, shuffled
 from .sources import clean_name, parquet_halves
 
 # %% ../../nbs/data/15_text.ipynb #d8d59d11
@@ -77,13 +77,15 @@ def from_tables(
         lack = {'text', 'label'} - {*t.columns}
         if lack: raise ValueError(f"{file} has no column {min(lack)}, only {', '.join(map(str, t.columns))}")
         blank = t.text.isna() | (t.text.astype(str).str.strip() == '') | t.label.isna()
-        if blank.any(): raise ValueError(f"{file}, row {int(blank.argmax()) + 1}: text or label is empty; delete it")
+        if blank.any():
+            raise ValueError(f"{file}, row {int(blank.argmax()) + 1}: text or label is empty; delete it")
         texts += [*t.text.astype(str)]
         said += [*t.label.astype(str)]
         test += [half]*len(t)
     if not texts: raise ValueError(f"{tables[0][0]} has no rows")
     return sentences(name, texts, said, test, mix)
 
+# %% ../../nbs/data/15_text.ipynb #e4438e3d
 def read_csv(file:Path) -> Sequences:
     "A table in a file"
     import pandas as pd
@@ -95,11 +97,12 @@ def read_csv(file:Path) -> Sequences:
 def read_parquet(folder:Path) -> Sequences:
     "Parquet files of both halves, in their order"
     import pandas as pd
-    tables = [(f, pd.read_parquet(f), test) for test,files in zip((False, True), parquet_halves(folder)) for f in files]
+    halves = zip((False, True), parquet_halves(folder))
+    tables = [(f, pd.read_parquet(f), test) for test,files in halves for f in files]
     return from_tables(tables, clean_name(folder), False)
 
 def read_archive(file:Path) -> Sequences:
-    "The archive of the sentence polarity set, in Windows-1252; every fifth sentence of each class is for testing"
+    "The sentence polarity set, in Windows-1252; every fifth sentence of each class is for testing"
     parts = []
     with tarfile.open(file) as archive:
         for member in sorted(archive.getmembers(), key=lambda m: m.name):
@@ -109,7 +112,7 @@ def read_archive(file:Path) -> Sequences:
     if not parts: raise ValueError(f"{file} has no rt-polarity.neg and rt-polarity.pos; fetch it again")
     return sentences('movie-sentences', *map(list, zip(*parts)))
 
-# %% ../../nbs/data/15_text.ipynb #65f04c55
+# %% ../../nbs/data/15_text.ipynb #b440768e
 GOOD, BAD, PLAIN = ('fine', 'warm', 'clever', 'moving'), ('dull', 'flat', 'lazy', 'noisy'), tuple(
     'the a film plot scene of and with story it is this'.split())
 
@@ -120,15 +123,16 @@ def made_sentences(
     rng, texts, said = stream('split', 2), [], []
     for _ in range(n):
         for label,telling in (('neg', BAD), ('pos', GOOD)):
-            words = [*rng.choice(PLAIN, int(rng.integers(3, 9))), *rng.choice(telling, int(rng.integers(1, 3)))]
-            texts.append(' '.join(rng.permutation(words)))
+            plain = rng.choice(PLAIN, int(rng.integers(3, 9)))
+            told = rng.choice(telling, int(rng.integers(1, 3)))
+            texts.append(' '.join(rng.permutation([*plain, *told])))
             said.append(label)
     return sentences('made-sentences', texts, said, [None]*len(texts))
 
-# %% ../../nbs/data/15_text.ipynb #07289203
+# %% ../../nbs/data/15_text.ipynb #d535afbb
 MOVIE_SENTENCES = Known(
-    'https://www.cs.cornell.edu/people/pabo/movie-review-data/rt-polaritydata.tar.gz', 'rt-polaritydata.tar.gz', 1,
-    read_archive, 'Pang and Lee 2005, for research')
+    'https://www.cs.cornell.edu/people/pabo/movie-review-data/rt-polaritydata.tar.gz',
+    'rt-polaritydata.tar.gz', 1, read_archive, 'Pang and Lee 2005, for research')
 
 def load_text(
     source, # movie-sentences, made-sentences, a folder, a .csv file, or name@12 digits of a set that was kept
@@ -140,7 +144,8 @@ def load_text(
     path = Path(source).expanduser().absolute()
     if path.is_file(): return read_csv(path)
     if not str(source).strip() or not path.is_dir():
-        raise ValueError(f"there is no {source}; a source is movie-sentences, made-sentences, a folder or a .csv file")
+        raise ValueError(
+            f"there is no {source}; a source is movie-sentences, made-sentences, a folder or a .csv file")
     return read_parquet(path) if any(parquet_halves(path)) else read_folder(path)
 
 # %% ../../nbs/data/15_text.ipynb #40537b8a
@@ -178,7 +183,7 @@ def text_arrays(
     y, yt = (torch.from_numpy(s.target[at]) for at in (train, test))
     return Arrays(s.name, as_numbers(texts, known, length), y, as_numbers(others, known, length), yt), known
 
-# %% ../../nbs/data/15_text.ipynb #7c294a6c
+# %% ../../nbs/data/15_text.ipynb #b748d75f
 def band_of_words(
     x_train:Tensor, # (n, length) int64
     bands:int,
@@ -189,6 +194,7 @@ def band_of_words(
     band = (share - counts[FIRST:]/counts[FIRST:].sum()/2).mul(bands).long().clamp(max=bands - 1)
     return torch.cat([torch.tensor([-1, bands - 1]), band.cpu()])
 
+# %% ../../nbs/data/15_text.ipynb #bf5fb285
 def presence(x:Tensor, numbers:int) -> Tensor: # (n, length) int64 -> (n, numbers) bool
     "Which words a sentence has"
     has = torch.zeros(len(x), numbers, dtype=torch.bool)
@@ -217,7 +223,7 @@ def opinion_words(
     mi[:FIRST] = 0.
     return mi.argsort(descending=True, stable=True)[:n]
 
-# %% ../../nbs/data/15_text.ipynb #9860981b
+# %% ../../nbs/data/15_text.ipynb #6d919fc4
 def in_other_order(
     x:Tensor,    # (n, length) int64
     block:int=0, # shuffle within so many neighbours; 0: in the whole sentence
@@ -232,6 +238,7 @@ def in_other_order(
             part.copy_(part[torch.from_numpy(rng.permutation(len(part)))])
     return out.to(x.device)
 
+# %% ../../nbs/data/15_text.ipynb #88872e09
 @dataclass(frozen=True)
 class WordGroups:
     "Which changed sets are made of sentences"

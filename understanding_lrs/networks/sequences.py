@@ -38,6 +38,7 @@ class SequenceNetwork(Network):
         for conv,norm in zip(self.convs, self.norms): x = F.max_pool1d(F.relu(norm(conv(x))), 2)
         return x.amax(2)
 
+# %% ../../nbs/networks/08_sequences.ipynb #7393bd31
 @dataclass(frozen=True)
 class SequenceSpec(Spec):
     "Sizes of a 1-D ConvNet; a subclass says what its inputs are"
@@ -50,7 +51,8 @@ class SequenceSpec(Spec):
     has_batch_norm = True
 
     def __post_init__(self):
-        for name,low in dict(width=1, classes=2, length=8, kernel=1).items(): check_integer(name, getattr(self, name), low)
+        least = dict(width=1, classes=2, length=8, kernel=1)
+        for name,low in least.items(): check_integer(name, getattr(self, name), low)
         if not self.kernel % 2: raise ValueError(f"kernel must be odd, got {self.kernel}")
         for name in ('eps', 'readout_norm'): check_positive(name, getattr(self, name))
 
@@ -66,7 +68,8 @@ class SequenceSpec(Spec):
     def filter_names(self) -> list[str]: return [n for n in self.layer_names() if n.startswith('convs.')]
 
     @property
-    def rows(self) -> int: return sum(o for o,_ in self.channels) # weight vectors of squared norm 1/3 on average
+    def rows(self) -> int: # weight vectors, of squared norm 1/3 on average
+        return sum(o for o,_ in self.channels)
 
     def default_radius(self) -> float: return float(math.floor(math.sqrt(self.rows/3))) or 1.
 

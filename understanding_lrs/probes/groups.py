@@ -25,8 +25,8 @@ from ..training.trainer import Schedule, Trainer
 @dataclass(frozen=True)
 class GroupEvaluator(ArrayEvaluator):
     "Measures networks on data that have groups of features, and perhaps further labels"
-    groups:object=None # names(length) -> the groups that sparsity is about; sets(x_train, y_train, x) -> (band, metric, inputs)
-    labels:dict=field(default_factory=dict) # name -> (training, test) int64 classes; the first is what is learned
+    groups:object=None # with `names` and `sets`, see `MelBands` and `WordGroups`
+    labels:dict=field(default_factory=dict) # name -> (training, test) int64 classes; first what is learned
 
     @classmethod
     def of(cls, plain:ArrayEvaluator, groups, labels:dict) -> 'GroupEvaluator':
@@ -51,7 +51,8 @@ def example_tones() -> ProbeContext:
     trained = Trainer(ArrayTask(data, rho, 16), start, lr, Schedule(20)).run().networks
     evaluator = GroupEvaluator(data, rho, 16, groups=MelBands(), labels=labels)
     seeds = pd.DataFrame(dict(data_seed=[None]*2, train_seed=[1, 2], readout_seed=[1, 2]))
-    return ProbeContext(evaluator, dict(init=start, pretrain=trained), seeds, dict(study='example', data='tones'))
+    run = dict(study='example', data='tones')
+    return ProbeContext(evaluator, dict(init=start, pretrain=trained), seeds, run)
 
 # %% ../../nbs/probes/10_groups.ipynb #12df362b
 @register_probe('groups', dict(
@@ -71,10 +72,12 @@ def probe_groups(context:ProbeContext) -> pd.DataFrame:
         found[band, metric] = acc = band_accuracies(context, x)
         rows += [context.rows(v, metric, band=band, **columns_of(n)) for n,v in acc.items()]
     names = e.groups.names(d.x_test.shape[1])
-    def each(metric, name): return torch.stack([found[band, metric][name] for band in names], dim=1) # (K, groups)
+    def each(metric, name): # -> (K, groups)
+        return torch.stack([found[band, metric][name] for band in names], dim=1)
     for name in banded(context):
         alone, lost = each('only_acc', name), whole[name][:, None] - each('without_acc', name)
         chance = 100/context.checkpoints[name].spec.classes
-        sparsity = dict(n_eff=effective_number(alone, chance), n_needed=effective_number(lost, 0.), dominance=dominance(alone))
+        sparsity = dict(n_eff=effective_number(alone, chance), n_needed=effective_number(lost, 0.),
+                        dominance=dominance(alone))
         rows += [context.rows(v, metric, **columns_of(name)) for metric,v in sparsity.items()]
     return context.table(rows)

@@ -21,7 +21,8 @@ class SequenceSettings(EpochSettings):
     width:int = setting(8, 'channels of the first convolution', least=1)
     n_train:int = setting(0, 'training pieces, as many of each class; 0 means all', least=0)
     n_test:int = setting(0, 'test pieces, as many of each class; 0 means all', least=0)
-    rho:float = setting(0., 'radius of the sphere, 0 means the norm at the initial point rounded down', least=0)
+    rho:float = setting(
+        0., 'radius of the sphere, 0 means the norm at the initial point rounded down', least=0)
     path_pictures:int = setting(0, 'training pieces of such a path, 0 means all', least=0)
 
     def load(self) -> 'Sequences': raise NotImplementedError(f"{type(self).__name__} must define load()")
@@ -59,7 +60,8 @@ MEL_BANDS = 4 # bands of frequency that are kept and removed [choice]
 @dataclass(frozen=True)
 class SpeechSettings(SequenceSettings):
     "Settings of spoken words"
-    data:str = setting('spoken-digits', 'spoken-digits, tones, a folder of wav files, or name@hash of what was read')
+    data:str = setting(
+        'spoken-digits', 'spoken-digits, tones, a folder of wav files, or name@hash of what was read')
     frames:int = setting(32, 'frames of a recording, 20 ms apart', least=8)
     mels:int = setting(24, 'bands of frequency that a network sees, a multiple of 4', least=4)
 
@@ -88,8 +90,9 @@ class SpeechSettings(SequenceSettings):
 @dataclass(frozen=True)
 class TextSettings(SequenceSettings):
     "Settings of sentences"
-    data:str = setting('movie-sentences',
-                       'movie-sentences, made-sentences, a folder, a .csv file, or name@hash of what was read')
+    data:str = setting(
+        'movie-sentences',
+        'movie-sentences, made-sentences, a folder, a .csv file, or name@hash of what was read')
     length:int = setting(32, 'words of a sentence that are seen', least=8)
     words:int = setting(2000, 'most frequent words that are kept', least=10)
     embedding:int = setting(16, 'numbers of the vector of a word', least=1)
@@ -111,4 +114,5 @@ class TextSettings(SequenceSettings):
         "The network"
         from understanding_lrs.networks.sequences import TokensSpec
         with as_input_error(ValueError):
-            return TokensSpec(self.width, classes, self.length, words=self.words + 2, embedding=self.embedding)
+            numbers = self.words + 2 # beside the words kept there are unknown ones, and none
+            return TokensSpec(self.width, classes, self.length, words=numbers, embedding=self.embedding)

@@ -16,7 +16,7 @@ html_theme = 'sphinx_book_theme'
 html_title = 'Where do large learning rates lead us?'
 html_static_path = ['_static']
 html_css_files = ['site.css']
-html_js_files = ['names.js'] # axe-core finds nothing serious with it
+html_js_files = ['names.js'] # names for what the theme leaves without one
 html_theme_options = dict(show_toc_level=2, home_page_in_toc=True, use_download_button=False, use_fullscreen_button=False,
                           navbar_persistent=[]) # one search field is enough
 html_show_sourcelink = False

@@ -41,3 +41,9 @@ def test_the_check_can_fail(tmp_path, text, lost):
     (tmp_path/'x.md').touch()
     (tmp_path/'page.md').write_text(text)
     assert dead(tmp_path/'page.md') == lost
+
+def test_no_two_notebooks_of_a_room_have_one_number(root):
+    for room in (f for f in (root/'nbs').iterdir() if f.is_dir()):
+        numbers = [re.match(r'\d\d(?=_)', f.name) for f in room.glob('*.ipynb')]
+        numbers = [m[0] for m in numbers if m]
+        assert len(numbers) == len({*numbers}), room.name

@@ -44,8 +44,7 @@ def digits(folder, change=None, name='1_ann_9.wav'):
 def test_a_bad_recording_is_one_line_that_names_it(tmp_path, content, words):
     folder = digits(tmp_path/'d', content)
     with pytest.raises(InputError, match=words) as e: resolved(protocols('speech', 'smoke', overrides=dict(data=str(folder), n_train=0)))
-    assert '1_ann_9.wav' in str(e.value) or 'cut' in words and '\n' not in str(e.value)
-    assert '\n' not in str(e.value)
+    assert '1_ann_9.wav' in str(e.value) and '\n' not in str(e.value)
 
 @pytest.mark.parametrize('rate', [4000, 11025, 16000, 22050, 44100, 48000])
 def test_other_rates_are_resampled(rate):
@@ -79,7 +78,7 @@ def test_one_class_or_no_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match='there is no folder'): speech.load_speech('')
 
 def test_more_than_there_are_says_how_many(tmp_path):
-    with pytest.raises(InputError, match='take 8 at most, or 0 for all'):
+    with pytest.raises(InputError, match='40 pieces are 20 of each class, but class 0 has only 4; ask for at most 8'):
         resolved(protocols('speech', 'smoke', overrides=dict(data=str(digits(tmp_path/'d')), n_train=40)))
 
 @pytest.mark.parametrize('content, words', [

@@ -142,12 +142,16 @@ CAUSES = [
 
 BEYOND = 'ours: the paper asks for tasks beyond images'
 MODALITIES = [
-    Claim('C26', 'Spoken digits: the best fine-tuned rates lie just above the 1|2 line', C26, ('speech',), BEYOND),
-    Claim('C27', 'Spoken digits: networks of the window need fewer bands of frequency, and forget the speaker', C27,
-          ('speech',), BEYOND),
-    Claim('C28', 'Sentences: the best fine-tuned rates lie just above the 1|2 line', C28, ('text',), BEYOND),
-    Claim('C29', 'Sentences: networks of the window need fewer bands of words, and know more from opinion words alone', C29,
-          ('text',), BEYOND)]
+    Claim('C26', 'Spoken digits: the best fine-tuned rates lie just above the 1|2 line',
+          C26, ('speech',), BEYOND),
+    Claim('C27', 'Spoken digits: networks of the window need fewer bands of frequency, '
+                 'and forget the speaker',
+          C27, ('speech',), BEYOND),
+    Claim('C28', 'Sentences: the best fine-tuned rates lie just above the 1|2 line',
+          C28, ('text',), BEYOND),
+    Claim('C29', 'Sentences: networks of the window need fewer bands of words, '
+                 'and know more from opinion words alone',
+          C29, ('text',), BEYOND)]
 
 MOVES = [
     Claim('C33', 'Synthetic: the 1|2 line is set by the share of the data that a step sees, '

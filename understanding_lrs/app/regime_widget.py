@@ -40,8 +40,8 @@ def regime_widget(report:RegimeReport): # or what a search goes on from
                                      description='rate', continuous_update=False)
     picture, words = widgets.HTML(), widgets.HTML(report._repr_html_())
     def draw(change=None):
-        words = f'Training loss over steps of every branch at learning rate {slider.value:.3g}'
-        picture.value = svg_of(branches_figure(report, slider.value), words)
+        shown = f'Training loss over steps of every branch at learning rate {slider.value:.3g}'
+        picture.value = svg_of(branches_figure(report, slider.value), shown)
     slider.observe(draw, 'value')
     draw()
     return widgets.VBox([words, slider, picture])

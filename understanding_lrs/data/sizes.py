@@ -21,17 +21,18 @@ def first_of_each(
     n:int,       # images wanted, at least one of each class
     what:str,    # start of the error
     class_names:tuple=(), # of str, for errors; default: the numbers
+    kind:str='pictures',  # what is chosen, for errors
 ) -> Tensor:     # (n,) positions, ascending
     "The first n/classes images of every class; where that is no whole number, one more of the first classes"
     counts = torch.bincount(y, minlength=classes).tolist()
     each, rest = divmod(n, classes)
     if n < classes:
-        raise ValueError(f"{what} pictures must be at least one of each of the {classes} classes, got {n}")
+        raise ValueError(f"{what} {kind} must be at least one of each of the {classes} classes, got {n}")
     most, few = each + bool(rest), counts.index(min(counts))
     if most > counts[few]:
         short = class_words(few, class_names or tuple(map(str, range(classes))))
         raise ValueError(
-            f"{what}: {n} pictures are {most} of each class, but {short} has only {counts[few]}; "
+            f"{what}: {n} {kind} are {most} of each class, but {short} has only {counts[few]}; "
             f"ask for at most {counts[few]*classes}")
     return torch.cat([(y == c).nonzero().flatten()[:each + (c < rest)] for c in range(classes)]).sort().values
 

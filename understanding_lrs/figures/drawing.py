@@ -80,7 +80,8 @@ def in_words(fig) -> str: # fig: `Picture`
     return ' '.join(filter(None, [*panels[:PANELS], *more, *around]))
 
 # %% ../../nbs/figures/00_drawing.ipynb #5f1c7a24
-FONT, LIKE_IT = b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif" # Verdana has letters of the same width
+FONT = b"'DejaVu Sans'"
+LIKE_IT = b"'DejaVu Sans', Verdana, sans-serif" # Verdana has letters of the same width
 
 def with_words(
     svg:bytes,
@@ -88,7 +89,8 @@ def with_words(
     desc:str,  # everything else
 ) -> bytes:
     "An SVG that says what it shows, in a font for everybody"
-    said = ''.join(f'<{tag}>{escape(text)}</{tag}>\n' for tag,text in (('title', title), ('desc', desc)) if text)
+    words = dict(title=title, desc=desc)
+    said = ''.join(f'<{tag}>{escape(text)}</{tag}>\n' for tag,text in words.items() if text)
     head, start, rest = svg.replace(FONT, LIKE_IT).partition(b'<svg ')
     attributes, end, body = rest.partition(b'>\n')
     return head + start + b'role="img" ' + attributes + end + said.encode() + body

@@ -85,7 +85,7 @@ def image_print(
     bands='Bands', # what its bands are called; False: it has none
     tints=True,    # does it show regimes?
 ):                 # the figure
-    "The small print of a figure on images"
+    "The small print of a figure on images, sound or text"
     about = f"Preset {view.preset}: {view.study.presets[view.preset].doc}." if view.preset else ''
     regimes = tints_in_words(view) if tints else []
     return small_print(fig, view, f"{view.study.title}; data: {data_names(view)}.", about, *sentences,

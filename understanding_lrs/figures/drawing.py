@@ -60,8 +60,8 @@ def slim(svg:bytes) -> bytes:
 PANELS = 12 # that are described
 
 def one_line(text:str) -> str:
-    "Text without line breaks"
-    return ' '.join(text.split())
+    "Text without line breaks; a line may have been broken at a hyphen"
+    return ' '.join(text.replace('-\n', '-').split())
 
 def panel_in_words(ax) -> str: # ax: an axis of a figure; '' if nothing is written on it
     "What a panel shows: its title, its axes, its series"

@@ -9,7 +9,7 @@ __all__ = ['NUMBERS', 'LABELS', 'WORDS', 'LOOKS', 'accuracies_on', 'groups_on', 
 from ..analysis.evidence import Evidence
 from ..analysis.sequences import frequency_bands
 from .axis import plr_axis, regimes_on
-from .captions import small_print
+from .captions import image_print
 from .drawing import BLUE, GREEN, INK, MARKERS, ORANGE, TWO, canvas, shades
 from .images_bands import low_stage
 from .marks import STAGE_LOOKS, curve, key_below
@@ -75,4 +75,4 @@ def feature_groups(view):
              'Groups are bands of acoustic frequency, or of how frequent words are in the training part. '
              'Needed: participation ratio of what is lost without each group; suffice: of the accuracies '
              'on each alone, above guessing.')
-    return small_print(fig, view, words)
+    return image_print(fig, view, words, bands='Shading')

@@ -57,7 +57,7 @@ text_smoke = Preset(
     minutes=.3, settings=dict(SMOKE_SETTINGS, data='made-sentences', length=16, words=15), **SHARED)
 text_laptop = Preset(
     '4,000 sentences, width 8', plrs=TEXT_GRID, train_seeds=FIVE, minutes=20,
-    settings=TEXT_LAPTOP, **TEXT_SHARED)
+    settings=TEXT_LAPTOP, **TEXT_SHARED | dict(mib=900))
 text_small = Preset(
     'all sentences, width 16, ten seeds: some hours', plrs=TEXT_GRID, train_seeds=TEN, minutes=600,
     settings=dict(TEXT_LAPTOP, n_train=0, n_test=0, length=32, width=16, words=5000, epochs=200,

@@ -72,7 +72,8 @@ def feature_groups(view):
         ax.set_title(title, pad=20)
         key_below(ax, 2)
     words = ('Lines: mean over networks; all but the first panel after fine-tuning at the low rate. '
-             'Groups are bands of acoustic frequency, or of how frequent words are in the training part. '
+             'Groups are bands of acoustic frequency, or of how frequent words are in the training part, '
+             'dark to light from low or frequent to high or rare. '
              'Needed: participation ratio of what is lost without each group; suffice: of the accuracies '
              'on each alone, above guessing.')
     return image_print(fig, view, words, bands='Shading')

@@ -155,7 +155,7 @@ class RegimeReport:
         "All of it; `RegimeReport.from_json` reads it"
         values = {name: asdict(getattr(self, name)) for name in VALUES}
         found = dict(values, advice=self.advice, messages=[asdict(m) for m in self.messages], cost=self.cost)
-        return json.dumps(dict(format=1, steps=self.steps, seconds=round(self.seconds, 2), warmup=self.warmup,
+        return json.dumps(dict(format=1, steps=self.steps, seconds=self.seconds, warmup=self.warmup,
                                plan=asdict(self.plan), notes=[asdict(m) for m in self.notes],
                                branches=[asdict(b) for b in self.branches], found=found), indent=1)
 

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'IMAGE_K', 'NEEDS', 'DIGITS', 'SMOKE', 'LAPTOP', 'SMALL', 'GPU', 'TEMPLATE',
            'TRIAL', 'STRICT', 'NESTED', 'MAIN_LINES', 'short', 'paper', 'authors', 'other', 'LAPTOP_GRID', 'laptop',
-           'THREE', 'image_study', 'beside']
+           'THREE', 'ROBUST_TRIAL', 'image_study', 'beside']
 
 # %% ../../nbs/studies/07_images.ipynb #3553f010
 from dataclasses import replace
 
-from .settings import ImageSettings, SphereSettings
+from .settings import ImageSettings, RobustnessSettings, SphereSettings
 from .study import Preset, Study, register
 
 # %% ../../nbs/studies/07_images.ipynb #eed49fed
@@ -47,12 +47,13 @@ def image_study(
     id:str, title:str,
     presets:dict,            # name -> Preset
     defaults:ImageSettings,  # of the study
+    trial:str=TRIAL,
     **more,                  # further fields of `Study`
 ) -> Study:
     "Register a study on images"
     # two on a GPU: [choice], not measured
     about = dict(chance=10., data=defaults.data, needs=NEEDS, per_gpu=2)
-    return register(Study(id, title, TEMPLATE, defaults, presets, TRIAL, **about | more))
+    return register(Study(id, title, TEMPLATE, defaults, presets, trial, **about | more))
 
 # %% ../../nbs/studies/07_images.ipynb #0f347107
 # on both sides of the authors' lines [choice]
@@ -132,3 +133,11 @@ beside('basin', 'All fine-tunings of one point: three batch orders at two rates 
            settings=LAPTOP | dict(ft_orders=3), **SMALL),
     Preset('rates from the 1|2 line to the 2|3 line', plrs=(5e-4, 7e-4, 1e-3, 1.4e-3, 3e-3, 5e-3, 1e-2),
            flrs=(1e-5, 3e-4), swa_k=(), minutes=120, settings=dict(ft_orders=3), **THREE))
+
+# %% ../../nbs/studies/07_images.ipynb #bcdd5f71
+ROBUST_TRIAL = 'understanding_lrs.studies.robustness_trial:RobustnessTrial'
+
+image_study('convnetsi32_cifar10_robustness', 'Corrupted, attacked and foreign images',
+            dict(smoke=replace(SMOKE, swa_k=(5,), settings=DIGITS | dict(outside='noise')),
+                 laptop=replace(laptop, swa_k=(5,), train_seeds=(1, 2, 3, 4, 5), minutes=60)),
+            RobustnessSettings(arch='convnet', rho=12.), ROBUST_TRIAL)

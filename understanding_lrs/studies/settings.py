@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HOW', 'REMOVE', 'VERSIONS', 'setting', 'Settings', 'check_value', 'helps', 'SyntheticSettings',
            'check_synthetic_seeds', 'InterventionSettings', 'check_intervention', 'prepared', 'check_last_batch',
-           'as_many', 'loaded', 'EpochSettings', 'ImageSettings', 'SphereSettings', 'check_no_sphere',
-           'PracticalSettings', 'VitSettings']
+           'as_many', 'loaded', 'EpochSettings', 'ImageSettings', 'SphereSettings', 'RobustnessSettings',
+           'check_no_sphere', 'PracticalSettings', 'VitSettings']
 
 # %% ../../nbs/studies/00_settings.ipynb #7a2393b2
 import sys
@@ -317,6 +317,28 @@ class SphereSettings(ImageSettings):
         super().check(protocol)
         if self.rho < 0:
             raise InputError(f"rho must be positive, or 0 for the norm at the initial point, got {self.rho}")
+
+# %% ../../nbs/studies/00_settings.ipynb #2a331064
+@dataclass(frozen=True)
+class RobustnessSettings(SphereSettings):
+    "Settings of scale-invariant networks whose robustness is probed"
+    outside:str = setting(
+        'cifar100', 'images of other classes that a network should not be sure of: as data, or noise')
+
+    def outside_images(self) -> 'Tensor|None': # (n, C, side, side) uint8; None: noise
+        "The test images of the other set, of the size that is learned"
+        if self.outside == 'noise': return None
+        return prepared(loaded(self.outside), 0, 0, self.size).x_test
+
+    def check(self, protocol):
+        super().check(protocol)
+        if self.outside.split('@')[0] != self.data.split('@')[0]: return
+        raise InputError(f"outside must be other images than data, got {self.outside} for both")
+
+    def resolve(self):
+        found = super().resolve()
+        if self.outside == 'noise': return found
+        return replace(found, outside=loaded(self.outside, keep=True).id)
 
 # %% ../../nbs/studies/00_settings.ipynb #a9f702c1
 def check_no_sphere(s:ImageSettings):

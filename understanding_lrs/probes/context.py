@@ -116,6 +116,7 @@ class ArrayEvaluator:
     path:PathSettings=PathSettings()
     threads:int=1
     precision:str='fp32'    # see `numerics`
+    outside:dict=field(default_factory=dict) # name -> (n, ...) images of other classes, which nobody learned
 
     pair_metrics = 'angle', 'train_barrier', 'train_loss_barrier', 'test_barrier', 'test_loss_barrier'
 

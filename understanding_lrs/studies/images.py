@@ -138,6 +138,6 @@ beside('basin', 'All fine-tunings of one point: three batch orders at two rates 
 ROBUST_TRIAL = 'understanding_lrs.studies.robustness_trial:RobustnessTrial'
 
 image_study('convnetsi32_cifar10_robustness', 'Corrupted, attacked and foreign images',
-            dict(smoke=replace(SMOKE, swa_k=(5,), settings=DIGITS | dict(outside='noise')),
+            dict(smoke=replace(SMOKE, swa_k=(5,), settings=DIGITS | dict(outside='noise', n_test=100)),
                  laptop=replace(laptop, swa_k=(5,), train_seeds=(1, 2, 3, 4, 5), minutes=60)),
             RobustnessSettings(arch='convnet', rho=12.), ROBUST_TRIAL)

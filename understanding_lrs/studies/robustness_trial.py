@@ -6,9 +6,18 @@
 __all__ = ['RobustnessTrial']
 
 # %% ../../nbs/studies/17_robustness_trial.ipynb #ee91f802
+from dataclasses import replace
+
+from ..probes.context import ArrayEvaluator
 from .array_trial import ImageTrial
 
 # %% ../../nbs/studies/17_robustness_trial.ipynb #c68e20a3
 class RobustnessTrial(ImageTrial):
     "The trial of one PLR whose networks are asked about robustness"
     def offers(self) -> set: return {'robustness'} # see `ProbeContext.offers`
+
+    def evaluator(self) -> ArrayEvaluator:
+        "With the images of other classes that the settings name"
+        images, name = self.settings.outside_images(), self.settings.outside.split('@')[0]
+        outside = {} if images is None else {name: images.to(self.device())}
+        return replace(super().evaluator(), outside=outside)

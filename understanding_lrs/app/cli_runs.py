@@ -129,12 +129,14 @@ def show(
 @app.command()
 def read(
     study:StudyArgument,
+    probe:Annotated[list[str], typer.Option(
+        help="also this probe, such as corruptions, attacks or certainty of images; may be repeated")]=None,
     runs:RunsOption='runs',
 ):
     """Take the probes that finished runs lack, from the networks that they kept (`ulrs sweep
     --keep-states`).
 
-    Example: `ulrs read convnetsi32_cifar10`
+    Example: `ulrs read convnetsi32_cifar10 --probe corruptions`
     """
     from understanding_lrs.studies.array_trial import ArrayTrial, read_later
     trial = study_named(study).trial
@@ -143,7 +145,7 @@ def read(
     if not found:
         raise InputError(f"no finished run of {study} in {runs}; first: ulrs sweep {study} --keep-states")
     for run in found:
-        added = read_later(trial(run.protocol, run))
+        added = read_later(trial(run.protocol, run), tuple(probe or ()))
         print(f"{run.folder.name}: {', '.join(added) or 'nothing is missing'}")
 
 # %% ../../nbs/app/13_cli_runs.ipynb #b9889174

@@ -27,8 +27,8 @@ def low_curve(e:Evidence, table:str, metric:str, band=None) -> np.ndarray: # (se
 
 def under(e:Evidence, *kinds:str) -> np.ndarray: # (seeds, PLRs) accuracy (%)
     "Mean accuracy under kinds of corruption, over their severities"
-    curves = [low_curve(e, 'corruptions', 'corrupted_acc', f'{kind}={s}') for kind in kinds for s in SEVERITIES]
-    return np.mean(curves, 0)
+    bands = [f'{kind}={severity}' for kind in kinds for severity in SEVERITIES]
+    return np.mean([low_curve(e, 'corruptions', 'corrupted_acc', band) for band in bands], 0)
 
 def everyday(e:Evidence) -> np.ndarray: return under(e, *EVERYDAY) # (seeds, PLRs) %
 
@@ -88,7 +88,8 @@ INSIDE = 'lies between the 1|2 line and 3 times the 2A|2B line (1 = yes)'
 NOISES = 'noise of the middle band', 'noise of the high band', 'noise of the low band'
 
 C30 = (
-    Part('C30.corrupted_1', f'accuracy under six everyday corruptions {LOW}, {TO_1}, pp', partial(corrupted_gain, '1'), '>=', 1.),
+    Part('C30.corrupted_1', f'accuracy under six everyday corruptions {LOW}, {TO_1}, pp',
+         partial(corrupted_gain, '1'), '>=', 1.),
     Part('C30.corrupted_2b', f'the same, {TO_2B}, pp', partial(corrupted_gain, '2B'), '>=', 1.),
     Part('C30.attacked_1', f'accuracy under PGD {LOW}, {TO_1}, pp', partial(attacked_gain, '1'), '>=', 2.),
     Part('C30.attacked_2b', f'the same, {TO_2B}, pp', partial(attacked_gain, '2B'), '>=', 0.),
@@ -104,14 +105,17 @@ C31 = (
     Part('C31.attacked_share', f'share of the clean accuracy kept under PGD {LOW}, {TO_1}, pp',
          attacked_share, '>=', 3.),
     Part('C31.calibration', f'expected calibration error {LOW}, {TO_1}, pp', calibration, '<=', -2.),
-    Part('C31.outside', f'AUROC of confidence against images of other classes {LOW}, {TO_1}', outside, '>=', .01),
-    Part('C31.corrupted_share', f'share of the clean accuracy kept under everyday corruptions {LOW}, {TO_1}, pp',
+    Part('C31.outside', f'AUROC of confidence against images of other classes {LOW}, {TO_1}',
+         outside, '>=', .01),
+    Part('C31.corrupted_share',
+         f'share of the clean accuracy kept under everyday corruptions {LOW}, {TO_1}, pp',
          corrupted_share, '>=', -2., decides=False))
 C32 = (
     Part('C32.mid_high', f'accuracy lost to {NOISES[0]} minus that lost to {NOISES[1]} {LOW}, {TO_1}, pp',
          partial(loses_more, 'noise_mid', 'noise_high'), '>=', 2.),
     Part('C32.mid_low', f'accuracy lost to {NOISES[0]} minus that lost to {NOISES[2]} {LOW}, {TO_1}, pp',
          partial(loses_more, 'noise_mid', 'noise_low'), '>=', .5),
-    Part('C32.high', f'accuracy lost to {NOISES[1]} {LOW}, {TO_1}, pp', partial(loses, 'noise_high'), '<=', -1.),
+    Part('C32.high', f'accuracy lost to {NOISES[1]} {LOW}, {TO_1}, pp',
+         partial(loses, 'noise_high'), '<=', -1.),
     Part('C32.blur', f'accuracy lost to blur minus that lost to {NOISES[1]} {LOW}, {TO_1}, pp',
          partial(loses_more, 'blur', 'noise_high'), '>=', 2., decides=False))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['POWERS', 'GRID', 'LOW', 'CAPTION', 'HIGH', 'SWA_K', 'SMOKE', 'TINY', 'smoke', 'laptop', 'paper', 'eight', 'wide',
            'factorial', 'edges', 'TEMPLATE', 'TRIAL', 'UTILITIES', 'shared', 'twenty', 'WINDOW_GRID', 'BATCHES',
-           'SAMPLES', 'LENGTHS', 'KNOBS', 'window', 'plain', 'batch_alone', 'all_knobs', 'window_rates',
+           'SAMPLES', 'LENGTHS', 'KNOBS', 'window', 'plain', 'batch_alone', 'all_knobs', 'FAULTS_TRIAL', 'window_rates',
            'window_variant']
 
 # %% ../../nbs/studies/05_synthetic.ipynb #bc60ea2e
@@ -107,3 +107,12 @@ register(Study(
         wide=Preset('22 settings, 12 data seeds each', plrs=WINDOW_GRID, minutes=22, variants=all_knobs,
                     **window)),
     TRIAL, chance=50., data='synthetic'))
+
+# %% ../../nbs/studies/05_synthetic.ipynb #a376c3c0
+FAULTS_TRIAL = 'understanding_lrs.studies.robustness_trial:FaultsTrial'
+register(Study(
+    'synthetic_faults', 'Features that fail at test time', TEMPLATE, SyntheticSettings(), dict(
+        smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), minutes=.2, settings=TINY, **shared),
+        laptop=Preset('the whole grid, 20 data seeds', plrs=GRID, data_seeds=tuple(range(401, 421)), minutes=4,
+                      **shared)),
+    FAULTS_TRIAL, chance=50., data='synthetic'))

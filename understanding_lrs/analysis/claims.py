@@ -21,7 +21,7 @@ from .image_claims import SCALE_INVARIANT, main_of
 from .intervention_claims import C21, C22, C23, C24, C25
 from .practical_claims import C16, C17
 from .regimes import regime_of, unconverged
-from .robustness import C30, C31, C32
+from .robustness import C30, C31, C32, C37
 from .sequences import C26, C27, C28, C29
 from .synthetic_claims import C13, C14, C19, C20
 from .tables import by_setting, on_its_data
@@ -41,7 +41,7 @@ ROLES = dict( # role -> studies
     easier=('synthetic_easier',), hidden=('synthetic_hidden',), removed=('synthetic_removed',),
     implanted=('synthetic_implanted',), swapped=('synthetic_swapped',),
     speech=('speech',), text=('text',), window=('synthetic_window',),
-    robustness=('convnetsi32_cifar10_robustness',))
+    robustness=('convnetsi32_cifar10_robustness',), faults=('synthetic_faults',))
 PRESET_ROLES = dict(factorial='crossed', edges='pairs') # presets with a role of their own, whatever the study
 
 def role_of(study:str, preset:str) -> str: # a key of `ROLES`, 'crossed', or '' where nothing is asked
@@ -137,7 +137,9 @@ ROBUSTNESS = [
           C31, ('robustness',), ROBUST),
     Claim('C32', 'Networks of the window lose most to noise of middle frequencies, which they use, '
                  'and little to high ones',
-          C32, ('robustness',), ROBUST)]
+          C32, ('robustness',), ROBUST),
+    Claim('C37', 'Synthetic: a sparse network breaks where its feature fails, and elsewhere bears more',
+          C37, ('faults',), ROBUST)]
 
 # %% ../../nbs/analysis/09_claims.ipynb #2312c3e3
 ASKS = 'ours: the paper asks for such experiments'

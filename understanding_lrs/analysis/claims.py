@@ -22,6 +22,7 @@ from .intervention_claims import C21, C22, C23, C24, C25
 from .practical_claims import C16, C17
 from .regimes import regime_of, unconverged
 from .robustness import C30, C31, C32, C37
+from .schedules import C35, C36, CONSTANT
 from .sequences import C26, C27, C28, C29
 from .synthetic_claims import C13, C14, C19, C20
 from .tables import by_setting, on_its_data
@@ -40,7 +41,7 @@ ROLES = dict( # role -> studies
     pairs=(f'{MAIN}_basin',), synthetic=('synthetic',), utilities=('synthetic_utilities',),
     easier=('synthetic_easier',), hidden=('synthetic_hidden',), removed=('synthetic_removed',),
     implanted=('synthetic_implanted',), swapped=('synthetic_swapped',),
-    speech=('speech',), text=('text',), window=('synthetic_window',),
+    speech=('speech',), text=('text',), window=('synthetic_window',), schedules=('synthetic_schedules',),
     robustness=('convnetsi32_cifar10_robustness',), faults=('synthetic_faults',))
 PRESET_ROLES = dict(factorial='crossed', edges='pairs') # presets with a role of their own, whatever the study
 
@@ -176,7 +177,11 @@ MOVES = [
           C33, ('window',), 'ours: the paper uses one setting'),
     Claim('C34', 'Synthetic: sparse features and the best fine-tuned rates stay just above the line, '
                  'wherever it is',
-          C34, ('window',), 'ours: the paper uses one setting')]
+          C34, ('window',), 'ours: the paper uses one setting'),
+    Claim('C35', 'Synthetic: the window of constant rates holds the best peak of every schedule that decays',
+          C35, ('schedules',), 'ours: the paper uses constant rates'),
+    Claim('C36', 'Synthetic: constant in 2A with a short decay is as good as the best schedule at equal cost',
+          C36, ('schedules',), 'ours: the paper uses constant rates')]
 
 CLAIMS = [*REGIMES, *LANDSCAPE, *FEATURES, *CAUSES, *MODALITIES, *ROBUSTNESS, *MOVES]
 
@@ -250,7 +255,9 @@ def evidence_of(
     "The tables of a study, beside those of its main study where it has one"
     tables = published[study, preset]
     mine = on_its_data(STUDIES[study], tables)
-    main = main_of(tables, mine, preset, published) if role_of(study, preset) == 'boundary' else None
+    role, main = role_of(study, preset), None
+    if role == 'boundary': main = main_of(tables, mine, preset, published)
+    if role == 'schedules': main = dict(tables=published.get(CONSTANT))
     return Evidence(tables, mine, main)
 
 def verdicts(

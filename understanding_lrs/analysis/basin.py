@@ -5,8 +5,8 @@ other."""
 
 # %% auto #0
 __all__ = ['KEYS', 'QUALITY', 'NEAR', 'LOW_RATES', 'EDGE', 'settings_of', 'quantities', 'network_table', 'estimate', 'centred',
-           'slope', 'partial_rank', 'mean_over_rates', 'advantage', 'TwoStage', 'two_stage', 'Crossed', 'crossed_of',
-           'two_stage_interval', 'between', 'paired', 'look_table']
+           'slope', 'partial_rank', 'mean_over_rates', 'advantage', 'TwoStage', 'within_cells', 'two_stage',
+           'two_slopes', 'Crossed', 'crossed_of', 'two_stage_interval', 'between', 'paired', 'look_table']
 
 # %% ../../nbs/analysis/03_basin.ipynb #f3e19f22
 import json, warnings
@@ -147,23 +147,38 @@ class TwoStage:
     n:int             # networks
 
 # %% ../../nbs/analysis/03_basin.ipynb #178ae786
-def two_stage(
+def within_cells(
     outcome, cause, # (n,) numbers
     instrument,     # (n,) labels of what was drawn by lot, at least 2 of them
     cell,           # (n,) labels within which it was drawn
-) -> TwoStage:
-    "Effect of a cause on an outcome by two-stage least squares with an instrument [linearmodels]"
-    from linearmodels.iv import IV2SLS # here, because it takes seconds to import
+) -> tuple:         # outcome and cause, (n,) each, and which label was drawn, (n, labels - 1)
+    "All variables of a two-stage estimate, minus the means of their cells"
     y, x = centred(outcome, cell), centred(cause, cell)
     labels, drawn = np.unique(instrument, return_inverse=True)
     if len(labels) < 2: raise ValueError(f"an instrument needs at least 2 values, got {len(labels)}")
     if not (x*x).sum() > 1e-12:
         raise ValueError("the cause does not vary within cells, so it has no effect to estimate")
-    z = pd.DataFrame({f'z{i}': centred(drawn == i, cell) for i in range(len(labels) - 1)})
-    found = IV2SLS(pd.Series(y, name='y'), None, pd.DataFrame(dict(x=x)), z).fit(cov_type='unadjusted')
+    return y, x, np.stack([centred(drawn == i, cell) for i in range(len(labels) - 1)], 1)
+
+def two_stage(outcome, cause, instrument, cell) -> TwoStage: # as for `within_cells`
+    "Effect of a cause on an outcome by two-stage least squares with an instrument [linearmodels]"
+    from linearmodels.iv import IV2SLS # here, because it takes seconds to import
+    y, x, z = within_cells(outcome, cause, instrument, cell)
+    names = [f'z{i}' for i in range(z.shape[1])]
+    model = IV2SLS(pd.Series(y, name='y'), None, pd.DataFrame(dict(x=x)), pd.DataFrame(z, columns=names))
+    found = model.fit(cov_type='unadjusted')
     strength = float(found.first_stage.diagnostics['f.stat'].iloc[0])
-    overid = float(found.sargan.pval) if z.shape[1] > 1 else np.nan
+    overid = float(found.sargan.pval) if len(names) > 1 else np.nan
     return TwoStage(float(x@y/(x@x)), float(found.params['x']), strength, overid, len(y))
+
+# %% ../../nbs/analysis/03_basin.ipynb #1c1e1a6c
+def two_slopes(outcome, cause, instrument, cell) -> tuple: # as for `within_cells` -> (naive, effect)
+    "The two slopes of `two_stage`, without its tests and in a tenth of its time"
+    y, x, z = within_cells(outcome, cause, instrument, cell)
+    weights, _, rank, _ = np.linalg.lstsq(z, x, rcond=None)
+    if rank < z.shape[1]: raise ValueError("what was drawn by lot does not vary within cells")
+    fitted = z @ weights # the cause as far as the lot tells it
+    return float(x@y/(x@x)), float(fitted@y/(fitted@x))
 
 # %% ../../nbs/analysis/03_basin.ipynb #b2cf9d33
 @dataclass(frozen=True)
@@ -175,12 +190,12 @@ class Crossed:
     instrument:np.ndarray # (n,) readout seed
     cell:np.ndarray  # (n,) rate, data seed and train seed, numbered
 
-    def effect(self, data, readouts) -> TwoStage: # seeds, each perhaps several times
-        "Two-stage least squares on some of the seeds; a data set that was drawn twice is two cells"
+    def some(self, data, readouts) -> tuple: # seeds, each perhaps several times -> as for `within_cells`
+        "The networks of some of the seeds; a data set that was drawn twice is two cells"
         parts = [(self.at[d, r], i) for i,d in enumerate(data) for r in readouts]
         rows = np.concatenate([p for p,_ in parts])
         copy = np.concatenate([np.full(len(p), i) for p,i in parts])
-        return two_stage(self.y[rows], self.x[rows], self.instrument[rows], self.cell[rows]*len(data) + copy)
+        return self.y[rows], self.x[rows], self.instrument[rows], self.cell[rows]*len(data) + copy
 
 def crossed_of(net:pd.DataFrame, outcome:str, cause:str) -> Crossed: # with seeds, plr and the two columns
     groups = net.reset_index(drop=True).groupby(['data_seed', 'readout_seed'])
@@ -201,10 +216,10 @@ def two_stage_interval(
     rng, draws = stream('bootstrap', 0), []
     while len(draws) < n:
         some_data, some_readouts = rng.choice(data, len(data)), rng.choice(readouts, len(readouts))
-        try: draws.append(crossed.effect(some_data, some_readouts))
+        try: draws.append(two_slopes(*crossed.some(some_data, some_readouts)))
         except ValueError: continue # neither the cause nor the readout may be constant
-    def ends(name): return tuple(map(float, interval([getattr(t, name) for t in draws])))
-    return crossed.effect(data, readouts), ends('naive'), ends('effect')
+    naive, effect = (tuple(map(float, interval(slopes))) for slopes in zip(*draws))
+    return two_stage(*crossed.some(data, readouts)), naive, effect
 
 # %% ../../nbs/analysis/03_basin.ipynb #229544f5
 NEAR, LOW_RATES, EDGE = (.007, .014), (0., .004), (.003, .006) # rates between; EDGE: the last two of regime 1

@@ -127,8 +127,10 @@ def share_gain(c:dict) -> float: # of one setting
     return c['dominant'][near].mean() - c['dominant'][below].mean()
 
 def by_rate(c:dict) -> tuple: # of one setting -> rates over line, mean accuracy fine-tuned low
-    ratios = np.unique(c['ratio'])
-    return ratios, np.array([np.nanmean(c['low'][c['ratio'] == r]) for r in ratios])
+    ratios, at = np.unique(c['ratio'], return_inverse=True)
+    known = np.isfinite(c['low'])
+    total = np.bincount(at[known], c['low'][known], len(ratios))
+    return ratios, total/np.bincount(at[known], minlength=len(ratios)) # NaN: no network of this rate has one
 
 # %% ../../nbs/analysis/12_window.ipynb #0f26d0a0
 def quality_gain(c:dict) -> float: # of one setting, pp
@@ -140,7 +142,8 @@ def best_above(c:dict) -> float: # of one setting: 1 or 0
     return float(1 < ratio[np.nanargmax(acc)] <= 4)
 
 def mean_of(of): # of: function of the columns of one setting -> number
-    return lambda e: estimate(around_lines(e), lambda c: np.nanmean(each_setting(c, of)))
+    columns = ['data_seed', 'setting', 'ratio', 'dominant', 'low']
+    return lambda e: estimate(around_lines(e)[columns], lambda c: np.nanmean(each_setting(c, of)))
 
 C34 = (
     Part('C34.share',

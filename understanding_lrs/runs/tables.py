@@ -88,9 +88,9 @@ def table_bytes(
 
 # %% ../../nbs/runs/02_tables.ipynb #4c967f8d
 def _typed(texts, kind):
-    "A column from its text; `kind` is `str`, `int`, `float` or empty for the narrowest that holds all values"
+    "A column from its texts; `kind` is `str`, `int`, `float` or empty for the narrowest that holds all values"
     import numpy as np, pandas as pd
-    at, different = pd.factorize(np.array(texts, dtype=object))
+    at, different = pd.factorize(np.asarray(texts, dtype=object))
     if kind == 'int': return pd.array([int(t) if t else None for t in different], dtype='Int64').take(at)
     if kind == 'float': return np.array([float(t or 'nan') for t in different])[at]
     for guess in ('int', 'float') if not kind and any(texts) else ():
@@ -104,8 +104,8 @@ def read_table(
     "Read a table without guessing the types of known columns"
     import pandas as pd
     if data[:4] == b'PAR1': return pd.read_parquet(io.BytesIO(data))
-    df = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False)
-    return pd.DataFrame({c: _typed(list(df[c]), COLUMNS.get(c, ('',))[0]) for c in df})
+    df = pd.read_csv(io.BytesIO(data), dtype=object, keep_default_na=False)
+    return pd.DataFrame({c: _typed(df[c].to_numpy(), COLUMNS.get(c, ('',))[0]) for c in df})
 
 # %% ../../nbs/runs/02_tables.ipynb #e0662f53
 # what pandas and pyarrow raise for a file that is no table

@@ -15,8 +15,11 @@ EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper 
 BIN = .venv/bin
 CHANGES = $(if $(DATA),--set 'data=$(DATA)') $(SET:%=--set %)
 READY = .venv/.ready
-# Room by room, because a process that runs all notebooks keeps ten gigabytes; experiments are run by pytest at smoke size.
-PAGES = $(filter-out nbs/experiments/,$(wildcard nbs/[a-z]*/ nbs/*.ipynb))
+# A process for each room, because one that runs all notebooks keeps ten gigabytes; the longest start first, and as many run
+# at once as there are cores, four at most. Experiments are run by pytest at smoke size.
+LONGEST = nbs/figures/ nbs/tutorials/ nbs/app/ nbs/pages/ nbs/analysis/
+PAGES = $(LONGEST) $(filter-out $(LONGEST) nbs/experiments/,$(wildcard nbs/[a-z]*/ nbs/*.ipynb))
+AT_ONCE = $$(n=$$(getconf _NPROCESSORS_ONLN); [ $$n -lt 4 ] && echo $$n || echo 4)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce images appendix gpu paper-synthetic test faults fuzz lowest lint lab-queue lab docs app readme publish clean
@@ -78,7 +81,7 @@ paper-synthetic: $(READY)
 	$(MAKE) publish
 
 test: $(READY)
-	@set -e; for pages in $(PAGES); do echo "nbdev-test $$pages"; OMP_NUM_THREADS=1 $(BIN)/nbdev-test $$pages; done
+	@printf '%s\n' $(PAGES) | OMP_NUM_THREADS=1 xargs -P $(AT_ONCE) -I{} sh -c '$(BIN)/nbdev-test {} --n-workers 1 && echo {}'
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 faults: $(READY)

@@ -12,6 +12,21 @@ import pytest
 
 TINY = Path(__file__).resolve().parent.parent/'nbs/experiments/tiny_plr.ipynb' # the stand-in for an experiment
 
+# files that take longest, by themselves or because they wait: they start first, so that none is left alone at the end
+LONG = ('test_browser', 'test_lab', 'test_gpu_session', 'test_same_bits', 'test_executors', 'test_sweep', 'test_picture_readings',
+        'test_pictures', 'test_picture_figures', 'test_interventions', 'test_vit', 'test_images')
+
+def pytest_configure(config): config.option.loadscopereorder = False # xdist would begin with the files of most tests
+
+def pytest_collection_modifyitems(items):
+    rank = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config): # for `-n auto`
+    "One more than there are cores, because many tests wait for other processes"
+    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count())
+
 @pytest.fixture(scope='session')
 def root(): return Path(__file__).resolve().parent.parent
 

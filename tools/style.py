@@ -1,4 +1,5 @@
-"""How plain is our code? `python tools/style.py [folder of notebooks]` counts, prints, and judges nothing."""
+"""How plain is our code? `python tools/style.py [folder of notebooks]` counts, prints, and judges nothing; with `--missing` it lists
+the definitions without a runnable cell right behind."""
 import ast, json, re, statistics, sys
 from pathlib import Path
 
@@ -23,6 +24,14 @@ def followed(cells:list) -> list[bool]: # one entry for each exported cell with 
     "Whether a runnable cell stands right behind"
     followers = [*cells[1:], (True, '')]
     return [not after for (exported, code), (after, _) in zip(cells, followers) if exported and is_definition(code)]
+
+def missing(path:Path) -> list[str]: # names, one entry for each cell; several names are joined by commas
+    "Definitions of a notebook without a runnable cell right behind"
+    cells = code_cells(path)
+    defined = [code for exported, code in cells if exported and is_definition(code)]
+    kinds = ast.FunctionDef, ast.ClassDef
+    names = [', '.join(n.name for n in ast.parse(code).body if isinstance(n, kinds)) for code in defined]
+    return [name for name, yes in zip(names, followed(cells)) if not yes]
 
 def parameters(function) -> int: # ast.FunctionDef or ast.Lambda
     a = function.args
@@ -55,9 +64,12 @@ def percentile(values:list, share:float): # the smallest value that at least thi
     ordered = sorted(values)
     return ordered[min(int(share*len(ordered)), len(ordered) - 1)]
 
+def pages_of(folder:Path) -> list[Path]: # of a folder and below
+    return [path for path in sorted(folder.rglob('*.ipynb')) if '.ipynb_checkpoints' not in path.parts]
+
 def table(folder:Path) -> dict: # what -> number or text
     "All that is counted, over the notebooks of a folder and below; experiments, which export nothing, do not count"
-    pages = [code_cells(path) for path in sorted(folder.rglob('*.ipynb')) if '.ipynb_checkpoints' not in path.parts]
+    pages = [code_cells(path) for path in pages_of(folder)]
     exports = [code for cells in pages for exported, code in cells if exported]
     lines = [len([line for line in code.splitlines() if line.strip()]) for code in exports]
     behind = [yes for cells in pages for yes in followed(cells)]
@@ -75,5 +87,10 @@ def table(folder:Path) -> dict: # what -> number or text
     }
 
 if __name__ == '__main__':
-    folder = Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).resolve().parent.parent/'nbs'
-    for what, n in table(folder).items(): print(f'{what:48} {n}')
+    words = [word for word in sys.argv[1:] if word != '--missing']
+    folder = Path(words[0]) if words else Path(__file__).resolve().parent.parent/'nbs'
+    if '--missing' in sys.argv:
+        for page in pages_of(folder):
+            for names in missing(page): print(f'{page.relative_to(folder)}: {names}')
+    else:
+        for what, n in table(folder).items(): print(f'{what:48} {n}')

@@ -2,7 +2,7 @@
 from dataclasses import replace
 import numpy as np, pytest, torch
 from sklearn.neighbors import KNeighborsClassifier
-from understanding_lrs.studies import interventions
+from understanding_lrs.studies import intervention_trial, interventions
 from understanding_lrs.training import reference as training
 from understanding_lrs.probes.features import dominance, single_feature_accuracy
 from understanding_lrs.studies.settings import HOW
@@ -142,8 +142,10 @@ def test_looks_after_a_removal():
 def tables(run): return {t: (run.folder/f'{t}.csv').read_bytes() for t in run.tables()}
 
 @pytest.mark.parametrize('settings', [dict(remove_at=100), dict(remove_at=200), dict(implant_steps=60), dict(hide_share=.25)], ids=str)
-def test_a_run_in_pieces(tmp_path, settings):
-    "every call stops after one window; the tables are the bytes of an undisturbed run"
+def test_a_run_in_pieces(tmp_path, settings, monkeypatch):
+    "every call stops after one window; the tables are the bytes of an undisturbed run. Six looks after a removal, three of them fine-tuned, are enough"
+    monkeypatch.setattr(intervention_trial, 'LOOKS', 6)
+    monkeypatch.setattr(intervention_trial, 'TUNED', (0, 2, 5))
     p, calls = arm(**settings), 0
     whole, pieces = live(p, Run(tmp_path/'a', p)).run, Run(tmp_path/'b', p)
     while pieces.state().kind != 'done':

@@ -4446,6 +4446,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                    'understanding_lrs/studies/settings.py'),
                                                     'understanding_lrs.studies.settings.RobustnessSettings': ( 'studies/settings.html#robustnesssettings',
                                                                                                                'understanding_lrs/studies/settings.py'),
+                                                    'understanding_lrs.studies.settings.RobustnessSettings.able': ( 'studies/settings.html#robustnesssettings.able',
+                                                                                                                    'understanding_lrs/studies/settings.py'),
                                                     'understanding_lrs.studies.settings.RobustnessSettings.check': ( 'studies/settings.html#robustnesssettings.check',
                                                                                                                      'understanding_lrs/studies/settings.py'),
                                                     'understanding_lrs.studies.settings.RobustnessSettings.outside_images': ( 'studies/settings.html#robustnesssettings.outside_images',

@@ -335,6 +335,11 @@ class RobustnessSettings(SphereSettings):
         if self.outside.split('@')[0] != self.data.split('@')[0]: return
         raise InputError(f"outside must be other images than data, got {self.outside} for both")
 
+    def able(self, precision, device):
+        from understanding_lrs.data.corruptions import vision
+        super().able(precision, device)
+        with as_input_error(ValueError): vision()
+
     def resolve(self):
         found = super().resolve()
         if self.outside == 'noise': return found

@@ -21,19 +21,21 @@ from .image_claims import best_inside
 from .sequences import at_best, tuned_low
 from .tables import select
 from .verdicts import Estimate, Part
-from ..data.corruptions import EVERYDAY, SEVERITIES
 
 # %% ../../nbs/analysis/15_robustness.ipynb #d7f80420
 def low_curve(e:Evidence, table:str, metric:str, band=None) -> np.ndarray: # (seeds, PLRs)
     "What a probe measured after the low rate"
     return e.at(select(e.tables[table], metric=metric, band=band, stage='finetune', flr=e.flrs[0]))
 
-def under(e:Evidence, *kinds:str) -> np.ndarray: # (seeds, PLRs) accuracy (%)
+def under(e:Evidence, wanted) -> np.ndarray: # wanted: is a kind of corruption? -> (seeds, PLRs) accuracy (%)
     "Mean accuracy under kinds of corruption, over their severities"
-    bands = [f'{kind}={severity}' for kind in kinds for severity in SEVERITIES]
+    names = e.tables['corruptions'].band.dropna().unique()
+    bands = [name for name in names if name and wanted(name.split('=')[0])]
     return np.mean([low_curve(e, 'corruptions', 'corrupted_acc', band) for band in bands], 0)
 
-def everyday(e:Evidence) -> np.ndarray: return under(e, *EVERYDAY) # (seeds, PLRs) %
+def everyday(e:Evidence) -> np.ndarray: # (seeds, PLRs) %
+    "All corruptions but the noise of single bands, which asks another question"
+    return under(e, lambda kind: not kind.startswith('noise_'))
 
 def under_attack(e:Evidence) -> np.ndarray: # (seeds, PLRs) accuracy (%)
     "Mean accuracy under PGD, over two norms and three radii"
@@ -48,7 +50,7 @@ def foreign(e:Evidence, metric:str='auroc_confidence') -> np.ndarray: # (seeds, 
 
 def lost(e:Evidence, kind:str) -> np.ndarray: # (seeds, PLRs) percentage points
     "Accuracy that one kind of corruption takes away, mean over its severities"
-    return tuned_low(e) - under(e, kind)
+    return tuned_low(e) - under(e, lambda other: other == kind)
 
 # %% ../../nbs/analysis/15_robustness.ipynb #323d15df
 def versus(e:Evidence, curve, other:str) -> Estimate: # (seeds, PLRs); '1' or '2B'

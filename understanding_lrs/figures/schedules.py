@@ -9,7 +9,7 @@ __all__ = ['WORDS', 'COLORS', 'beside_constant', 'over_peak_on', 'regret_on', 's
 import numpy as np
 
 from ..analysis.evidence import Evidence
-from ..analysis.schedules import CONSTANT, IN_WORDS, constant_lines, ends, inside
+from ..analysis.schedules import CONSTANT, DECAYING, IN_WORDS, constant_lines, ends, inside
 from ..analysis.schedules import regret_in_2a, regret_of
 from ..core.checkout import committed
 from ..core.errors import InputError
@@ -33,14 +33,15 @@ def beside_constant(view:View) -> Evidence:
 # %% ../../nbs/figures/schedules.ipynb #d1732403
 def over_peak_on(ax, e:Evidence):
     "One curve for each schedule, the mean over seeds; a ring around its best peak"
-    window = e.plrs[inside(e)]
+    window, decaying = e.plrs[inside(e)], [ends(e, kind).mean(0) for kind in DECAYING]
     ax.axvspan(window[0], window[-1], color=TINTS['2A'], lw=0)
     for kind,color in COLORS.items():
         mean = ends(e, kind).mean(0)
         best = mean.argmax()
         ax.plot(e.plrs, mean, '-', marker='.', ms=3, lw=1.1, color=color, label=WORDS[kind])
         ax.plot(e.plrs[best], mean[best], 'o', ms=6, mfc='none', mec=color)
-    ax.set(xscale='log', xlabel='peak rate (ELR)', title='test accuracy at the end, %')
+    ax.set(xscale='log', xlabel='peak rate (ELR)', title='test accuracy at the end, %',
+           ylim=(np.min(decaying) - 2, np.max(decaying) + 1))
     ax.xaxis.set_major_formatter(DECADES)
 
 # %% ../../nbs/figures/schedules.ipynb #d85f3991
@@ -65,8 +66,9 @@ def schedules(view):
     over_peak_on(left, e)
     regret_on(right, e)
     fig.legend(*left.get_legend_handles_labels(), loc='outside upper left', ncols=3)
-    words = ('Left: mean over data seeds; rings: the best peak of each schedule. Tint: from the 1|2 line to 3 times the '
-             '2A|2B line of constant rates, found by the regime rule in other seeds. Right: what a schedule, its peak '
-             'chosen on the other seeds, lacks to the best schedule and peak chosen on the other seeds; bars: 95 % '
-             'bootstrap over data seeds; dotted: what claim C36 allows.')
+    words = ('Left: mean over data seeds, without decay it falls on below; rings: the best peaks. Tint: '
+             'from the 1|2 line to 3 times the 2A|2B line of constant rates, found by the regime rule in '
+             'other seeds. Right: what a schedule, its peak chosen on the other seeds, lacks to the best '
+             'schedule and peak chosen on the other seeds; bars: 95 % bootstrap over data seeds; dotted: '
+             'what claim C36 allows.')
     return small_print(fig, view, words)

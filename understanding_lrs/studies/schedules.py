@@ -38,5 +38,5 @@ register(Study(
     ScheduleSettings(), dict(
         smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), minutes=.3, settings=TINY, **shared),
         wide=Preset('six schedules, eleven peaks, 12 data seeds each', plrs=PEAKS,
-                    data_seeds=tuple(range(401, 413)), minutes=3, **shared)),
+                    data_seeds=tuple(range(401, 413)), minutes=9, **shared)),
     'understanding_lrs.studies.schedule_trial:ScheduleTrial', chance=50., data='synthetic'))

@@ -63,7 +63,7 @@ def test_equal_cost_and_equal_trials(preset):
 
 def test_recorded_seeds_are_fresh():
     seeds = {d for p in protocols(STUDY, 'wide') for d,*_ in networks(p)}
-    assert seeds == set(range(401, 413)) and len(PEAKS) == 11
+    assert seeds == set(range(401, 413)) and len(PEAKS) == 13
 
 @pytest.mark.parametrize('start, stop, length', [(0, 100, 10), (7, 93, 10), (0, 5, 50), (49, 51, 50)])
 def test_segments_cover_every_step_once_with_the_rate_of_its_place(start, stop, length):

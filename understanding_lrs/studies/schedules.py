@@ -27,7 +27,7 @@ class ScheduleSettings(SyntheticSettings):
         check_schedule(self.schedule, warmup=self.warmup, decay=self.decay)
 
 # %% ../../nbs/studies/19_schedules.ipynb #b2b8bfe8
-PEAKS = GRID[8:19]
+PEAKS = GRID[8:21]
 VARIANTS = (
     dict(schedule='constant'), dict(schedule='constant_decay', decay=.15), dict(schedule='linear'),
     dict(schedule='cosine'), dict(schedule='onecycle', warmup=.3), dict(schedule='wsd', warmup=.05, decay=.2))
@@ -37,6 +37,6 @@ register(Study(
     'synthetic_schedules', 'Schedules with a peak rate, at equal cost', TEMPLATE,
     ScheduleSettings(), dict(
         smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), minutes=.3, settings=TINY, **shared),
-        wide=Preset('six schedules, eleven peaks, 12 data seeds each', plrs=PEAKS,
+        wide=Preset('six schedules, thirteen peaks, 12 data seeds each', plrs=PEAKS,
                     data_seeds=tuple(range(401, 413)), minutes=9, **shared)),
     'understanding_lrs.studies.schedule_trial:ScheduleTrial', chance=50., data='synthetic'))

@@ -9,7 +9,6 @@ __all__ = ['BINS', 'SCORES', 'calibration_error', 'auroc', 'outputs', 'noise_ima
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from ..core.seeds import stream
@@ -39,6 +38,7 @@ def auroc(
     foreign:Tensor, # (m,)
 ) -> float:         # 0 to 1; .5: they cannot be told apart
     "Probability that an image of the own set has a higher score than a foreign one, ties count half"
+    from scipy.stats import mannwhitneyu # here, because training goes without scipy
     u = mannwhitneyu(own.cpu().numpy(), foreign.cpu().numpy(), method='asymptotic').statistic
     return float(u/(len(own)*len(foreign)))
 

@@ -127,7 +127,7 @@ def read_table_file(
     return parse_table(read_plain(path), path)
 
 # %% ../../nbs/runs/02_tables.ipynb #c12f1563
-LARGE = 1_000_000 # bytes of a CSV; beyond that a published table is Parquet
+LARGE = 400_000 # bytes of a CSV; beyond that a published table is Parquet
 GROUP = 1 << 20   # rows that Parquet keeps together, as pandas writes them
 
 def is_large(

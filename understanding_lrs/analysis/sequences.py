@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPEAKERS', 'LOW', 'BETWEEN', 'INSIDE', 'C26', 'C27', 'C28', 'C29', 'tuned_low', 'group_curve', 'readable',
-           'frequency_bands', 'at_best', 'against_1', 'gain', 'fewer', 'more_on', 'lost_without', 'best_rate',
-           'speaker', 'off_chance', 'most_sufficient', 'best_rate_alone', 'window_parts']
+           'frequency_bands', 'at_best', 'versus', 'gain', 'fewer', 'more_on', 'lost_without', 'best_rate', 'speaker',
+           'off_chance', 'most_sufficient', 'best_rate_alone', 'window_parts']
 
 # %% ../../nbs/analysis/13_sequences.ipynb #838ff68a
 from functools import partial
@@ -42,22 +42,22 @@ def at_best(e:Evidence, accuracy, values, regime:str) -> float: # (PLRs,) means 
     if not len(inside) or np.isnan(accuracy[inside]).all(): return np.nan
     return float(values[inside[np.nanargmax(accuracy[inside])]])
 
-def against_1(e:Evidence, curve) -> Estimate: # (seeds, PLRs)
-    "A quantity at the best rate of 2A minus that at the best rate of regime 1"
+def versus(e:Evidence, curve, other:str='1') -> Estimate: # (seeds, PLRs); '1' or '2B'
+    "A quantity at the best rate of 2A minus that at the best rate of another regime"
     def difference(accuracy, values):
-        return at_best(e, accuracy, values, '2A') - at_best(e, accuracy, values, '1')
+        return at_best(e, accuracy, values, '2A') - at_best(e, accuracy, values, other)
     return e.estimate(difference, tuned_low(e), curve)
 
-def gain(e:Evidence) -> Estimate: return against_1(e, tuned_low(e)) # pp
-def fewer(metric:str, e:Evidence) -> Estimate: return against_1(e, group_curve(e, metric))
-def more_on(band:str, metric:str, e:Evidence) -> Estimate: return against_1(e, group_curve(e, metric, band))
+def gain(e:Evidence) -> Estimate: return versus(e, tuned_low(e)) # pp
+def fewer(metric:str, e:Evidence) -> Estimate: return versus(e, group_curve(e, metric))
+def more_on(band:str, metric:str, e:Evidence) -> Estimate: return versus(e, group_curve(e, metric, band))
 def lost_without(band:str, metric:str, e:Evidence) -> Estimate:
-    return against_1(e, tuned_low(e) - group_curve(e, metric, band))
+    return versus(e, tuned_low(e) - group_curve(e, metric, band))
 
 def best_rate(e:Evidence) -> Estimate: # 1: in the window
     return e.estimate(partial(best_inside, e), tuned_low(e))
 
-def speaker(e:Evidence) -> Estimate: return against_1(e, readable(e, 'speaker'))
+def speaker(e:Evidence) -> Estimate: return versus(e, readable(e, 'speaker'))
 
 SPEAKERS = 6 # of the spoken digits
 

@@ -18,12 +18,11 @@ from torch import Tensor
 
 from ..core.seeds import stream
 from ..data.channels import on_device
-from .bands import banded
-from .context import ProbeContext, columns_of, register_probe
+from .bands import network_rows
+from .context import ProbeContext, register_probe
 from ..training.image_data import Resident
 from ..training.image_lanes import load_network
 from ..training.networks import Networks
-from ..training.optimizers import at_rest
 
 # %% ../../nbs/probes/13_attacks.ipynb #1db7ebde
 def lengths(v:Tensor) -> Tensor: # (n, ...) -> (n, 1, 1, ...) Euclidean, at least 1e-12
@@ -127,11 +126,5 @@ def attacked_accuracies(
     columns=('stage', 'flr', 'swa_k', 'band'), needs=('robustness',))
 def probe_attacks(context:ProbeContext) -> pd.DataFrame:
     "Accuracy under attack in two norms and three radii, with two checks that the attack is strong enough"
-    rows = []
-    for name in banded(context):
-        nets = at_rest(context.checkpoints[name])
-        each = [attacked_accuracies(nets, k, context.evaluator.data) for k in range(len(nets))]
-        for same in zip(*each): # one attack, all networks
-            metric, band, _ = same[0]
-            rows.append(context.rows([acc for *_,acc in same], metric, band=band, **columns_of(name)))
-    return context.table(rows)
+    d = context.evaluator.data
+    return context.table(network_rows(context, lambda nets, k: attacked_accuracies(nets, k, d)))

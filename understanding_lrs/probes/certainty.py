@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from ..core.seeds import stream
-from .bands import banded
-from .context import ProbeContext, columns_of, register_probe
+from .bands import network_rows
+from .context import ProbeContext, register_probe
 from ..training.image_data import Resident
 from ..training.image_lanes import load_network
 from ..training.networks import Networks
-from ..training.optimizers import at_rest
 
 # %% ../../nbs/probes/14_certainty.ipynb #6b797b81
 BINS = 15 # of confidence, equally wide [Guo et al. 2017]
@@ -89,12 +88,6 @@ def certainty_of(
     columns=('stage', 'flr', 'swa_k', 'band'), needs=('robustness',))
 def probe_certainty(context:ProbeContext) -> pd.DataFrame:
     "Calibration, and detection of images of other sets"
-    d, rows = context.evaluator.data, []
+    d = context.evaluator.data
     foreign = context.evaluator.outside | dict(noise=noise_images(d.x_test))
-    for name in banded(context):
-        nets = at_rest(context.checkpoints[name])
-        each = [certainty_of(nets, k, d, foreign) for k in range(len(nets))]
-        for same in zip(*each): # one number, all networks
-            metric, band, _ = same[0]
-            rows.append(context.rows([v for *_,v in same], metric, band=band, **columns_of(name)))
-    return context.table(rows)
+    return context.table(network_rows(context, lambda nets, k: certainty_of(nets, k, d, foreign)))

@@ -263,7 +263,7 @@ def asked_later(
 ) -> str:     # the same
     "Refuse a probe that the networks of a run cannot be asked"
     offers = trial.offers()
-    if 'images' in offers: offers = offers | {'robustness'}
+    if 'images' in offers: offers = offers | {'robustness'} # any images can be spoilt
     lacking = PROBES[pick(name, PROBES, 'probe')].needs - offers
     if lacking: raise InputError(f"probe {name!r} needs {', '.join(sorted(lacking))}, "
                                  f"which {trial.study.id} does not have")

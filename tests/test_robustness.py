@@ -7,7 +7,7 @@ from understanding_lrs.analysis.verdicts import NOT, REPRODUCED, answers
 from understanding_lrs.app.cli import main
 from understanding_lrs.core.errors import InputError, OutOfTime
 from understanding_lrs.data.bands import band_images
-from understanding_lrs.data.corruptions import BANDS, EVERYDAY, SEVERITIES, STRENGTHS, corrupt, corrupted, noise_like
+from understanding_lrs.data.corruptions import BANDS, SEVERITIES, STRENGTHS, corrupt, corrupted, noise_like
 from understanding_lrs.data.loading import load_images
 from understanding_lrs.data.synthetic import SHAPES, SyntheticConfig
 from understanding_lrs.probes.attacks import Attack, attacked, attacked_accuracies

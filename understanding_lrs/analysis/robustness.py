@@ -125,7 +125,7 @@ FAULT_COLUMNS = dict( # column -> metric and band of the probe of faults
 
 def fault_networks(
     tables:dict,      # of `synthetic_faults`
-) -> pd.DataFrame:    # a row per network: as `network_table`, and FAULT_COLUMNS: accuracies (%) after the low FLR
+) -> pd.DataFrame:    # a row per network: as `network_table`, and FAULT_COLUMNS (%) after the low FLR
     "What each network keeps when features fail"
     low = min(tables['metrics'].flr.dropna())
     tuned = select(tables['faults'], stage='finetune', flr=low)

@@ -139,7 +139,7 @@ SHORT = 'constant in the middle of 2A and a short decay'
 C36 = (
     Part('C36.regret', f'accuracy of the {BEST}, minus {SHORT}, median over seeds, pp',
          regret_in_2a, '<=', 1.),
-    Part('C36.tuned', f'the same, where the constant rate before the short decay is chosen too, pp',
+    Part('C36.tuned', 'the same, where the constant rate before the short decay is chosen too, pp',
          partial(regret_of, 'constant_decay'), '<=', 1., decides=False),
     Part('C36.mean', f'accuracy of the {BEST}, minus {SHORT}, mean over seeds, pp',
          partial(regret_in_2a, over=np.mean), '<=', 1., decides=False),

@@ -9,7 +9,7 @@ __all__ = ['Sequences', 'check_sequences', 'halves_of', 'fifths', 'shuffled', 'n
 # %% ../../nbs/data/15_sequences.ipynb #92c387c2
 import json, re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 

@@ -59,7 +59,8 @@ def noise_on(ax, view):
     clean = rows_of(view, 'corruptions', 'clean_acc', low).set_index(ONE_NETWORK).value
     for band in ('low', 'mid', 'high'):
         color, marker = BANDS[band]
-        noisy = rows_of(view, 'corruptions', 'corrupted_acc', low, f'noise_{band}=').set_index(ONE_NETWORK).value
+        noisy = rows_of(view, 'corruptions', 'corrupted_acc', low, f'noise_{band}=')
+        noisy = noisy.set_index(ONE_NETWORK).value
         curve(ax, view, (clean - noisy).reset_index(), color, f'{band} band', marker=marker)
 
 def stages_on(ax, view, table:str, metric:str, *prefixes:str):
@@ -72,9 +73,10 @@ def stages_on(ax, view, table:str, metric:str, *prefixes:str):
         curve(ax, view, rows, color, label, **dict(marker=marker) | in_front(short))
 
 # %% ../../nbs/figures/robustness.ipynb #33b5107c
-WORDS = ('Upper row: after fine-tuning at the low rate. Corrupted: mean over six everyday corruptions in three severities. '
-         'PGD: 10 steps, largest change of a pixel as said, of images in 0..1. Noise of one band: mean over three severities, the '
-         'same power in each band. Lower row: PGD, mean over two norms and three radii; '
+WORDS = ('Upper row: after fine-tuning at the low rate. Corrupted: mean over six everyday corruptions in three '
+         'severities. PGD: 10 steps, largest change of a pixel as said, of images in 0..1. Noise of one band: '
+         'mean over three severities, the same power in each band. '
+         'Lower row: PGD, mean over two norms and three radii; '
          'calibration: expected calibration error, 15 bins.')
 
 @figure('attacks', of=['convnetsi32_cifar10_robustness'])
@@ -116,16 +118,19 @@ def several_on(ax, view):
     ax.axhline(50, color=INK, lw=.5, ls=':')
     ax.set(xlabel='failing features', ylabel='accuracy, %', xticks=(0, *SEVERAL))
 
-FAULT_WORDS = ('After fine-tuning at the low rate. A dot a network; lines: means with 95 % bootstrap over data seeds (left and middle). '
-               'Right: means of the networks near the threshold (PLR 7e-3 to 1.4e-2), over all groups of neighbouring features; dotted: guessing. '
-               f'Dominant: {DOMINANT:g} pp ahead of the second after pre-training.')
+FAULT_WORDS = (
+    'After fine-tuning at the low rate. A dot a network; lines: means with 95 % bootstrap over data seeds '
+    '(left and middle). Right: means of the networks near the threshold (PLR 7e-3 to 1.4e-2), over all groups '
+    'of neighbouring features; dotted: guessing. '
+    f'Dominant: {DOMINANT:g} pp ahead of the second after pre-training.')
 
 @figure('faults', of=['synthetic_faults'])
 def failing_features(view):
     "Accuracy when the most used feature, another one, or several are uninformative or misleading"
     net = fault_networks(view.tables)
     fig, (own, other, several) = canvas(1, 3, (TWO, 3.1))
-    for ax,column,title in ((own, 'misled', 'the most used feature misleads'), (other, 'misled_other', 'another one misleads')):
+    titles = {own: 'the most used feature misleads', other: 'another one misleads'}
+    for (ax,title),column in zip(titles.items(), ('misled', 'misled_other')):
         kinds_on(ax, view, net, column)
         plr_axis(ax, view)
         regimes_on(ax, view)

@@ -17,7 +17,8 @@ from ..training.rates import check_schedule
 @dataclass(frozen=True)
 class ScheduleSettings(SyntheticSettings):
     "Settings of the synthetic example along a schedule"
-    schedule:str = setting('constant', 'how the rate goes: constant, constant_decay, linear, cosine, onecycle, wsd')
+    schedule:str = setting(
+        'constant', 'how the rate goes: constant, constant_decay, linear, cosine, onecycle, wsd')
     warmup:float = setting(0., 'share of the run in which the rate rises', least=0)
     decay:float = setting(0., 'share of the run at its end in which the rate falls', least=0)
     segment:int = setting(50, 'steps with one rate', least=1)

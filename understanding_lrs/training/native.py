@@ -6,7 +6,7 @@
 __all__ = ['C_ROWS', 'C_PRODUCTS', 'C_GRADIENT', 'C_NORM', 'C_WORK', 'C_FORWARD', 'C_BACKWARD', 'C_STEP', 'C_EVALUATE', 'SOURCE',
            'FLAGS', 'compiler_words', 'call_compiler', 'compiled', 'kept_library', 'keep_library', 'compile_kernel',
            'load_library', 'load_kernel', 'kernel', 'ready', 'check_indices', 'share_out', 'Stack', 'Batches', 'pad',
-           'train_native_', 'evaluate_native']
+           'step_arguments', 'train_native_', 'evaluate_native']
 
 # %% ../../nbs/training/03_native.ipynb #5fcfb2aa
 import contextlib, ctypes, hashlib, os, shlex, shutil, subprocess, tempfile, warnings
@@ -466,13 +466,12 @@ def _checked(stack, x, y): # the arguments that both C functions begin with
             ready('data', stack.data, torch.int64, (k,))]
 
 # %% ../../nbs/training/03_native.ipynb #585e235f
-def train_native_(
-    stack:Stack,      # its weights change in place, on the unit sphere
+def step_arguments(
+    stack:Stack,      # its weights change in place
     batches:Batches,
     lr:Tensor,        # (K,) float32 constant learning rates
-    threads:int=1,    # networks are split among them
-):
-    "T projected-SGD steps of K networks, in place [code]"
+) -> tuple:           # sizes as C takes them; tensors and the number of steps, in the order of the C functions
+    "What every C function that trains is given, checked"
     k, x, order = len(stack.w), batches.x, batches.order
     orders, steps, batch = order.shape
     if not stack.w.is_contiguous(): raise ValueError("w must be contiguous, it is changed in place")
@@ -482,7 +481,16 @@ def train_native_(
     arguments += [ready('order', order, torch.int32, order.shape),
                   ready('order_of', batches.order_of, torch.int64, (k,)),
                   ready('lr', lr, torch.float32, (k,))]
-    share_out(kernel().ulrs_train, _spec(stack.spec, x, batch), k, threads, *arguments, steps)
+    return _spec(stack.spec, x, batch), [*arguments, steps]
+
+def train_native_(
+    stack:Stack,      # its weights change in place, on the unit sphere
+    batches:Batches, lr:Tensor, # as in `step_arguments`
+    threads:int=1,    # networks are split among them
+):
+    "T projected-SGD steps of K networks, in place [code]"
+    sizes, arguments = step_arguments(stack, batches, lr)
+    share_out(kernel().ulrs_train, sizes, len(stack.w), threads, *arguments)
 
 # %% ../../nbs/training/03_native.ipynb #cbb341c2
 def evaluate_native(

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAIN', 'PRACTICAL', 'ROLES', 'PRESET_ROLES', 'SETUPS', 'REGIMES', 'LANDSCAPE', 'FEATURES', 'ROBUST', 'ROBUSTNESS',
-           'FAILING', 'ASKS', 'CAUSES', 'BEYOND', 'MODALITIES', 'MOVES', 'CLAIMS', 'COLUMNS', 'LINE_COLUMNS', 'role_of',
-           'Claim', 'unrun', 'too_slow', 'total', 'answer_row', 'claim_rows', 'evidence_of', 'verdicts', 'has_lines',
-           'line_rows', 'lines_of']
+           'FAILING', 'ASKS', 'CAUSES', 'BEYOND', 'MODALITIES', 'MOVES', 'STEPS', 'CLAIMS', 'COLUMNS', 'LINE_COLUMNS',
+           'role_of', 'Claim', 'unrun', 'too_slow', 'total', 'answer_row', 'claim_rows', 'evidence_of', 'verdicts',
+           'has_lines', 'line_rows', 'lines_of']
 
 # %% ../../nbs/analysis/09_claims.ipynb #346be2e0
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from .image_claims import C1, C2, C3, C4, C5, C6, C7, C8, C9, C10
 from .image_claims import C11, C12, C15, C18
 from .image_claims import SCALE_INVARIANT, main_of
 from .intervention_claims import C21, C22, C23, C24, C25
+from .optimizers import C38, C39, C40
 from .practical_claims import C16, C17
 from .regimes import regime_of, unconverged
 from .robustness import C30, C31, C32, C37
@@ -42,6 +43,7 @@ ROLES = dict( # role -> studies
     easier=('synthetic_easier',), hidden=('synthetic_hidden',), removed=('synthetic_removed',),
     implanted=('synthetic_implanted',), swapped=('synthetic_swapped',),
     speech=('speech',), text=('text',), window=('synthetic_window',), schedules=('synthetic_schedules',),
+    optimizers=('synthetic_optimizers',),
     robustness=('convnetsi32_cifar10_robustness',), faults=('synthetic_faults',))
 PRESET_ROLES = dict(factorial='crossed', edges='pairs') # presets with a role of their own, whatever the study
 
@@ -184,7 +186,15 @@ MOVES = [
     Claim('C36', 'Synthetic: constant in 2A with a short decay is as good as the best schedule at equal cost',
           C36, ('schedules',), 'ours: the paper uses constant rates')]
 
-CLAIMS = [*REGIMES, *LANDSCAPE, *FEATURES, *CAUSES, *MODALITIES, *ROBUSTNESS, *MOVES, *FAILING]
+STEPS = [
+    Claim('C38', 'Synthetic: with momentum the 1|2 line is where rate/(1 - momentum) is that of SGD',
+          C38, ('optimizers',), 'ours: the paper uses SGD on the sphere'),
+    Claim('C39', 'Synthetic: the good rates just above the line are there with momentum, Adam and weight decay',
+          C39, ('optimizers',), 'ours: the paper uses SGD on the sphere'),
+    Claim('C40', 'Synthetic: with a weight decay the line is at the effective rate of the sphere',
+          C40, ('optimizers',), 'ours: the paper uses SGD on the sphere')]
+
+CLAIMS = [*REGIMES, *LANDSCAPE, *FEATURES, *CAUSES, *MODALITIES, *ROBUSTNESS, *MOVES, *FAILING, *STEPS]
 
 # %% ../../nbs/analysis/09_claims.ipynb #02b2d21f
 def unrun(

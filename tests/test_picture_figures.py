@@ -5,7 +5,7 @@ import matplotlib, numpy as np, pandas as pd, pytest, torch
 from test_figures import FOLDER, lines, run_page
 from test_figures import words as as_broken
 from test_picture_claims import FLRS, PLRS, STUDY, made
-from understanding_lrs.figures import (drawing, fig06_frequency_bands, fig16_geometry, images_bands, images_boundary,
+from understanding_lrs.figures import (drawing, fig06_frequency_bands, fig16_geometry, images_beside_paper, images_bands, images_boundary,
                                        images_filters, images_finetune_swa, images_overview, images_practical, images_pretrain,
                                        images_sharpness, images_two_stage, path_between, training_curves)
 from understanding_lrs.figures.axis import tints
@@ -48,7 +48,7 @@ def view(study=STUDY, paper=None, preset='laptop', **kw): return View(tables(**k
 
 def test_every_figure_draws_and_says_what_it_shows():
     v = view()
-    assert set(IMAGE_FIGURES) == {*MORE, *CURVES}
+    assert set(IMAGE_FIGURES) == {*MORE, *CURVES, 'shared_axis'}
     for name,f in CURVES.items():
         said = words(f(v))
         for want in ('CIFAR-10 (JPEG)', 'preset laptop', '3 train seeds', 'n = 3 networks a PLR', 'No values of the paper for this setup',
@@ -450,7 +450,7 @@ def test_pages_say_that_tables_are_missing(root, tmp_path, page, capsys):
     assert 'No tables of convnetsi32_cifar10, preset laptop, yet' in capsys.readouterr().out
     assert not list(tmp_path.iterdir()) and space['fig'] is None and set(space['judged'].verdict) == {'not yet run'}
 
-NEW_PAGES = dict(images_overview=('picture_overview',), images_geometry=('geometry',), images_bands=('bands', 'band_inputs'), images_sharpness=('sharpness',),
+NEW_PAGES = dict(images_overview=('picture_overview',), images_beside_paper=('shared_axis',), images_geometry=('geometry',), images_bands=('bands', 'band_inputs'), images_sharpness=('sharpness',),
                  images_boundary=('boundary',), images_two_stage=('two_stage',), images_filters=('filters', 'scratch'), images_basin=('edges',),
                  images_practical=('picture_overview', 'finetune_and_swa', 'geometry', 'bands', 'band_inputs'))
 
@@ -485,6 +485,31 @@ def test_the_transformers_figure_beside_the_paper(root):
     assert best(lines['here, FLR 1e-4']) == 1e-3 and best(lines['the paper, FLR 1e-5']) == 2e-4 and len(right.lines) == 5
     with pytest.raises(InputError, match='no fine-tuned accuracies of the paper'): images_practical.beside_paper(View(t, STUDIES['vit_cifar10'], None, 'laptop'))
 
+def test_both_on_one_axis(root, whole, paper):
+    "rates over the own 1|2 line, accuracies below the own best: ours and the paper's are those of the tables, and both lines stand at 1"
+    v = whole_view(whole)
+    line = v.bounds['lr_12'].line
+    fig = images_beside_paper.shared_axis(v)
+    tuned, averaged, barrier, angle = fig.axes
+    ours, = [l for l in tuned.lines if l.get_label().startswith(f'FLR {v.flrs[-1]/line:.2g} ')]
+    means = select(v.metrics, stage='finetune', metric='test_acc').groupby(['flr', 'plr']).value.mean()
+    assert np.allclose(ours.get_xdata(), v.plrs/line) and np.allclose(ours.get_ydata(), means[v.flrs[-1]] - means.max())
+    theirs, = lines(barrier, '_authors low FLR – high FLR')
+    rows = paper['resnet18si_cifar10_geometry'].query("panel == 'train_barrier_pct' and series == 'low_high'")
+    assert np.allclose(theirs.get_xdata(), rows.plr/3e-4) and np.allclose(theirs.get_ydata(), rows.value)
+    their_best, = [l for l in tuned.lines if l.get_label().startswith('_authors FLR')][:1]
+    assert -6 < np.nanmax(their_best.get_ydata()) <= 0
+    k5, = lines(averaged, '_authors average of 5')
+    assert min(k5.get_ydata()) > -30 # a zero of the paper lies below its axis: not drawn
+    at_one = [l for l in tuned.lines if l.get_label() == '_lr_12']
+    assert [l.get_xdata()[0] for l in at_one] == [1.] and 'ResNet-18 on all of CIFAR-10' in words(fig) and '88.7 % in the paper' in words(fig)
+    assert fig.render() == images_beside_paper.shared_axis(v).render()
+
+def test_no_shared_axis_without_a_line(whole):
+    v = whole_view(whole)
+    v.bounds = {name: replace(b, lo=None, hi=None) for name,b in v.bounds.items()}
+    with pytest.raises(InputError, match='no shared axis'): images_beside_paper.shared_axis(v)
+
 def test_a_page_of_older_tables_goes_on(root, tmp_path, capsys):
     run_page(root/'nbs/figures/images_bands.ipynb', data=str(published(tmp_path/'tables', tables())), out=str(tmp_path))
     assert 'not drawn: figure bands: no rows of bands' in capsys.readouterr().out and not list(tmp_path.glob('*.svg'))
@@ -504,7 +529,8 @@ def test_digits_from_training_to_figures(tmp_path):
     for p in resolved(protocols('resnet18si_cifar10', 'smoke')): live(p, Run(tmp_path/'runs', p))
     publish(find_runs(tmp_path/'runs'), tmp_path/'tables')
     done = draw_study('resnet18si_cifar10', tmp_path/'tables', tmp_path)
-    assert [p.name for p in done] == [f'resnet18si_cifar10_{n}.svg' for n in IMAGE_FIGURES]
+    drawn = [n for n in IMAGE_FIGURES if n != 'shared_axis'] # a smoke run is too short for a 1|2 line
+    assert [p.name for p in done] == [f'resnet18si_cifar10_{n}.svg' for n in drawn]
     v = View(read_published(tmp_path/'tables'), STUDIES['resnet18si_cifar10'], read_paper())
     said = words(images_pretrain.pretraining(v))
     assert v.preset == 'smoke' and not v.missing and "scikit-learn's digits" in said and 'No values of the paper for this setup' in said

@@ -33,12 +33,12 @@ class OptimizerSettings(SyntheticSettings):
         if protocol.swa_k: raise InputError("swa_k must be empty: weights of several lengths have no average")
 
 # %% ../../nbs/studies/21_optimizers.ipynb #3260729c
-def rates_around(middle:float, per_decade:int=8) -> tuple: # eleven rates
+def rates_around(middle:float, per_decade:int=8) -> tuple: # nine rates
     "A grid with a rate in its middle"
-    return tuple(float(f'{middle*10**(k/per_decade):.3e}') for k in range(-5, 6))
+    return tuple(float(f'{middle*10**(k/per_decade):.3e}') for k in range(-4, 5))
 
 def with_momentum(momentum:float) -> dict: # a variant of a preset
-    rates = tuple(float(f'{rate*(1 - momentum):.3e}') for rate in window_rates())
+    rates = tuple(float(f'{rate*(1 - momentum):.3e}') for rate in window_rates()[1:-1])
     return dict(momentum=momentum, plrs=rates)
 
 def with_decay(decay:float) -> dict:
@@ -46,7 +46,7 @@ def with_decay(decay:float) -> dict:
 
 MOMENTA, DECAYS = (0., .5, .9, .95), (.1, .01, .001)
 ADAM = dict(optimizer='adam', momentum=.9, plrs=rates_around(2.371e-3))
-ADAMW = dict(optimizer='adam', momentum=.9, weight_decay=1., plrs=rates_around(3e-3, per_decade=4))
+ADAMW = dict(optimizer='adam', momentum=.9, weight_decay=1., plrs=rates_around(2e-3, per_decade=4))
 VARIANTS = *(with_momentum(m) for m in MOMENTA), ADAM, *(with_decay(d) for d in DECAYS), ADAMW
 
 # %% ../../nbs/studies/21_optimizers.ipynb #83af3471
@@ -57,6 +57,6 @@ RATES = tuple(sorted({rate for v in VARIANTS for rate in v['plrs']}))
 register(Study(
     'synthetic_optimizers', 'Momentum, Adam and weight decay', TEMPLATE, OptimizerSettings(), dict(
         smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), minutes=.3, settings=TINY, variants=few, **shared),
-        wide=Preset('nine optimizers, eleven rates each, 20 data seeds', plrs=RATES,
-                    data_seeds=tuple(range(501, 521)), minutes=15, variants=VARIANTS, **shared)),
+        wide=Preset('nine optimizers, nine rates each, 12 data seeds', plrs=RATES,
+                    data_seeds=tuple(range(501, 513)), minutes=8, variants=VARIANTS, **shared)),
     'understanding_lrs.studies.optimizer_trial:OptimizerTrial', chance=50., data='synthetic'))

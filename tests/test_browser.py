@@ -107,6 +107,20 @@ def paste(page, text):
 
 TINY = dict(steps=500, n_train=64, width=8, n_features=4, utility=1.)
 
+NAMES = "q => [...document.querySelectorAll(q)].map(e => [e.getAttribute('aria-label'), e.getAttribute('aria-valuetext')])"
+
+def named(page, label, setting):
+    "A screen reader is told what a slider is and what it shows, before and after a move; no slider of ours is without a name"
+    from understanding_lrs.app.explore_controls import reading
+    handle = page.get_by_role('slider', name=label, exact=True)
+    def says(): return handle.get_attribute('aria-valuetext') == reading(setting, getattr(settings(page), setting))
+    wait(says, 10)
+    before = getattr(settings(page), setting)
+    handle.press('ArrowRight')
+    wait(lambda: getattr(settings(page), setting) > before and says(), 10)
+    said = page.evaluate(NAMES, f'.ulrs {HANDLE}')
+    assert len(said) > 10 and all(name and value for name,value in said), said
+
 def play(page):
     "Paste, keyboard, mouse, mistakes: after each the picture is the one of the settings"
     from understanding_lrs.app.explore_settings import Settings, to_text
@@ -127,6 +141,8 @@ def play(page):
         page.mouse.up()
         wait(lambda: getattr(settings(page), name) != before, 10)
         agrees(page)
+    named(page, 'margin', 'margin')
+    agrees(page)
     seen = picture(page)
     for text,word in (('{"marginn": 0.1}', 'margin'), ('{"margin": 9}', '0.3'), ('{"n_features": 4, "utility": [1]}', 'utility')):
         paste(page, text)

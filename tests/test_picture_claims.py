@@ -476,18 +476,14 @@ def test_the_authors_values_meet_the_thresholds_but_one_run_is_no_verdict(root):
     assert margins == pytest.approx([1.7, .3, 1.8], abs=.25)
     assert Evidence(tables, STUDY).ks[-1] == 100 and c5(tables, STUDY)[1].found.value == pytest.approx(.7, abs=.15)
 
-@pytest.fixture(scope='module')
-def committed(root):
-    "What all committed tables say to all claims"
-    return verdicts(published_tables(root/'figures/data')).dropna(subset=['study'])
-
 @pytest.mark.parametrize('page', ['images_sharpness', 'images_boundary']) # which need rows at a level, and another study
-def test_pages_judge_as_readme_does(root, tmp_path, page, committed):
-    "from the committed tables; figures are tested elsewhere"
+def test_pages_judge_as_readme_does(root, tmp_path, page):
+    "from the committed tables of all studies; figures are tested elsewhere"
     from test_figures import run_page
     space = run_page(root/'nbs/figures'/f'{page}.ipynb', skip='on_page(', out=str(tmp_path))
-    mine, there = (t.dropna(subset=['study']).reset_index(drop=True).astype(dict(n=int, seeds=int)).astype(str) for t in
-                   (space['judged'], committed[(committed.study == space['study']) & (committed.preset == space['preset'])]))
+    committed = verdicts(published_tables(root/'figures/data'), only=(space['study'], space['preset']))
+    mine, there = (t.dropna(subset=['study']).reset_index(drop=True).astype(dict(n=int, seeds=int)).astype(str)
+                   for t in (space['judged'], committed))
     assert len(mine) and mine.equals(there)
 
 def test_all_pages_judge_in_one_way(root):

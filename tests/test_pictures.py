@@ -89,11 +89,11 @@ def test_the_comparison_can_fail(data):
 
 @pytest.mark.parametrize('engine', [pytest.param('native', marks=needs_kernel), 'torch'])
 def test_the_norm_is_kept(data, engine):
-    "over 1,000 steps, also where training bounces; PyTorch trains the ResNet"
-    spec = CONVNET if engine == 'native' else RESNET
+    "over many steps, also where training bounces; PyTorch trains the ResNet"
+    spec, steps = (CONVNET, 1000) if engine == 'native' else (RESNET, 300)
     rho, few = spec.default_radius(), replace(data, x_train=data.x_train[:8], y_train=data.y_train[:8])
     nets = make_networks(spec, [1], rho)
-    for e in range(1000): epoch_(nets, few, e, rates(spec, 3e-2), EpochConfig(rho, 8, engine=engine))
+    for e in range(steps): epoch_(nets, few, e, rates(spec, 3e-2), EpochConfig(rho, 8, engine=engine))
     assert nets.flat().double().norm().item() == pytest.approx(rho, rel=1e-6)
 
 @needs_kernel
@@ -197,7 +197,7 @@ def test_tables_of_a_run(tmp_path):
     assert (n[n.metric == 'grad_norm'].value > 0).all()
 
 @pytest.mark.parametrize('kw, words', [
-    (dict(batch=36), 'last batch of one picture'), (dict(data='nowhere'), 'no folder'), (dict(size=12), 'multiple of 8'), (dict(width=0), 'width'),
+    (dict(batch=57), 'last batch of one picture'), (dict(data='nowhere'), 'no folder'), (dict(size=12), 'multiple of 8'), (dict(width=0), 'width'),
     (dict(n_train=5), 'at least one of each of the 10 classes'), (dict(n_train=90_000), 'at most'), (dict(norm='x'), 'norm'), (dict(order='x'), 'order'),
     (dict(arch='vgg'), 'arch'), (dict(precision='tf32'), 'GPU'), (dict(epochs=0), 'epochs'), (dict(rho=-1.), 'rho')], ids=str)
 def test_bad_input_is_one_clear_line(kw, words):
@@ -219,7 +219,8 @@ def test_a_lost_network_is_a_result(engine, monkeypatch):
         t = trial.tables[name]
         counted = t.metric.isin(['weight_norm', 'convergence_epoch', 'test_acc_converged'])
         assert t[(t.train_seed == 1) & ~counted & (t.stage != 'init')].value.isna().all() if 'stage' in t else True
-        theirs, mine = (x.tables[name].query('train_seed == 2').value.to_numpy() for x in (whole, trial))
+        # a level of the training loss that only the other one crosses has rows without a value
+        theirs, mine = (x.tables[name].query('train_seed == 2').value.dropna().to_numpy() for x in (whole, trial))
         np.testing.assert_array_equal(theirs, mine)
 
 def test_what_was_lost_on_the_way_has_no_tail(monkeypatch):

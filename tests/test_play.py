@@ -439,7 +439,8 @@ play = Play(Settings(**SMALL))
 def found(change):
     told = dict(mark=play.mark, settings=play.settings, regimes=play.regimes.tolist(), acc=play.accuracies['fine-tuned'].tolist())
     done = [json.loads(line) for line in Path('found.txt').read_text().splitlines()] if Path('found.txt').exists() else []
-    Path('found.txt').write_text('\\n'.join(map(json.dumps, [*done, told])))
+    Path('found.new').write_text('\\n'.join(map(json.dumps, [*done, told])))
+    Path('found.new').replace('found.txt') # never half written when the test reads it
     if not done: play.settings = to_text(Settings(**SMALL | dict(margin=.2))) # Python moves a control
 play.observe(found, 'results')
 play"""

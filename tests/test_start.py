@@ -37,7 +37,9 @@ def folder(tmp_path_factory):
     ('sweep ' + DRY.format('synthetic'), '3 to do'),
     ('sweep synthetic --preset smoke --seeds 5..6 --plr 1e-2 --dry-run --skip-published', '1 to do'),
     ('sweep ' + DRY.format('synthetic_implanted'), 'to do'),
-    ('claims', 'C25'),
+    ('claims C25', 'C25'),
+    ('sweep ' + DRY.format('convnetsi32_cifar10'), '2 to do'),
+    ('sweep vit_cifar10 --preset laptop --dry-run', '10 to do'),
 ])
 def test_no_torch(words, part, folder):
     code, out, found = heavy(words, folder)
@@ -81,7 +83,7 @@ sys.exit(main(sys.argv[1:]))
 EXTRA = 'papermill,distributed,jupyter_client,ipykernel,linearmodels,torchvision,PIL,sklearn,ipywidgets,traitlets,anywidget,jupyterlab,nbdev,fastcore'
 
 @pytest.mark.parametrize('words, extra', [
-    ('sweep synthetic --preset smoke', 'sweep'), ('sweep convnetsi32_cifar10 --preset smoke --dry-run', 'images')])
+    ('sweep synthetic --preset smoke', 'sweep'), ('figures convnetsi32_cifar10 --preset smoke --set data=digits --set n_train=1297', 'images')])
 def test_what_is_missing_is_one_line_that_names_the_extra(words, extra, tmp_path):
     env = os.environ | dict(ULRS_CACHE=str(tmp_path/'cache')) # decoded images of earlier runs need no reader
     run = subprocess.run([sys.executable, '-c', BLOCK, EXTRA, *words.split()], cwd=tmp_path, env=env, capture_output=True, text=True)

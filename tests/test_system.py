@@ -166,7 +166,7 @@ def test_only_plain_files_are_read(tmp_path):
 
 BLIND = "import sys\nfor n in ('fcntl', 'resource', 'pwd'): sys.modules[n] = None\n"
 
-@pytest.mark.parametrize('words', ['studies', 'status --runs {}', 'show plr=1.000e-01_d1_t1_1343c5c4 --runs {}', 'claims --json'])
+@pytest.mark.parametrize('words', ['studies', 'status --runs {}', 'show plr=1.000e-01_d1_t1_1343c5c4 --runs {}', 'claims C13 --json'])
 def test_reading_commands_work_without_fcntl(tmp_path, words):
     run = Run(tmp_path, Protocol('tiny', .1, data_seeds=[1], train_seeds=[1])).start()
     with run.lock(): pass

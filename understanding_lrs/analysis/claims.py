@@ -274,10 +274,11 @@ def evidence_of(
 def verdicts(
     published:dict, # (study, preset) -> tables as `read_published` gives them
     only:tuple|None=None, # (study, preset) that is judged; the other tables stand beside it. None: all
+    claims:tuple=CLAIMS,  # that are judged
 ) -> pd.DataFrame:  # one row per part, with `COLUMNS`; `id` is empty where nothing was measured
     "Every claim on every preset that can judge it; claims without tables say so"
     rows, evidence = [], {}
-    for claim in CLAIMS:
+    for claim in claims:
         keys = [key for key in published if claim.fits(*key) and only in (None, key)]
         for key in keys:
             if key not in evidence: evidence[key] = evidence_of(published, *key)

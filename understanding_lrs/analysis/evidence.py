@@ -87,13 +87,14 @@ def over_seeds(
     flat = np.concatenate([c.reshape(seeds, -1) for c in curves], 1)
     total, known = np.nan_to_num(flat), ~np.isnan(flat)
     ends = np.cumsum([c[0].size for c in curves])[:-1]
-    def of(picked): # indices of seeds
-        times = np.bincount(picked, minlength=seeds) # how often each was drawn
-        means = np.split((times @ total)/(times @ known), ends)
-        return statistic(*(m.reshape(c.shape[1:]) for m,c in zip(means, curves)))
+    def of(picked): # (resamples, seeds) indices of seeds -> one number per resample
+        times = np.stack([np.bincount(one, minlength=seeds) for one in picked]) # how often each was drawn
+        means = np.split((times @ total)/(times @ known), ends, axis=1)
+        means = [m.reshape(len(m), *c.shape[1:]) for m,c in zip(means, curves)]
+        return np.array([statistic(*one) for one in zip(*means)], float)
     with np.errstate(invalid='ignore'), warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning) # a resample, or a regime, may hold nothing
-        return bootstrap(np.arange(seeds), one_by_one(of), n)
+        return bootstrap(np.arange(seeds), of, n)
 
 # %% ../../nbs/analysis/04_evidence.ipynb #4d6b9c22
 class Evidence(StudyTables):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BENCHMARKS', 'BENCH_OPTIONS', 'PRECISIONS', 'BENCH_HELP', 'FINISHED_HELP', 'PART_COLUMNS', 'TABLES_HELP',
            'bench_arguments', 'print_row', 'bench', 'claim_lines', 'part_row', 'own_tables', 'own_verdicts',
-           'claims_json', 'claims']
+           'claims_json', 'chosen_claims', 'claims']
 
 # %% ../../nbs/app/16_cli_evidence.ipynb #fc7ef0d9
 import json, sys, warnings
@@ -124,15 +124,19 @@ def own_tables(published:dict, runs) -> dict: # (study, preset) -> tables; of th
     new = {key: found for key, found in sets.items() if not {run.protocol.key for run in found} <= known}
     return {key: collect(found) for key, found in new.items()}
 
-def own_verdicts(published:dict, runs): # -> verdicts; None without runs that are not published
-    "The claims on finished runs of the user; what cannot be judged is said"
+def own_verdicts(
+    published:dict, # (study, preset) -> tables
+    runs,           # folder of all runs
+    chosen:tuple,   # claims
+): # -> verdicts; None without runs that are not published
+    "Claims on finished runs of the user; what cannot be judged is said"
     import pandas as pd
     found = []
     for (study, preset), tables in own_tables(published, runs).items():
         with warnings.catch_warnings():
             # of few rates some statistics are means of nothing
             warnings.simplefilter('ignore', RuntimeWarning)
-            try: judged = load('analysis.claims').verdicts({(study, preset): tables})
+            try: judged = load('analysis.claims').verdicts({(study, preset): tables}, claims=chosen)
             except (ValueError, KeyError, IndexError) as e:
                 print(f"not judged: {study} {preset} in {runs} ({type(e).__name__}: {e})", file=sys.stderr)
                 continue
@@ -150,8 +154,17 @@ def claims_json(tables:list) -> str: # of verdicts
 # %% ../../nbs/app/16_cli_evidence.ipynb #b3f33de6
 TABLES_HELP = "folder of published tables; those of the project by default"
 
+def chosen_claims(
+    ids:list, # as the user wrote them, such as 'C7' or 'c7'; empty: all
+) -> tuple:   # of `Claim`, in the order of the project
+    "The claims with these ids"
+    known = {claim.id: claim for claim in load('analysis.claims').CLAIMS}
+    wanted = {pick(text.upper(), known, 'claim') for text in ids}
+    return tuple(claim for id, claim in known.items() if id in wanted or not ids)
+
 @app.command()
 def claims(
+    ids:Annotated[list[str], typer.Argument(metavar='CLAIM', help="ids such as C7; all by default")]=(),
     data:Annotated[str, typer.Option(help=TABLES_HELP)]=None,
     runs:RunsOption='runs',
     parts:Annotated[bool, typer.Option('--parts', help="every part of every claim, with its values")]=False,
@@ -162,11 +175,12 @@ def claims(
 
     One line a claim; with --parts or --json the values that it rests on.
 
-    Examples: `ulrs claims`, `ulrs claims --parts`, `ulrs claims --json`
+    Examples: `ulrs claims`, `ulrs claims C3 C7 --parts`, `ulrs claims --json`
     """
+    chosen = chosen_claims(ids)
     published = load('analysis.tables').published_tables(data or committed('figures/data'))
-    table = load('analysis.claims').verdicts(published)
-    own = own_verdicts(published, runs) if data is None else None
+    table = load('analysis.claims').verdicts(published, claims=chosen)
+    own = own_verdicts(published, runs, chosen) if data is None else None
     missing = load('analysis.verdicts').MISSING
     if as_json: return print(claims_json([table] if own is None else [table, own]))
     def show(verdicts):
@@ -176,4 +190,4 @@ def claims(
     if own is not None:
         print(f"\nfinished runs in {runs}:")
         show(own)
-    if not parts: print("values of every part: ulrs claims --parts")
+    if not parts: print(f"values of every part: ulrs {' '.join(['claims', *ids])} --parts")

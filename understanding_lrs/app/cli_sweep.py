@@ -172,7 +172,7 @@ def sweep(
     by_role = dict(data_seeds=data_seeds, train_seeds=train_seeds)
     roles = seeds_by_role(study, preset, seeds, **by_role)
     protocols = registry().protocols(study, preset, plrs=lr_list(plr), overrides=assignments(set_), **roles)
-    protocols = registry().resolved(protocols, here=not (scheduler or dry_run))
+    protocols = registry().resolved(protocols, here=not (scheduler or dry_run), read=not dry_run)
     executor = executor_of(scheduler, inline)
     which = dict(force=force, only_failed=retry_failed,
                  published=published_of(study) if skip_published else ())

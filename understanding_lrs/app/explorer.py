@@ -15,7 +15,7 @@ import ipywidgets as W
 from ..core.errors import InputError
 from ..figures.drawing import BLUE
 from .explore_controls import LABELS, PictureBox, button, controls, folded, reading
-from .explore_controls import row, said, still, style_sheet, turn
+from .explore_controls import page_look, row, said, still, turn
 from .explore_frames import describe, how_far, look, origin
 from .explore_lessons import Lesson, MARKS
 from .explore_panels import Page
@@ -130,12 +130,12 @@ class Explorer(W.VBox):
         grid, utility, text = setting_widgets(self.controls, self.text)
         state, tour = row(self.bar, self.far), [self._tour_row(), self.stop, self.aside]
         if self.present.value:
-            self.children = [style_sheet(), self.board, row(rate), *tour, self.error, state, self.words,
+            self.children = [page_look(), self.board, row(rate), *tour, self.error, state, self.words,
                              folded('All settings', row(network), grid, utility, text)]
             self.add_class('ulrs-present')
         else:
             training = W.VBox([grid, utility]).add_class('ulrs-training')
-            self.children = [style_sheet(), *tour, training, self.error, row(rate, network), self.board,
+            self.children = [page_look(), *tour, training, self.error, row(rate, network), self.board,
                              state, self.words, text]
             self.remove_class('ulrs-present')
 

@@ -22,7 +22,7 @@ from ..figures.fig16_geometry import PAIRS
 from ..figures.images_bands import BANDS
 from ..figures.training_curves import sparse
 from ..figures.view import on_images
-from .explore_controls import PictureBox, said, still, style_sheet
+from .explore_controls import PictureBox, named, page_look, said, still
 from .explore_panels import Board, HIGH, OverRates, STAGES, WIDE, titled
 from .explore_settings import NETWORKS
 from .run_frames import DEEP, RunFrame, caption_of, contents, open_source, over_rates
@@ -178,12 +178,12 @@ class RunExplorer(W.VBox):
                              placeholder='a folder of runs, then Enter')
         self.source = W.Dropdown(description='open', style=style, layout=layout)
         kept = dict(options=[('-', 0.)], style=style, layout=layout)
-        self.plr, self.flr = (W.SelectionSlider(description=d, **kept) for d in ('PLR', 'FLR'))
+        self.plr, self.flr = (named(W.SelectionSlider(description=d, **kept)) for d in ('PLR', 'FLR'))
         self.error, self.words, self.board = W.HTML(said('')), W.HTML(), PictureBox()
         self.image, self.quiet, self.view, self.opened = self.board.image, False, None, None
         grid = W.Box([self.folder, self.source, self.plr, self.flr])
         grid.add_class('ulrs-controls').add_class('ulrs-wide')
-        super().__init__([style_sheet(), grid, self.error, self.board, self.words])
+        super().__init__([page_look(), grid, self.error, self.board, self.words])
         self.add_class('ulrs')
         self.folder.observe(lambda change: self.search(change['new']), 'value')
         self.source.observe(lambda change: self.quiet or self.turn_to(change['new']), 'value')

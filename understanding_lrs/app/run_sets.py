@@ -118,7 +118,7 @@ def on_their_data(
     "The protocols of a preset, on the data that the finished runs have, unless data are named"
     wanted = registry().protocols(study, preset, overrides=overrides, **seeds)
     if not wanted or 'data' not in wanted[0].settings: return wanted
-    if 'data' in overrides: return registry().resolved(wanted, here=False)
+    if 'data' in overrides: return registry().resolved(wanted, here=False, read=False)
     there = [run.protocol for run in finished(runs, study)]
     known = {p.settings['data'] for p in there if any(same_but_data(p, w) for w in wanted)}
     if len(known) > 1:

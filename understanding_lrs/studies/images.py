@@ -24,8 +24,8 @@ NEEDS = ('CIFAR (170 MB, downloaded once) or pictures of your own; beyond smoke 
          'time and memory there are estimates')
 
 # %% ../../nbs/studies/07_images.ipynb #bff73ee8
-DIGITS = dict(data='digits', arch='convnet', width=4, size=8, norm='own', batch=32, epochs=4, ft_epochs=2,
-              rho=0., look_every=1, path_points=3)
+DIGITS = dict(data='digits', arch='convnet', width=4, size=8, n_train=400, n_test=200, norm='own', batch=32,
+              epochs=4, ft_epochs=2, rho=0., look_every=1, path_points=3)
 SMOKE = Preset("scikit-learn's digits, a few seconds, for tests: says nothing", plrs=(1e-4, 1e-2),
                flrs=(1e-5, 1e-4), swa_k=(2, 5), data_seeds=(), train_seeds=(1, 2), minutes=.3, mib=600,
                settings=DIGITS)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from ..core.checks import pick
 from ..core.errors import InputError, as_input_error, one_line
 from ..core.seeds import ORDERS
+from ..data.contents import CONTENTS
 from ..data.synthetic import SyntheticConfig
 
 # %% ../../nbs/studies/00_settings.ipynb #e1596349
@@ -57,6 +58,10 @@ class Settings:
     def resolve(self) -> 'Settings':
         "Turn what depends on this machine, such as the folder of the data, into what does not"
         return self
+
+    def planned(self) -> 'Settings':
+        "As `resolve`, for a plan: what is known is not read"
+        return self.resolve()
 
     def able(self, precision:str, device:str): # of the protocol; 'cpu' or 'cuda'
         "Refuse what this machine cannot run"
@@ -289,6 +294,12 @@ class ImageSettings(EpochSettings):
         if 'data' not in given: return self
         return replace(self, **{k: -getattr(self, k) for k in ('n_train', 'n_test') if k not in given})
 
+    def planned(self):
+        known = CONTENTS.get(self.data)
+        if known is None or not known.holds(self.n_train, self.n_test, self.size): return self.resolve()
+        if self.has_batch_norm: check_last_batch(self.n_train or known.n_train, self.batch)
+        return replace(self, data=known.id)
+
     def resolve(self):
         images = loaded(self.data, keep=True)
         n_train = as_many(self.n_train, images.y_train, images, 'training')
@@ -339,6 +350,8 @@ class RobustnessSettings(SphereSettings):
         from understanding_lrs.data.corruptions import vision
         super().able(precision, device)
         with as_input_error(ValueError): vision()
+
+    def planned(self): return super().planned() if self.outside == 'noise' else self.resolve()
 
     def resolve(self):
         found = super().resolve()

@@ -152,6 +152,7 @@ def protocols(
 def resolved(
     wanted:list,    # protocols as `protocols` gives them
     here:bool=True, # this machine will run them; `InputError` if it cannot
+    read:bool=True, # images are read; False: for a plan, where their content is known
 ) -> list:          # the same, as they are run and stored
     "The protocols with their data looked at and named by their content"
     done, out = {}, []
@@ -162,7 +163,7 @@ def resolved(
             settings.check_network()
             settings.able(protocol.precision, study.trial.device())
         known = protocol.study, canonical(protocol.settings)
-        if known not in done: done[known] = settings.resolve().to_dict()
+        if known not in done: done[known] = (settings.resolve() if read else settings.planned()).to_dict()
         out.append(replace(protocol, settings=done[known]))
     return out
 

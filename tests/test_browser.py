@@ -14,8 +14,8 @@ IMAGE, HANDLE = 'img.widget-image', '.noUi-handle'
 def lacking():
     "Why there can be no browser test here, or None"
     if CHROME is None: return "no Chromium or Chrome found; on Debian: apt-get install chromium"
-    try: import playwright.sync_api # noqa: F401
-    except ImportError: return "the package playwright is missing: pip install -c constraints.txt -e '.[app]'"
+    try: import axe_playwright_python.sync_playwright, playwright.sync_api # noqa: E401, F401
+    except ImportError as e: return f"the package {e.name} is missing: pip install -c constraints.txt -e '.[app]'"
 
 @pytest.fixture(scope='module')
 def browser():
@@ -120,6 +120,14 @@ def named(page, label, setting):
     wait(lambda: getattr(settings(page), setting) > before and says(), 10)
     said = page.evaluate(NAMES, f'.ulrs {HANDLE}')
     assert len(said) > 10 and all(name and value for name,value in said), said
+    alt = page.locator(IMAGE).get_attribute('alt')
+    assert alt.startswith('Picture of six panels'), alt
+
+def serious(page, part=None):
+    "What axe finds on a page, or in a part of it, that keeps readers out: (rule, impact, the beginning of the first element)"
+    from axe_playwright_python.sync_playwright import Axe
+    found = Axe().run(page, part).response['violations']
+    return [(f['id'], f['impact'], f['nodes'][0]['html'][:200]) for f in found if f['impact'] in ('serious', 'critical')]
 
 def play(page):
     "Paste, keyboard, mouse, mistakes: after each the picture is the one of the settings"
@@ -302,6 +310,7 @@ def test_jupyterlab(browser, notebook, tmp_path):
     with lab(browser, notebook, tmp_path, 'lab') as (page, wrong, server):
         play(page)
         shake(page, server)
+        assert serious(page, '.ulrs') == []
 
 def test_jupyterlab_of_finished_runs(browser, root, tmp_path):
     "The page of runs opens published tables; keyboard and mouse move PLR and FLR, another source has pictures of its own"
@@ -329,6 +338,7 @@ def test_jupyterlab_of_finished_runs(browser, root, tmp_path):
         page.mouse.move(box['x'] - 300, box['y'] + box['height']/2, steps=5)
         page.mouse.up()
         agrees()
+        assert serious(page, '.ulrs') == []
         for i in 1, 5, 7: # pictures; fewer rates, and some runs left out; more
             source.select_option(index=i)
             agrees()
@@ -353,6 +363,7 @@ def test_voila(browser, notebook, tmp_path):
         play(page)
         shake(page, server)
         laid_out(page)
+        assert serious(page, '.ulrs') == []
         presented(page)
         assert page.locator(ERRORS).count() == 0
         assert not wrong, '\n'.join(wrong)

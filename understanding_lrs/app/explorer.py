@@ -99,7 +99,7 @@ class Explorer(W.VBox):
         self.far, self.words, self.error, self.stop, self.aside = (W.HTML() for _ in range(5))
         self.words.add_class('ulrs-words')
         self.text = W.Textarea(layout=W.Layout(width='100%', height='64px'), continuous_update=False,
-                               tooltip='Settings as text')
+                               placeholder='Settings as text')
         self.present = W.ToggleButton(value=present, description='Presentation',
                                       tooltip='picture, one rate and the tour; the rest folded')
         super().__init__()

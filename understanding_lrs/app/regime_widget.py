@@ -12,7 +12,7 @@ from io import StringIO
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from .explore_controls import named, slider_names
+from .explore_controls import named, names_for_readers
 from ..finder.result import RegimeReport
 
 # %% ../../nbs/app/19_regime_widget.ipynb #1a7fff9a
@@ -45,7 +45,7 @@ def regime_widget(report:RegimeReport): # or what a search goes on from
         picture.value = svg_of(branches_figure(report, slider.value), shown)
     slider.observe(draw, 'value')
     draw()
-    return widgets.VBox([words, named(slider), picture, slider_names()])
+    return widgets.VBox([words, named(slider), picture, names_for_readers()])
 
 def svg_of(
     figure:Figure,

@@ -49,7 +49,7 @@ def front_end() -> str: # JavaScript
     "The module that the browser runs; play/build.py makes it"
     return (resources.files('understanding_lrs.app')/'play.js').read_text()
 
-LACKING = ("the widget needs anywidget: pip install 'understanding-lrs[app]'; "
+LACKING = ("the widget needs anywidget: pip install 'understanding-lrs[notebooks]'; "
            "the page play/index.html does not")
 
 class Play(AnyWidget or W.DOMWidget):

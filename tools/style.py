@@ -1,6 +1,6 @@
 """How plain is our code? `python tools/style.py [folder of notebooks]` counts, prints, and judges nothing; with `--missing` it lists
 the definitions without a runnable cell right behind."""
-import ast, json, re, statistics, sys
+import argparse, ast, json, re, statistics
 from pathlib import Path
 
 LONG = 110 # characters of a line
@@ -86,11 +86,17 @@ def table(folder:Path) -> dict: # what -> number or text
         **total,
     }
 
-if __name__ == '__main__':
-    words = [word for word in sys.argv[1:] if word != '--missing']
-    folder = Path(words[0]) if words else Path(__file__).resolve().parent.parent/'nbs'
-    if '--missing' in sys.argv:
-        for page in pages_of(folder):
-            for names in missing(page): print(f'{page.relative_to(folder)}: {names}')
-    else:
-        for what, n in table(folder).items(): print(f'{what:48} {n}')
+def main():
+    about, *_ = __doc__.split(' `')
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument('folder', nargs='?', type=Path, default=Path(__file__).resolve().parent.parent/'nbs', help='folder of notebooks')
+    parser.add_argument('--missing', action='store_true', help='list the definitions without a runnable cell right behind')
+    given = parser.parse_args()
+    if not pages_of(given.folder): parser.error(f'there are no notebooks in {given.folder}')
+    if not given.missing:
+        for what, n in table(given.folder).items(): print(f'{what:48} {n}')
+        return
+    for page in pages_of(given.folder):
+        for names in missing(page): print(f'{page.relative_to(given.folder)}: {names}')
+
+if __name__ == '__main__': main()

@@ -2,7 +2,7 @@
 
 Nothing is imported: signatures are shown as they are written, with the comments that give shapes, units and ranges.
 """
-import ast, html, json, re
+import ast, html, json, os, re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,10 +137,36 @@ def gallery() -> str: # Markdown
             'A click opens the notebook that draws it; the tables are below it.\n\n'
             f'::::{{grid}} 1 1 2 2\n:gutter: 3\n\n{body}\n::::\n\n```{{toctree}}\n:hidden:\n{pages}\n```\n')
 
+BINDER = 'https://mybinder.org/v2/gh/{name}/main?urlpath=lab/tree/{page}'
+COLAB = 'https://colab.research.google.com/github/{name}/blob/main/{page}'
+
+def elsewhere(source:str) -> str: # address of the repository on GitHub, empty where it is not known; -> Markdown
+    "The tutorials as live notebooks, with nothing installed on the reader's machine"
+    head = '# Open a tutorial in Binder or Colab\n\n'
+    if not source.startswith('https://github.com/'):
+        return head + ('The links need the address of the repository, and this site was built without it: '
+                       '`SOURCE_URL=https://github.com/OWNER/NAME make docs`.\n')
+    name = source.removeprefix('https://github.com/').strip('/')
+    def row(path):
+        page = path.relative_to(ROOT).as_posix()
+        links = ' | '.join(f'[{service}]({link.format(name=name, page=page)})' for service, link in (('Binder', BINDER), ('Colab', COLAB)))
+        return f'| [{title_of(path)}](/{page}) | {links} |'
+    rows = '\n'.join(map(row, sorted((ROOT/'nbs/tutorials').glob('[a-z]*.ipynb'))))
+    return head + ('Binder starts with everything installed; that takes minutes when nobody has opened it lately. Colab has torch, and gets the rest by a first '
+                   f"cell:\n\n```python\n%pip install -q 'understanding-lrs[all] @ git+{source}'\n```\n\n"
+                   f'Then restart its session once.\n\n| tutorial | | |\n|---|---|---|\n{rows}\n')
+
+def cite() -> str: # Markdown
+    "How to cite, from the file that says it"
+    about = (ROOT/'CITATION.cff').read_text()
+    return ('# How to cite\n\nThe paper: I. Sadrtdinov, M. Kodryan, E. Pokonechny, E. Lobacheva, D. Vetrov: *Where Do Large Learning Rates Lead Us?* '
+            'NeurIPS 2024, [arXiv 2410.22113](https://arxiv.org/abs/2410.22113).\n\nThis software, as `CITATION.cff` has it:\n\n'
+            f'```yaml\n{about}```\n')
+
 def write(folder:Path):
     "All pages that are made; those that are as before are not touched, so that the next build is quick"
     folder.mkdir(exist_ok=True)
-    made = {'gallery.md': gallery()}
+    made = {'gallery.md': gallery(), 'elsewhere.md': elsewhere(os.environ.get('SOURCE_URL', '')), 'cite.md': cite()}
     for room, holds in rooms().items():
         made[f'room_{room}.md'] = room_page(room, holds)
         made[f'api_{room}.md'] = api_page(room)

@@ -1,6 +1,7 @@
 """Every notebook has its place on the site, and every public function stands in the reference with its parameters; nothing is imported for that."""
 import ast, importlib.util, re, subprocess, sys
 import pytest
+from test_browser import browser, serious # noqa: F401
 
 @pytest.fixture(scope='module')
 def pages(root):
@@ -43,6 +44,19 @@ def test_every_figure_is_in_the_gallery_with_its_words_and_tables(root, made):
         assert alt != picture.stem and (root/page).is_file(), picture.name
         if picture.stem not in ('explorer', 'digits_bands'): assert '{download}' in card, picture.name
 
+def test_every_tutorial_opens_in_binder_and_colab(root, pages, made):
+    "Statically: one row per tutorial with the addresses that the services document; nothing is promised without a repository"
+    text = pages.elsewhere('https://github.com/someone/understanding-lrs')
+    for page in (root/'nbs/tutorials').glob('*.ipynb'):
+        at = f'someone/understanding-lrs/blob/main/nbs/tutorials/{page.name})'
+        assert f'(https://colab.research.google.com/github/{at}' in text
+        assert f'(https://mybinder.org/v2/gh/someone/understanding-lrs/main?urlpath=lab/tree/nbs/tutorials/{page.name})' in text
+    assert "%pip install -q 'understanding-lrs[all] @ git+https://github.com/someone/understanding-lrs'" in text
+    assert 'SOURCE_URL' in made['elsewhere.md'] and 'http' not in made['elsewhere.md'].replace('https://github.com/OWNER/NAME', '')
+
+def test_the_page_of_citing_has_the_whole_file(root, made):
+    assert (root/'CITATION.cff').read_text() in made['cite.md'] and '2410.22113' in made['cite.md']
+
 def test_a_signature_keeps_its_comments(pages):
     source = 'def f(\n    a:int, # a number, >= 1\n) -> str: # a word\n    "What it does"\n    return str(a)\n'
     text = pages.entry(ast.parse(source).body[0], source.splitlines())
@@ -57,3 +71,14 @@ def test_the_site_reads_code_and_runs_none(root):
     "Torch is not imported by what makes the pages"
     code = "import sys; sys.path.insert(0, 'docs'); import pages, pathlib, tempfile; pages.write(pathlib.Path(tempfile.mkdtemp())); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], cwd=root, check=True)
+
+PAGES = 'docs/index', 'nbs/pages/00_claims', 'nbs/tutorials/schedules', 'docs/made/gallery', 'docs/made/api_core'
+
+@pytest.mark.parametrize('scheme, width', [('light', 1280), ('dark', 390)])
+def test_axe_finds_nothing_serious_on_the_site(root, browser, scheme, width):
+    if not (root/'_site/html/docs/index.html').exists(): pytest.skip('the site is not built: make docs')
+    for name in PAGES:
+        page = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme)
+        page.goto((root/f'_site/html/{name}.html').as_uri())
+        assert serious(page) == [], name
+        page.close()

@@ -1,4 +1,4 @@
-"""The same tables, bit for bit, of every kind of study: in pieces in this process, or whole in the kernels of one worker or two."""
+"""The same tables, bit for bit, of every kind of study: in pieces in this process, or whole in the kernels of two workers, or of one."""
 import pytest
 from understanding_lrs.core.errors import OutOfTime
 from understanding_lrs.runs.find import find_runs
@@ -8,6 +8,7 @@ from understanding_lrs.studies.trial import live
 from understanding_lrs.sweep.sweep import sweep
 
 KINDS = 'synthetic', 'synthetic_removed', 'convnetsi32_cifar10', 'resnet18_practical_cifar10', 'vit_cifar10'
+IN_C = 'synthetic', 'convnetsi32_cifar10' # trained by kernels that may have threads
 
 def tables(root): # (key, table) -> bytes
     return {(r.protocol.key, t): (r/f'{t}.csv').read_bytes() for r in find_runs(root) for t in r.tables()}
@@ -30,6 +31,7 @@ def test_processes_workers_and_interruptions_do_not_show(tmp_path, study):
     pytest.importorskip('sklearn') # its digits are the pictures
     first, second = resolved(protocols(study, 'smoke'))[:2]
     two = swept([first, second], tmp_path/'two', workers=2)
-    one = swept([first], tmp_path/'one', workers=1)
-    assert one and one == in_pieces(first, tmp_path/'pieces') == {k: v for k, v in two.items() if k[0] == first.key}
+    mine = {k: v for k, v in two.items() if k[0] == first.key}
+    assert mine and mine == in_pieces(first, tmp_path/'pieces')
+    if study in IN_C: assert mine == swept([first], tmp_path/'one', workers=1)
     assert {key for key, _ in two} == {first.key, second.key}, 'and the other rate has tables of its own'

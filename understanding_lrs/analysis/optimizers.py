@@ -34,7 +34,7 @@ class Trained:
         return all(settings[k] == getattr(self, k) for k in ('optimizer', 'momentum', 'weight_decay'))
 
     def in_lines(self, rates, line:float): # rates in units of the line, as effective rates
-        "On the sphere the ratio; with a weight decay its root: in equilibrium the angle of a step is √(2·rate·decay)"
+        "The ratio; with a weight decay its root, since in equilibrium a step turns by √(2·rate·decay)"
         return (rates/line)**(.5 if self.weight_decay else 1.)
 
 OPTIMIZERS = dict(
@@ -67,8 +67,9 @@ def beyond_draws(
 def lines(e:Evidence) -> dict: # name -> (1 + n,) log10 of the line; optimizers that the tables have
     if 'lines' not in e.found:
         there = {name: rows_of(e, name) for name in OPTIMIZERS}
-        e.found['lines'] = {name: line_draws(rows, e.study.chance) for name,rows in there.items() if len(rows)}
-        e.found['beyond'] = {name: beyond_draws(rows, e.study.chance) for name,rows in there.items() if len(rows)}
+        there = {name: rows for name,rows in there.items() if len(rows)}
+        e.found['lines'] = {name: line_draws(rows, e.study.chance) for name,rows in there.items()}
+        e.found['beyond'] = {name: beyond_draws(rows, e.study.chance) for name,rows in there.items()}
     return e.found['lines']
 
 def beyond(e:Evidence) -> dict: # name -> as `beyond_draws` gives it
@@ -126,7 +127,8 @@ def gain(name:str, of, e:Evidence) -> Estimate|Lacking: # of: `quality_gain` or 
 C38 = (
     Part('C38.slope', 'distance from 1 of the slope of log line over log (1 - momentum), 0 to 0.95',
          partial(of_draws, MOMENTA, momentum_slope), '<=', .15),
-    *(Part(f'C38.{name}', f'line of {OPTIMIZERS[name].words} over 1 - momentum, distance to the line of SGD, decades',
+    *(Part(f'C38.{name}',
+           f'line of {OPTIMIZERS[name].words} over 1 - momentum, distance to the line of SGD, decades',
            partial(of_draws, ('sgd', name), partial(momentum_shift, name)), '<=', .125, decides=False)
       for name in MOMENTA[1:]))
 
@@ -137,13 +139,14 @@ C39 = (
            'minus best rate below it, pp', partial(gain, name, quality_gain), '>=', 1., decides=decides)
       for name,decides in JUDGED.items()),
     *(Part(f'C39.{name}_share',
-           f'{OPTIMIZERS[name].words}: share of networks with a dominant feature, up to a factor of 2 above the '
-           'line minus more than a factor of 2 below it', partial(gain, name, share_gain), '>=', .15, decides=False)
+           f'{OPTIMIZERS[name].words}: share of networks with a dominant feature, up to a factor of 2 above '
+           'the line minus more than a factor of 2 below it', partial(gain, name, share_gain), '>=', .15, decides=False)
       for name in JUDGED))
 
 C40 = (
     Part('C40.line',
-         'effective rate just beyond the line, largest distance of three weight decays to the sphere, decades',
+         'effective rate just beyond the line, largest distance of three weight decays to the sphere, '
+         'decades',
          partial(of_draws, ('sgd', *DECAYS), decay_distance), '<=', .15),
     Part('C40.product', 'spread of log10 (line times weight decay) over three weight decays, decades',
          partial(of_draws, DECAYS, product_spread), '<=', .25, decides=False),

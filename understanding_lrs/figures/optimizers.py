@@ -17,7 +17,8 @@ from .drawing import BLUE, DECADES, FAINT, GREEN, INK, ORANGE, RED, SKY, TWO, ca
 from .registry import figure
 
 # %% ../../nbs/figures/optimizers.ipynb #6f19416b
-COLORS = dict(sgd=INK, m50=SKY, m90=BLUE, m95=BLUE, adam=RED, decay1=GREEN, decay2=GREEN, decay3=GREEN, adamw=ORANGE)
+COLORS = dict(sgd=INK, m50=SKY, m90=BLUE, m95=BLUE, adam=RED, decay1=GREEN, decay2=GREEN, decay3=GREEN,
+              adamw=ORANGE)
 
 def with_interval(draws) -> tuple: # (1 + n,) log10 -> value, lower end, upper end
     "A rate and its interval over seeds; NaN where it is not known"

@@ -56,7 +56,8 @@ RATES = tuple(sorted({rate for v in VARIANTS for rate in v['plrs']}))
 
 register(Study(
     'synthetic_optimizers', 'Momentum, Adam and weight decay', TEMPLATE, OptimizerSettings(), dict(
-        smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), minutes=.3, settings=TINY, variants=few, **shared),
+        smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), minutes=.3, settings=TINY, variants=few,
+                     **shared),
         wide=Preset('nine optimizers, nine rates each, 12 data seeds', plrs=RATES,
                     data_seeds=tuple(range(501, 513)), minutes=8, variants=VARIANTS, **shared)),
     'understanding_lrs.studies.optimizer_trial:OptimizerTrial', chance=50., data='synthetic'))

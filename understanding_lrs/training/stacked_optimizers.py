@@ -130,7 +130,8 @@ static void direction(work *k, const spec *s, const optimizer *o, layers first, 
   }
 }
 
-static void optimizer_step(work *k, const spec *s, const optimizer *o, layers first, layers second, float lr, double t) {
+static void optimizer_step(work *k, const spec *s, const optimizer *o, layers first, layers second,
+                           float lr, double t) {
   direction(k, s, o, first, second, t);
   if (!o->sphere) { combine(k, s, k->w, o->adam ? 1 - lr*o->decay : 1, -lr, k->g); return; }
   combine(k, s, k->w, 1 + lr*inner(k, s, k->g, k->w), -lr, k->g);
@@ -142,8 +143,9 @@ static void optimizer_step(work *k, const spec *s, const optimizer *o, layers fi
 
 # %% ../../nbs/training/17_stacked_optimizers.ipynb #ea684d4b
 C_TRAIN = r'''
-int ulrs_train_optimizer(const spec *s, int64_t k0, int64_t k1, float *w, const float *readout, const float *x, const float *y,
-                         const int64_t *data, const int32_t *order, const int64_t *order_of, const float *lr, int64_t steps,
+int ulrs_train_optimizer(const spec *s, int64_t k0, int64_t k1, float *w, const float *readout,
+                         const float *x, const float *y, const int64_t *data,
+                         const int32_t *order, const int64_t *order_of, const float *lr, int64_t steps,
                          const optimizer *o, float *first, float *second, float *taken) {
   work k, m, v;
   if (work_make(&k, s)) return 1;
@@ -220,4 +222,5 @@ class OptimizerTask(SyntheticTask):
         memory = {name: networks.state[name] for name in (FIRST, SECOND, STEPS)}
         batches = self.batches(networks, start, stop, schedule)
         work = OptimizerWork(stack_of(networks), memory, batches, lr)
-        engine_for(OPTIMIZER_ENGINES, self.engine, networks.device.type).train_(self.optimizer, work, self.threads)
+        engine = engine_for(OPTIMIZER_ENGINES, self.engine, networks.device.type)
+        engine.train_(self.optimizer, work, self.threads)

@@ -36,7 +36,7 @@ help:
 	@echo 'make fuzz        the long fuzz campaign: 6,000 files changed at random, read by every loader (about five minutes)'
 	@echo 'make lowest      the tests of tools/lowest.py in .lowest, at the lowest versions that pyproject.toml allows; needs uv'
 	@echo 'make lint        ruff, with the few rules of pyproject.toml'
-	@echo 'make lab-queue   what lab/queue.csv lists and is missing, run by run at the lowest priority; SHOW=1: what is left; DATA as above'
+	@echo 'make lab-queue   what lab/queue.csv lists and is missing, run by run at the lowest priority; SHOW=1: what is left; DATA as above, DATA100 for CIFAR-100'
 	@echo 'make lab         JupyterLab on the notebooks'
 	@echo 'make app         the explorer as a page of its own, without code'
 	@echo 'make docs        the documentation site, in _site/; warnings are errors'
@@ -101,7 +101,7 @@ $(BIN)/ruff: $(READY)
 	@touch $@
 
 lab-queue: $(READY)
-	$(BIN)/python tools/lab.py $(if $(SHOW),--show) $(if $(DATA),--data '$(DATA)')
+	$(BIN)/python tools/lab.py $(if $(SHOW),--show) $(if $(DATA),--data '$(DATA)') $(if $(DATA100),--data 'cifar100=$(DATA100)')
 
 lab: $(READY)
 	$(BIN)/jupyter lab nbs

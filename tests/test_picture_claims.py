@@ -33,7 +33,7 @@ SWA = [60, 65, 70, 75, 78, 81, 80, 70, 55, 40, 10, 10, 10]
 FLRS = 1e-5, 1e-4
 
 STUDY = replace(STUDIES['synthetic'], id='convnetsi32_cifar10', trial_type=Trial, chance=10., lines=(), defaults=SphereSettings(),
-                presets={n: Preset('made up', PLRS, FLRS, (2, 5), (), (1, 2, 3), 1) for n in ('laptop', 'short')})
+                presets={n: Preset('made up', PLRS, FLRS, (2, 5), (), (1, 2, 3), 1) for n in ('laptop', 'short', 'small')})
 
 def made(seeds=3, noise=.03, pre=PRE, low=LOW, high=HIGH, swa=SWA, converge=4, noisy=10, by_seed=None, plrs=PLRS):
     "Tables of a made-up study; `by_seed`: seed -> changes of these settings for that seed"
@@ -374,13 +374,25 @@ def test_claims_on_convergence_wait_for_it(study):
         assert [found[c] == NOT_YET for c in ('C2', 'C6', 'C3', 'C4')] == [*waits, False, False]
 
 def test_tables_of_verdicts(study):
-    table = verdicts({(study, p): made() | runs() for p in ('laptop', 'short')})
+    table = verdicts({(study, p): made() | runs() for p in ('laptop', 'short', 'small')})
     first = table[table.claim.isin([f'C{i}' for i in range(1, 7)])]
     assert set(first[first.preset == 'short'].verdict) == {REPRODUCED}
     assert set(first[first.preset == 'laptop'].verdict) == {'seen at laptop size'}
+    assert set(first[first.preset == 'small'].verdict) == {'reproduced at small size'}
     assert set(first.study) == {study} and first.reference.str.startswith('ResNet-18').all()
     assert table.claim.drop_duplicates().tolist() == [c.id for c in CLAIMS]
     assert list(verdicts({}).columns) == list(table.columns) and set(SCALE_INVARIANT) >= {study}
+
+def test_small_networks_that_converge_get_verdicts_of_their_size(study):
+    "no rate above the line is better than those below: C3 is not reproduced; fewer seeds, of which one says otherwise: inconclusive; never 'seen'"
+    flat = [*LOW[:4], *(min(v, LOW[3] - 1) for v in LOW[4:])] # regime 1 is the best
+    said = lambda **kw: verdicts({(study, 'small'): made(**kw) | runs()}).query("claim == 'C3'").verdict.iloc[0]
+    assert said(low=flat, high=flat) == f'{NOT} at small size'
+    assert said(by_seed={1: dict(low=flat, high=flat)}) == f'{OPEN} at small size'
+    waits = made()['metrics']
+    waits = waits.assign(value=waits.value.mask((waits.metric == 'train_loss') & waits.plr.isin(PLRS[:4]), .5))
+    found = verdicts({(study, 'small'): dict(metrics=waits) | runs()}).dropna(subset=['study']).groupby('claim').verdict.first()
+    assert found['C6'] == NOT_YET # a verdict of its own is the same at every size
 
 def test_a_partial_grid_gives_no_verdict(study):
     part = made(plrs=PLRS[::2], pre=PRE[::2], low=LOW[::2], high=HIGH[::2], swa=SWA[::2], converge=2, noisy=5)

@@ -106,6 +106,32 @@ def test_laptop_sizes_of_pictures_are_one(study):
     assert {(p.settings['width'], p.settings['size'], p.settings['n_train'], p.settings['batch']) for p in ps} == {(8, 16, 2000, 50)}
     assert {p.settings['n_train'] % p.settings['batch'] for p in ps} == {0} # half a batch leaves poor running statistics behind
 
+SMALL_ONES = [s for s in IMAGES if 'small' in STUDIES[s].presets and s not in ('speech', 'text')]
+
+@pytest.mark.parametrize('study', [s for s in SMALL_ONES if s.startswith('convnetsi32')])
+def test_small_trains_as_long_as_the_paper_in_its_own_units(study):
+    "effective rate times steps: 0.8 at the lowest rate and 23 at the line, as with 78,000 steps at 1e-5 and 3e-4 in the paper; rates from line/30 to 100 lines"
+    ps = protocols(study, 'small')
+    line, plrs = ps[0].flrs[-1], [p.plr for p in ps]
+    length = {p.plr: p.plr*p.settings['epochs']*p.settings['n_train']/p.settings['batch'] for p in ps}
+    assert length[plrs[0]] == pytest.approx(.8, abs=.1) and length[line] == pytest.approx(23, abs=1)
+    assert plrs == sorted(plrs) and plrs[0] == pytest.approx(line/30, rel=.05) and plrs[-1] == pytest.approx(100*line, rel=.05)
+    assert len(plrs) >= 14 and sum(p <= line for p in plrs) >= 5 and sum(line < p <= 5*line for p in plrs) >= 3
+    assert len(ps[0].flrs) == 3 and {*ps[0].flrs} <= {*plrs} and all(p.settings['ft_epochs'] == p.settings['epochs'] for p in ps)
+    assert max(ps[0].swa_k) >= 50 and {p.settings['n_train'] % p.settings['batch'] for p in ps} == {0}
+
+@pytest.mark.parametrize('study', SMALL_ONES)
+def test_small_runs_are_of_recorded_seeds_only(study):
+    "pilots look at train seeds 11 to 16, which are never recorded; the studies around the main one have its network, images and line"
+    main = protocols('convnetsi32_cifar10', 'small')[0]
+    for p in protocols(study, 'small'):
+        assert p.train_seeds == (1, 2, 3, 4, 5) and not {*p.train_seeds} & {*range(11, 17)} and not p.data_seeds
+        if study.startswith('resnet18si_cifar10_'):
+            assert all(p.settings[k] == main.settings[k] for k in ('arch', 'width', 'size', 'n_train', 'batch', 'data'))
+            assert {*p.flrs} <= {*main.flrs}
+    queue = [row.split(',')[:3] for row in (DATA.parent.parent/'lab/queue.csv').read_text().splitlines()]
+    assert [study, 'small', '1..5'] in queue
+
 def test_a_short_run_that_is_cut_has_seen_every_regime():
     "1 and both halves of 2 in the first four rates, all after the second four, by the authors' lines"
     ps, (one, inner, three) = protocols('resnet18si_cifar10', 'short'), STUDIES['resnet18si_cifar10'].lines
@@ -130,7 +156,7 @@ def test_the_studies_beside_the_main_one_are_the_published_ones():
     assert {(p.settings['arch'], p.settings['width'], p.settings['n_train'], p.precision) for ps in BESIDE.values() for p in ps} == {('resnet18', 32, 0, 'tf32')}
 
 LEDGERS = [(s, p) for s in STUDIES for p in STUDIES[s].presets if (DATA/s/p/'runs.csv').exists()
-           if not STUDIES[s].per_gpu or p in ('smoke', 'laptop')] # of CPUs
+           if not STUDIES[s].per_gpu or p in ('smoke', 'laptop', 'small')] # of CPUs
 @pytest.mark.parametrize('study, preset', LEDGERS)
 def test_what_a_preset_says_it_needs_is_what_was_recorded(study, preset):
     "memory of its largest run within a quarter; time of its networks on two cores within a factor of two, if there are more seeds their share"

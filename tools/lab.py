@@ -2,7 +2,7 @@
 
     python tools/lab.py --show          # what is left and how long it takes; runs nothing
     python tools/lab.py                 # go on with lab/queue.csv at the lowest priority; Ctrl-C saves and stops
-    python tools/lab.py --data FOLDER   # with your own copy of the images
+    python tools/lab.py --data FOLDER   # with your own copy of CIFAR-10; --data cifar100=FOLDER for another set, as often as needed
 
 Exit codes: 0 nothing is left, 1 runs failed, 2 wrong input, 3 another one is at work, 130 Ctrl-C.
 """
@@ -72,11 +72,20 @@ def read_queue(path:Path) -> list[Entry]:
     if twice: raise InputError(f"{path}: {' and '.join(map('/'.join, sorted(twice)))} stand there twice; one line holds all seeds")
     return entries
 
-def wanted_runs(entry:Entry, data:str='') -> list: # protocols, one per learning rate and variant
-    "What an entry asks for; `data` names a folder of images instead of the study's own"
-    study, seeds = study_of(entry.study), int_list(entry.seeds)
+def copy_of(entry:Entry, data) -> str: # folder of images, '' for the study's own
+    "The user's copy of an entry's images: of `data`, texts such as 'FOLDER' (of CIFAR-10) or 'cifar100=FOLDER'"
+    own = study_of(entry.study).settings.get('data')
+    for given in data:
+        name, mark, folder = given.partition('=')
+        if not mark or '/' in name: name, folder = 'cifar10', given # a folder, whatever is in its name
+        if name == own: return folder
+    return ''
+
+def wanted_runs(entry:Entry, data=()) -> list: # protocols, one per learning rate and variant
+    "What an entry asks for; `data` as for `copy_of`"
+    study, seeds, folder = study_of(entry.study), int_list(entry.seeds), copy_of(entry, data)
     role = 'data_seeds' if study.presets[entry.preset].data_seeds else 'train_seeds'
-    overrides = dict(data=data) if data and 'data' in study.settings else {}
+    overrides = dict(data=folder) if folder else {}
     return resolved(protocols(entry.study, entry.preset, overrides=overrides, **{role: seeds}))
 
 def finished(folder:Path, study:str) -> list: # runs
@@ -113,7 +122,7 @@ def seconds_each(entry:Entry, folders:Folders) -> float:
     whole = sum(len(networks(p)) for p in protocols(entry.study, entry.preset))
     return 2*60*preset.minutes/max(whole, 1)
 
-def progress(entry:Entry, folders:Folders, data:str='') -> Progress:
+def progress(entry:Entry, folders:Folders, data=()) -> Progress: # data: as for `copy_of`
     "How far an entry is"
     wanted = wanted_runs(entry, data)
     left = left_of(entry, wanted, folders)
@@ -152,14 +161,15 @@ def promote(entry:Entry, wanted:list, folders:Folders) -> bool: # whether it was
     shutil.rmtree(aside, ignore_errors=True)
     return True
 
-def sweep_words(entry:Entry, part, folders:Folders, data:str) -> list[str]: # of the command line
+def sweep_words(entry:Entry, part, folders:Folders, data) -> list[str]: # of the command line; data: as for `copy_of`
     "The command that makes one missing part"
     words = [str(Path(sys.executable).with_name('ulrs')), 'sweep', entry.study, '--preset', entry.preset,
              '--plr', repr(part.plr), '--workers', '1', '--runs', str(folders.runs)]
     for role in ('data_seeds', 'train_seeds'):
         seeds = getattr(part, role)
         if seeds: words += [f"--{role.replace('_', '-')}", ','.join(map(str, seeds))]
-    return words + (['--set', f'data={data}'] if data and 'data' in part.settings else [])
+    folder = copy_of(entry, data)
+    return words + (['--set', f'data={folder}'] if folder else [])
 
 def run_child(words:list) -> int: # exit code
     "Run a command that is asked to stop when we are"
@@ -178,7 +188,7 @@ def take_in(entry:Entry, wanted:list, folders:Folders):
         print(f'{entry.study}/{entry.preset} is complete: its tables are in {folders.tables}; draw them with '
               f'ulrs figures {entry.study} --preset {entry.preset} --published --out figures --replace', flush=True)
 
-def work(entries:list, folders:Folders, data:str) -> int: # exit code
+def work(entries:list, folders:Folders, data) -> int: # exit code; data: as for `copy_of`
     "Make what is missing, entry after entry; a run that fails leaves the others"
     failed = []
     print(report([progress(entry, folders, data) for entry in entries]), flush=True)
@@ -205,7 +215,7 @@ def arguments() -> argparse.ArgumentParser:
     ap.add_argument('--show', action='store_true', help='say what is left, and run nothing')
     ap.add_argument('--nice', type=int, default=19, help='priority: 19 leaves the machine to all others')
     ap.add_argument('--queue', type=Path, default=ROOT/'lab/queue.csv', help='the list')
-    ap.add_argument('--data', default='', help='folder of images, instead of the download')
+    ap.add_argument('--data', action='append', default=[], metavar='[NAME=]FOLDER', help='your copy of cifar10, or of another set, instead of the download')
     ap.add_argument('--runs', type=Path, default=ROOT/'runs', help='folder of all runs')
     ap.add_argument('--tables', type=Path, default=ROOT/'figures/data', help='published tables')
     ap.add_argument('--drafts', type=Path, default=ROOT/'lab/drafts', help='tables of entries that are not complete')

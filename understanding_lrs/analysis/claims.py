@@ -27,8 +27,8 @@ from .schedules import C35, C36, CONSTANT
 from .sequences import C26, C27, C28, C29
 from .synthetic_claims import C13, C14, C19, C20
 from .tables import by_setting, on_its_data
-from .verdicts import EMPTY, JPEG, LACKING, MISSING, NOT_YET, PARTIAL, REPRODUCED
-from .verdicts import SINGLE, SMALL, answers, seen, worst
+from .verdicts import EMPTY, JPEG, LACKING, MISSING, NOT_YET, PARTIAL, REDUCED
+from .verdicts import SINGLE, answers, at_size, worst
 from .window import C33, C34
 from ..studies.registry import STUDIES
 
@@ -231,7 +231,7 @@ def total(
     if all(np.isnan(a.found.value) for a in found if a.part.decides): return EMPTY
     if claim.capped and any('jpeg' in str(name) for name in tables['metrics'].data.unique()): return JPEG
     if claim.converged and too_slow(evidence, claim.converged): return NOT_YET
-    return seen(verdict == REPRODUCED, preset) if preset in SMALL else verdict
+    return at_size(verdict, preset)
 
 # %% ../../nbs/analysis/09_claims.ipynb #bc5e1038
 COLUMNS = ['claim', 'statement', 'study', 'preset', 'id', 'statistic', 'value', 'lo', 'hi', 'threshold',
@@ -319,5 +319,5 @@ def lines_of(
         for setting,some in by_setting(tables).items():
             evidence = Evidence(some, on_its_data(STUDIES[study], some))
             head = dict(study=study, preset=preset, setting=setting)
-            rows += [head | row for row in line_rows(evidence, preset not in SMALL)]
+            rows += [head | row for row in line_rows(evidence, preset not in REDUCED)]
     return pd.DataFrame(rows, columns=LINE_COLUMNS)

@@ -21,7 +21,7 @@ import pandas as pd
 from .drawing import rate
 from ..analysis.regimes import boundaries, unconverged, wide_of
 from ..analysis.tables import NETWORK, on_its_data, select
-from ..analysis.verdicts import SMALL
+from ..analysis.verdicts import REDUCED
 from ..core.checkout import committed
 from ..core.errors import InputError
 from ..core.stats import bootstrap
@@ -176,7 +176,7 @@ DATA = {
 
 def own_setup(view:View) -> View:
     "The same view, with the authors' values and lines only if their setup is that of the runs"
-    if view.preset not in ('', *SMALL): return view
+    if view.preset not in ('', *REDUCED): return view
     bare = copy(view)
     bare.paper, bare.study = None, replace(view.study, lines=())
     return bare

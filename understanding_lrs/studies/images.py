@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'IMAGE_K', 'NEEDS', 'DIGITS', 'SMOKE', 'LAPTOP', 'SMALL', 'GPU', 'TEMPLATE',
-           'TRIAL', 'STRICT', 'NESTED', 'MAIN_LINES', 'short', 'paper', 'authors', 'other', 'LAPTOP_GRID', 'laptop',
-           'THREE', 'ROBUST_TRIAL', 'image_study', 'beside']
+           'TRIAL', 'SMALL_LINE', 'SMALL_SIZE', 'SMALL_FLRS', 'SMALL_RATES', 'small', 'STRICT', 'NESTED', 'MAIN_LINES',
+           'short', 'paper', 'authors', 'other', 'LAPTOP_GRID', 'laptop', 'THREE', 'ROBUST_TRIAL', 'image_study',
+           'in_lines', 'small_preset', 'beside']
 
 # %% ../../nbs/studies/07_images.ipynb #3553f010
 from dataclasses import replace
@@ -55,6 +56,36 @@ def image_study(
     about = dict(chance=10., data=defaults.data, needs=NEEDS, per_gpu=2)
     return register(Study(id, title, TEMPLATE, defaults, presets, trial, **about | more))
 
+# %% ../../nbs/studies/07_images.ipynb #5791e67e
+SMALL_LINE = 2e-3 # the 1|2 line of CIFAR-10 at this size: a pilot on train seed 11 [measured]
+SMALL_SIZE = LAPTOP | dict(epochs=288, ft_epochs=288)
+
+def in_lines(
+    line:float, # the 1|2 line
+    *multiples:float,
+) -> tuple:     # learning rates, with two digits
+    "Rates in multiples of the 1|2 line"
+    return tuple(float(f'{m*line:.1e}') for m in multiples)
+
+# %% ../../nbs/studies/07_images.ipynb #d161c6b0
+SMALL_FLRS = 1/30, 1/5, 1. # fine-tuning rates in multiples of the line; the paper's ends are the same
+SMALL_RATES = (1/30, 1/10, 1/5, 1/3, 1/2, .7, 1., 1.4, 2., 3., 5., 7., 10., 14., 20., 50., 100.)
+
+def small_preset(
+    doc:str,          # one line: what it is for
+    rates:tuple,      # in multiples of the line
+    minutes:float,    # as in `Preset`
+    line=SMALL_LINE,
+    **more,           # further fields of `Preset`
+) -> Preset:
+    "A preset of small networks that train to convergence"
+    common = dict(swa_k=(2, 5, 10, 50), data_seeds=(), train_seeds=(1, 2, 3, 4, 5), mib=1100,
+                  flrs=in_lines(line, *SMALL_FLRS), settings=SMALL_SIZE)
+    return Preset(doc, plrs=in_lines(line, *rates), minutes=minutes, **common | more)
+
+small = small_preset('the network and pictures of laptop, trained to convergence: 288 + 288 epochs',
+                     SMALL_RATES, minutes=210)
+
 # %% ../../nbs/studies/07_images.ipynb #0f347107
 # on both sides of the authors' lines [choice]
 STRICT = dict.fromkeys((3e-4, 5e-4, 1.4e-3, 2e-3, 1.4e-2, 2e-2), 'fp32')
@@ -88,16 +119,21 @@ laptop = Preset('width 8 on 2,000 pictures of 16x16, batch 50, 160 + 40 epochs',
                 **SMALL | dict(mib=1400)) # ten seeds in one run
 
 image_study('convnetsi32_cifar10', 'Scale-invariant ConvNet',
-            dict(smoke=SMOKE, laptop=laptop, paper=replace(other, minutes=100, mib=3000)),
+            dict(smoke=SMOKE, laptop=laptop, small=small, paper=replace(other, minutes=100, mib=3000)),
             SphereSettings(arch='convnet', rho=12.))
 image_study('convnetsi128_cifar100', 'Scale-invariant ConvNet, width 128',
             dict(smoke=SMOKE, paper=replace(other, minutes=400)),
             SphereSettings(arch='convnet', width=128, data='cifar100', rho=12.), chance=1.)
 
 # %% ../../nbs/studies/07_images.ipynb #e2a52e47
-def beside(id:str, title:str, smoke:Preset, laptop:Preset, paper:Preset) -> Study:
+def beside(
+    id:str, title:str,
+    smoke:Preset, laptop:Preset, paper:Preset,
+    small:Preset|None=None, # see above
+) -> Study:
     "Register a study that has the main study's network and images"
     presets = dict(smoke=smoke, laptop=laptop, paper=paper)
+    if small: presets['small'] = small
     return image_study(f'resnet18si_cifar10_{id}', title, presets, SphereSettings(), lines=MAIN_LINES)
 
 THREE = GPU | dict(train_seeds=(1, 2, 3), mib=6000) # what the paper presets share
@@ -109,7 +145,10 @@ beside('boundary', 'How long a rate around the 1|2 line takes to converge (Figur
     Preset("the authors' rates and budget of 30,000 epochs: days of a large GPU", flrs=(), swa_k=(),
            minutes=10_000,
            plrs=(1e-4, 1.5e-4, 2e-4, 2.5e-4, 3e-4, 3.5e-4, 3.7e-4, 3.8e-4, 3.9e-4, 4e-4, 4.2e-4, 4.27e-4),
-           settings=dict(epochs=30_000, stop_loss=1e-4, level=0.), **THREE))
+           settings=dict(epochs=30_000, stop_loss=1e-4, level=0.), **THREE),
+    small_preset('ConvNet of width 8, up to 2,000 epochs', (.5, .7, 1., 1.2, 1.3, 1.4),
+                 minutes=65, flrs=(), swa_k=(),
+                 settings=SMALL_SIZE | dict(epochs=2000, stop_loss=1e-2, level=0.)))
 
 # %% ../../nbs/studies/07_images.ipynb #fc995657
 beside('two_stage', 'A second rate before fine-tuning: 2B, then 2A (Figure 12)',
@@ -118,7 +157,11 @@ beside('two_stage', 'A second rate before fine-tuning: 2B, then 2A (Figure 12)',
            settings=LAPTOP, variants=({}, dict(plrs=(4e-3, 2e-2), then_plr=4e-3, then_epochs=160)), **SMALL),
     Preset("the authors' rates, and the equal budget", plrs=(1e-5, 3e-4, 1e-3, 1e-2), flrs=(1e-5, 3e-4),
            swa_k=(), minutes=45,
-           variants=({}, dict(plrs=(1e-3, 1e-2), then_plr=1e-3, then_epochs=200)), **THREE))
+           variants=({}, dict(plrs=(1e-3, 1e-2), then_plr=1e-3, then_epochs=200)), **THREE),
+    small_preset('ConvNet of width 8, 288 + 288 + 288 epochs', (1/30, 1., 2., 10.),
+                 minutes=75, swa_k=(),
+                 variants=({}, dict(plrs=in_lines(SMALL_LINE, 2., 10.), then_plr=2*SMALL_LINE,
+                                    then_epochs=288))))
 
 # %% ../../nbs/studies/07_images.ipynb #2230069a
 beside('scratch', 'Regime 3 against no pre-training (Figure 13)', SMOKE,
@@ -132,7 +175,10 @@ beside('basin', 'All fine-tunings of one point: three batch orders at two rates 
     Preset('ConvNet of width 8, 160 + 6 x 40 epochs', plrs=(4e-3, 1e-2, 2e-2), swa_k=(), minutes=12,
            settings=LAPTOP | dict(ft_orders=3), **SMALL),
     Preset('rates from the 1|2 line to the 2|3 line', plrs=(5e-4, 7e-4, 1e-3, 1.4e-3, 3e-3, 5e-3, 1e-2),
-           flrs=(1e-5, 3e-4), swa_k=(), minutes=120, settings=dict(ft_orders=3), **THREE))
+           flrs=(1e-5, 3e-4), swa_k=(), minutes=120, settings=dict(ft_orders=3), **THREE),
+    small_preset('ConvNet of width 8, 288 + 6 x 288 epochs', (1.4, 3., 7., 14.),
+                 minutes=85, swa_k=(), flrs=in_lines(SMALL_LINE, 1/30, 1.),
+                 settings=SMALL_SIZE | dict(ft_orders=3)))
 
 # %% ../../nbs/studies/07_images.ipynb #bcdd5f71
 ROBUST_TRIAL = 'understanding_lrs.studies.robustness_trial:RobustnessTrial'

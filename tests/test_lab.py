@@ -102,7 +102,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(quiet, tmp_path, monkeypatch, c
 
 def test_each_study_gets_the_copy_of_its_own_images():
     "a folder alone is CIFAR-10; another set is named; an equals sign in a folder's name is no name of a set"
-    ten, hundred, none = (lab.Entry(s, 'smoke', '1', '') for s in ('convnetsi32_cifar10', 'resnet18si_cifar100', 'synthetic'))
+    ten, hundred, none = (lab.Entry(s, 'smoke', '1', '') for s in ('convnetsi32_cifar10', 'convnetsi32_cifar100', 'synthetic'))
     data = ['/my=copy/ten', 'cifar100=/hundred']
     assert [lab.copy_of(e, data) for e in (ten, hundred, none)] == ['/my=copy/ten', '/hundred', '']
     assert [lab.copy_of(e, []) for e in (ten, hundred)] == ['', ''] and lab.copy_of(hundred, ['/ten']) == ''

@@ -196,3 +196,11 @@ def test_bad_input_is_one_clear_line(kw, words):
 def test_text_becomes_numbers():
     p, = protocols('synthetic', 'smoke', plrs=['1e-3'], overrides=dict(margin='0.2', steps='100', swa_k='2,5'))
     assert (p.plr, p.settings['margin'], p.settings['steps'], p.swa_k) == (1e-3, .2, 100, (2, 5))
+
+def test_the_classes_of_cifar100_are_the_first_of_the_alphabet_and_their_number_names_a_run():
+    "ten classes for every preset but smoke; another number is another run, and no other study has the setting"
+    for preset in ('laptop', 'small'):
+        ps = protocols('convnetsi32_cifar100', preset)
+        assert {(p.settings['classes'], p.settings['data'], p.settings['n_train'], p.settings['n_test']) for p in ps} == {(10, 'cifar100', 1000, 500)}
+        assert ps[0].key != protocols('convnetsi32_cifar100', preset, overrides=dict(classes=20))[0].key
+    assert [s for s in IMAGES if 'classes' in STUDIES[s].settings] == ['convnetsi32_cifar100']

@@ -297,7 +297,8 @@ C10 = (scratch_part('low', 0, False), scratch_part('high', -1, False),
 
 # %% ../../nbs/analysis/06_image_claims.ipynb #3ba2bb8d
 ABOVE = 1.3 # the rate just above the 1|2 line, as a multiple of it (C11: 3.9e-4 and 3e-4)
-SCALE_INVARIANT = 'resnet18si_cifar10', 'convnetsi32_cifar10', 'resnet18si_cifar100', 'convnetsi128_cifar100'
+SCALE_INVARIANT = ('resnet18si_cifar10', 'convnetsi32_cifar10', 'resnet18si_cifar100', 'convnetsi32_cifar100',
+                   'convnetsi128_cifar100')
 
 def main_of(
     tables:dict, study, preset:str, # of an appendix study

@@ -171,6 +171,7 @@ def view_of(
 DATA = {
     'cifar10': 'CIFAR-10', 'cifar10-jpeg': 'CIFAR-10 (JPEG)',
     'cifar100': 'CIFAR-100', 'cifar100-jpeg': 'CIFAR-100 (JPEG)',
+    'cifar100-part': 'CIFAR-100 (100 + 50 images per class)',
     'digits': "scikit-learn's digits",
 } # name in the tables -> for people
 

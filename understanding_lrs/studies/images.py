@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['CIFAR_GRID', 'CIFAR_FLRS', 'DECADES', 'IMAGE_K', 'NEEDS', 'DIGITS', 'SMOKE', 'LAPTOP', 'SMALL', 'GPU', 'TEMPLATE',
            'TRIAL', 'SMALL_LINE', 'SMALL_SIZE', 'SMALL_FLRS', 'SMALL_RATES', 'small', 'STRICT', 'NESTED', 'MAIN_LINES',
-           'short', 'paper', 'authors', 'other', 'LAPTOP_GRID', 'laptop', 'THREE', 'ROBUST_TRIAL', 'image_study',
-           'in_lines', 'small_preset', 'beside']
+           'short', 'paper', 'authors', 'other', 'LAPTOP_GRID', 'laptop', 'HUNDRED_LINE', 'TEN_CLASSES', 'hundred',
+           'THREE', 'ROBUST_TRIAL', 'image_study', 'in_lines', 'small_preset', 'beside']
 
 # %% ../../nbs/studies/07_images.ipynb #3553f010
 from dataclasses import replace
 
-from .settings import ImageSettings, RobustnessSettings, SphereSettings
+from .settings import FewClassesSettings, ImageSettings, RobustnessSettings
+from .settings import SphereSettings
 from .study import Preset, Study, register
 
 # %% ../../nbs/studies/07_images.ipynb #eed49fed
@@ -124,6 +125,20 @@ image_study('convnetsi32_cifar10', 'Scale-invariant ConvNet',
 image_study('convnetsi128_cifar100', 'Scale-invariant ConvNet, width 128',
             dict(smoke=SMOKE, paper=replace(other, minutes=400)),
             SphereSettings(arch='convnet', width=128, data='cifar100', rho=12.), chance=1.)
+
+# %% ../../nbs/studies/07_images.ipynb #e001b249
+HUNDRED_LINE = 2.8e-3 # the 1|2 line of ten classes of CIFAR-100: a pilot on train seed 11 [measured]
+TEN_CLASSES = dict(data='cifar100', n_train=1000, n_test=500)
+hundred = small_preset('the network of laptop on ten classes, trained to convergence: 410 + 410 epochs',
+                       SMALL_RATES, minutes=140, line=HUNDRED_LINE,
+                       settings=SMALL_SIZE | TEN_CLASSES | dict(epochs=410, ft_epochs=410))
+
+image_study('convnetsi32_cifar100', 'Scale-invariant ConvNet, ten classes',
+            dict(smoke=replace(SMOKE, settings=DIGITS | dict(classes=0)),
+                 laptop=replace(laptop, settings=LAPTOP | TEN_CLASSES, minutes=14,
+                                doc='width 8 on 1,000 pictures of ten classes, batch 50, 160 + 40 epochs'),
+                 small=hundred),
+            FewClassesSettings(arch='convnet', rho=12., data='cifar100'))
 
 # %% ../../nbs/studies/07_images.ipynb #e2a52e47
 def beside(

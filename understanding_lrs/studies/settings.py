@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HOW', 'REMOVE', 'VERSIONS', 'setting', 'Settings', 'check_value', 'helps', 'SyntheticSettings',
            'check_synthetic_seeds', 'InterventionSettings', 'check_intervention', 'prepared', 'check_last_batch',
-           'as_many', 'loaded', 'EpochSettings', 'ImageSettings', 'SphereSettings', 'RobustnessSettings',
-           'check_no_sphere', 'PracticalSettings', 'VitSettings']
+           'as_many', 'loaded', 'EpochSettings', 'ImageSettings', 'SphereSettings', 'FewClassesSettings',
+           'RobustnessSettings', 'check_no_sphere', 'PracticalSettings', 'VitSettings']
 
 # %% ../../nbs/studies/00_settings.ipynb #7a2393b2
 import sys
@@ -282,9 +282,13 @@ class ImageSettings(EpochSettings):
         'cifar', 'normalisation, cifar for the constants of the paper or own for those of the training set',
         choices=('cifar', 'own'))
 
+    def chosen(self, images:'Images') -> 'Images':
+        "Those of the images that a study is about, before they are cut down"
+        return images
+
     def images(self) -> 'Images':
         "The images as they are learned"
-        images = prepared(loaded(self.data), self.n_train, self.n_test, self.size)
+        images = prepared(self.chosen(loaded(self.data)), self.n_train, self.n_test, self.size)
         if self.has_batch_norm: check_last_batch(len(images.x_train), self.batch)
         return images
 
@@ -302,8 +306,9 @@ class ImageSettings(EpochSettings):
 
     def resolve(self):
         images = loaded(self.data, keep=True)
-        n_train = as_many(self.n_train, images.y_train, images, 'training')
-        n_test = as_many(self.n_test, images.y_test, images, 'test')
+        chosen = self.chosen(images)
+        n_train = as_many(self.n_train, chosen.y_train, chosen, 'training')
+        n_test = as_many(self.n_test, chosen.y_test, chosen, 'test')
         found = replace(self, data=images.id, n_train=n_train, n_test=n_test)
         found.images()
         return found
@@ -328,6 +333,20 @@ class SphereSettings(ImageSettings):
         super().check(protocol)
         if self.rho < 0:
             raise InputError(f"rho must be positive, or 0 for the norm at the initial point, got {self.rho}")
+
+# %% ../../nbs/studies/00_settings.ipynb #00abbc2b
+@dataclass(frozen=True)
+class FewClassesSettings(SphereSettings):
+    "Settings of scale-invariant networks that learn some of the classes"
+    classes:int = setting(
+        10, 'classes that are learned, the first in the order of their labels, 0 means all', least=0)
+
+    def chosen(self, images):
+        from understanding_lrs.data.sizes import first_classes
+        with as_input_error(ValueError): return first_classes(images, self.classes)
+
+    def planned(self): # what is known of a whole set says nothing about some of its classes
+        return self.resolve() if self.classes else super().planned()
 
 # %% ../../nbs/studies/00_settings.ipynb #2a331064
 @dataclass(frozen=True)

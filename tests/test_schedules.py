@@ -54,7 +54,7 @@ def test_every_check_names_what_is_wrong():
     for kind in KINDS: check_schedule(kind, **dict(warmup=0., decay=0.) | LENGTHS[kind])
     with pytest.raises(InputError, match='unknown schedule'): check_schedule('exponential', warmup=0., decay=0.)
 
-@pytest.mark.parametrize('preset', ['smoke', 'wide'])
+@pytest.mark.parametrize('preset', ['smoke', 'fresh'])
 def test_equal_cost_and_equal_trials(preset):
     ps, by_kind = protocols(STUDY, preset), {}
     for p in ps: by_kind.setdefault(p.settings['schedule'], []).append(p)
@@ -62,8 +62,8 @@ def test_equal_cost_and_equal_trials(preset):
     assert len({tuple(p.plr for p in mine) for mine in by_kind.values()}) == 1 and not any(p.flrs for p in ps)
 
 def test_recorded_seeds_are_fresh():
-    seeds = {d for p in protocols(STUDY, 'wide') for d,*_ in networks(p)}
-    assert seeds == set(range(401, 413)) and len(PEAKS) == 13
+    seeds = {d for p in protocols(STUDY, 'fresh') for d,*_ in networks(p)}
+    assert seeds == set(range(413, 473)) and len(PEAKS) == 13
 
 @pytest.mark.parametrize('start, stop, length', [(0, 100, 10), (7, 93, 10), (0, 5, 50), (49, 51, 50)])
 def test_segments_cover_every_step_once_with_the_rate_of_its_place(start, stop, length):
@@ -146,6 +146,6 @@ def test_thresholds_are_those_that_were_written_down():
         assert (p.label, p.comparison, p.threshold, p.decides) == (row.what, row.sense, float(row.threshold), row.decides)
 
 def test_claims_ask_these_tables_only():
-    assert role_of(STUDY, 'wide') == 'schedules' and {c.id for c in CLAIMS if 'schedules' in c.roles} == {'C35', 'C36'}
+    assert role_of(STUDY, 'fresh') == 'schedules' and {c.id for c in CLAIMS if 'schedules' in c.roles} == {'C35', 'C36'}
     table = verdicts({})
     assert set(table[table.claim.isin(['C35', 'C36'])].verdict) == {MISSING}

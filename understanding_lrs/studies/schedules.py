@@ -38,8 +38,6 @@ register(Study(
     'synthetic_schedules', 'Schedules with a peak rate, at equal cost', TEMPLATE,
     ScheduleSettings(), dict(
         smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), minutes=.3, settings=TINY, **shared),
-        wide=Preset('six schedules, thirteen peaks, 12 data seeds each', plrs=PEAKS,
-                    data_seeds=tuple(range(401, 413)), minutes=9, **shared),
         fresh=Preset('six schedules, thirteen peaks, 60 fresh data seeds', plrs=PEAKS,
                      data_seeds=tuple(range(413, 473)), minutes=20, **shared)),
     'understanding_lrs.studies.schedule_trial:ScheduleTrial', chance=50., data='synthetic'))

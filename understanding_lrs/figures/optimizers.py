@@ -44,8 +44,8 @@ def beyond_on(ax, e:Evidence):
     for i,(name,(value,lo,hi)) in enumerate(found.items()):
         ax.plot([lo, hi], [i, i], color=COLORS[name], lw=1.2)
         ax.plot(value, i, 'o', ms=4, color=COLORS[name])
-    for name in {'sgd', 'adam'} & {*found}:
-        ax.axvline(found[name][0], color=COLORS[name], lw=.8, ls=':')
+    for name in ('sgd', 'adam'):
+        if name in found: ax.axvline(found[name][0], color=COLORS[name], lw=.8, ls=':')
     ax.set(xscale='log', yticks=np.arange(len(found)), xlabel='effective rate', title='just beyond the line')
     ax.set_yticklabels([OPTIMIZERS[name].words for name in found])
     ax.invert_yaxis()

@@ -386,7 +386,7 @@ def theirs(preset):
     made_up = Preset('made up', PLRS, FLRS, (2, 5), (), (1, 2, 3), 1)
     return replace(STUDY, id='resnet18si_cifar10', lines=(3e-4, 1.4e-3, 2e-2), presets={preset: made_up})
 
-@pytest.mark.parametrize('preset, marks', [('paper', True), ('short', True), ('laptop', False), ('smoke', False)])
+@pytest.mark.parametrize('preset, marks', [('paper', True), ('short', True), ('small', False), ('laptop', False), ('smoke', False)])
 def test_the_authors_values_only_beside_their_setup(paper, monkeypatch, preset, marks):
     main = theirs(preset)
     monkeypatch.setitem(STUDIES, main.id, main)

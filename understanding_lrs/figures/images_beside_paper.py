@@ -129,7 +129,7 @@ def tuned_on(ax, view:View, line:float): # line: our 1|2 line
     "Accuracy after fine-tuning at the lowest and the highest rate, below the best"
     for flr,color,marker in zip(dict.fromkeys((view.flrs[0], view.flrs[-1])), (BLUE, ORANGE), '^v'):
         series, rate = nearest_series(view, flr, line)
-        label = f'FLR {flr/line:.2g} lines\n(paper {rate:.2g})'
+        label = f'FLR {flr/line:.2g} × line\n(paper {rate:.2g})'
         tuned = below_best(view, 'finetune_test_acc', series, stage='finetune', flr=flr)
         pair_on(ax, *tuned, color, label, marker)
 

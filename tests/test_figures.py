@@ -237,6 +237,11 @@ def test_other_pages_draw_the_committed_figures(root, tmp_path, page):
     files = list(tmp_path.glob('*.svg'))
     assert files and all(f.read_bytes() == (root/'figures'/f.name).read_bytes() for f in files)
 
+def test_every_page_of_a_figure_has_parameters():
+    "So that papermill can draw it from other tables"
+    drawing = {p.stem for p in FOLDER.glob('*.ipynb') if 'on_page(' in p.read_text() and not p.stem[0].isdigit()}
+    assert drawing and drawing <= {p.stem for p in FOLDER.glob('*.ipynb') if defaults(p)}
+
 def test_a_new_figure_is_one_notebook(tables, tmp_path, monkeypatch):
     "what a module of the package registers is drawn with its study; a figure of the study alone takes the place of those of its kind"
     monkeypatch.setattr(registry, 'FIGURES', dict(registry.FIGURES))

@@ -140,7 +140,8 @@ C39 = (
       for name,decides in JUDGED.items()),
     *(Part(f'C39.{name}_share',
            f'{OPTIMIZERS[name].words}: share of networks with a dominant feature, up to a factor of 2 above '
-           'the line minus more than a factor of 2 below it', partial(gain, name, share_gain), '>=', .15, decides=False)
+           'the line minus more than a factor of 2 below it', partial(gain, name, share_gain), '>=', .15,
+           decides=False)
       for name in JUDGED))
 
 C40 = (

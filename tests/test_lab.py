@@ -107,6 +107,16 @@ def test_each_study_gets_the_copy_of_its_own_images():
     assert [lab.copy_of(e, data) for e in (ten, hundred, none)] == ['/my=copy/ten', '/hundred', '']
     assert [lab.copy_of(e, []) for e in (ten, hundred)] == ['', ''] and lab.copy_of(hundred, ['/ten']) == ''
 
+def test_an_entry_without_its_images_waits_and_the_others_are_run(quiet, tmp_path, monkeypatch, capsys):
+    queue = queue_file(tmp_path, 'convnetsi32_cifar100,laptop,1,later\nsynthetic,smoke,1,nothing\n')
+    asked = []
+    monkeypatch.setattr(lab, 'run_child', lambda words: asked.append(words[2]) or 1)
+    places = [f'--{k}={tmp_path/k}' for k in ('runs', 'tables', 'drafts')]
+    call = ['--queue', str(queue), '--nice=0', '--data', f'cifar100={tmp_path/"nowhere"}', *places]
+    assert lab.main(call) == 1 and asked == ['synthetic']*3
+    assert 'convnetsi32_cifar100/laptop waits: there is no folder' in capsys.readouterr().err
+    assert lab.main([*call, '--show']) == 0 and 'synthetic/smoke: 0 of' in capsys.readouterr().out
+
 def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(lab, 'run_child', lambda words: asked.append(words) or 1)

@@ -4,7 +4,7 @@
     python tools/lab.py                 # go on with lab/queue.csv at the lowest priority; Ctrl-C saves and stops
     python tools/lab.py --data FOLDER   # with your own copy of CIFAR-10; --data cifar100=FOLDER for another set, as often as needed
 
-Exit codes: 0 nothing is left, 1 runs failed, 2 wrong input, 3 another one is at work, 130 Ctrl-C.
+Exit codes: 0 nothing is left, 1 runs failed or wait for their images, 2 wrong input, 3 another one is at work, 130 Ctrl-C.
 """
 import argparse, csv, os, shutil, signal, statistics, subprocess, sys
 from dataclasses import dataclass
@@ -87,6 +87,15 @@ def wanted_runs(entry:Entry, data=()) -> list: # protocols, one per learning rat
     role = 'data_seeds' if study.presets[entry.preset].data_seeds else 'train_seeds'
     overrides = dict(data=folder) if folder else {}
     return resolved(protocols(entry.study, entry.preset, overrides=overrides, **{role: seeds}))
+
+def ready(entries:list, data=()) -> list: # entries
+    "Those whose images are there; of the others it is said why they wait"
+    there = []
+    for entry in entries:
+        try: wanted_runs(entry, data)
+        except InputError as e: print(f'{entry.study}/{entry.preset} waits: {e}', file=sys.stderr, flush=True)
+        else: there.append(entry)
+    return there
 
 def finished(folder:Path, study:str) -> list: # runs
     return [run for run in find_runs(folder, study) if run.protocol and run.state().kind == 'done']
@@ -226,15 +235,16 @@ def main(args=None) -> int: # exit code
     folders = Folders(a.runs, a.tables, a.drafts)
     try:
         entries = read_queue(a.queue)
+        there = ready(entries, a.data)
         if a.show:
-            print(report([progress(e, folders, a.data) for e in entries]))
+            print(report([progress(e, folders, a.data) for e in there]))
             return 0
         held = alone(a.drafts)
         if held is None:
             print(f'another one is at work on {a.drafts}', file=sys.stderr)
             return 3
         os.nice(a.nice)
-        return work(entries, folders, a.data)
+        return work(there, folders, a.data) or int(len(there) < len(entries))
     except InputError as e: print(e, file=sys.stderr)
     except OSError as e: print(f'{e.filename}: {e.strerror}' if e.filename else e.strerror or e, file=sys.stderr)
     except KeyboardInterrupt: return 130

@@ -1,5 +1,5 @@
 """Every experiment notebook declares exactly its study's parameters, lives at smoke size, and its verdict there is 'reduced, so not comparable'."""
-import importlib.util, json, shutil
+import ast, importlib.util, json, shutil
 import nbformat, papermill as pm, pytest, torch
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.protocol import Protocol, networks
@@ -19,6 +19,12 @@ def test_parameters_are_the_protocol_and_out(study, root):
     known = pm.inspect_notebook(str(root/study.template))
     assert {name for name,q in known.items() if q['default'] != 'None'} <= {*p.params(), 'out'} <= set(known)
     check_params(root/study.template, p.params() | dict(out=''))
+
+@pytest.mark.parametrize('template', TEMPLATES)
+def test_a_page_by_itself_is_the_smoke_run_of_its_study(template, root):
+    "A reader who runs it waits for seconds"
+    known = {name: ast.literal_eval(q['default']) for name,q in pm.inspect_notebook(str(root/template)).items()}
+    assert protocol_of(known) == protocols(known['study'], 'smoke', plrs=[known['plr']])[0]
 
 def test_parameter_cells_are_written_from_the_settings(root, tmp_path):
     spec = importlib.util.spec_from_file_location('parameters', root/'tools'/'parameters.py')

@@ -47,8 +47,8 @@ def test_limits_of_fields_are_kept(study):
             if limit is None: continue
             with pytest.raises(InputError, match=f.name): protocols(study.id, 'smoke', overrides={f.name: limit + step})
 
-def test_none_stands_for_the_default_of_the_study():
+def test_none_stands_for_the_value_of_smoke():
     params = protocols('vit_cifar10', 'smoke')[0].params()
-    assert protocol_of(params | dict(depth=None)).settings['depth'] == STUDIES['vit_cifar10'].defaults.depth
+    assert protocol_of(params | dict(depth=None)).settings['depth'] == STUDIES['vit_cifar10'].presets['smoke'].settings['depth']
     assert protocol_of(params | dict(momentum=None, rho=3.)) == protocol_of(params) # settings of other studies
     with pytest.raises(KeyError): protocol_of({k: v for k,v in params.items() if k != 'depth'})

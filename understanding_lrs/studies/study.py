@@ -183,11 +183,12 @@ def parameter_names(study_id:str) -> list[str]:
     return [*PARAMETERS, *study_of(study_id).settings]
 
 def protocol_of(
-    values:dict, # every one of `parameter_names`; a setting that is None: the study's default
+    values:dict, # every one of `parameter_names`; a setting that is None: as in the study's preset `smoke`
 ) -> Protocol:
     "The protocol of a notebook's parameters, checked by its study"
     study = study_of(values['study'])
-    given = {k: values[k] for k in study.settings if values[k] is not None}
+    smoke = study.settings | study.presets['smoke'].settings
+    given = {k: smoke[k] if values[k] is None else values[k] for k in study.settings}
     settings = check_settings(given, study.settings)
     fields = {k: values[k] for k in PARAMETERS}
     protocol = Protocol(**fields, settings=settings, numerics_version=study.numerics_version)

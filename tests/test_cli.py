@@ -27,7 +27,7 @@ def fake_studies():
         p = study_of(study).presets[pick(name, study_of(study).presets, 'preset')]
         settings = check_settings(overrides or {}, SETTINGS)
         return [Protocol(study, plr, [.01], [], data_seeds, train_seeds, settings=settings) for plr in plrs or p.plrs]
-    return SimpleNamespace(STUDIES=known, study_of=study_of, protocols=protocols, resolved=lambda wanted, here=True: wanted)
+    return SimpleNamespace(STUDIES=known, study_of=study_of, protocols=protocols, resolved=lambda wanted, here=True, read=True: wanted)
 
 def fake_summary(tables, study):
     "One row a learning rate of the tiny study"

@@ -270,16 +270,19 @@ def alone(root, name, tmp_path):
 @pytest.fixture
 def notebook(root, tmp_path): return alone(root, 'explore_synthetic', tmp_path)
 
-def run_all(page, tries=3):
+def run_all(page, shows=IMAGE, tries=4):
     "As a reader would: JupyterLab loses what is run while it still shakes hands with the kernel, so look, and run again"
     from playwright.sync_api import TimeoutError
+    soon = 1000*patience(5)
     for left in reversed(range(tries)):
-        for accept in page.locator('.jp-Dialog .jp-mod-accept').all(): accept.click() # JupyterLab may say that its kernel is not ready yet
-        page.get_by_role('menuitem', name='Run', exact=True).click()
-        page.get_by_text('Run All Cells', exact=True).click()
-        try: return page.locator(IMAGE).wait_for(timeout=1000*patience(25))
+        try:
+            for accept in page.locator('.jp-Dialog .jp-mod-accept').all(): accept.click(timeout=soon) # its kernel is not ready yet, or which one?
+            page.get_by_role('menuitem', name='Run', exact=True).click(timeout=soon)
+            page.get_by_text('Run All Cells', exact=True).click(timeout=soon)
+            return page.locator(shows).wait_for(timeout=1000*patience(25))
         except TimeoutError:
             if not left: raise
+            page.keyboard.press('Escape') # a menu that stands open
 
 def appear(page, wrong, tries=3):
     "As a reader would: Voilà waits four seconds for a kernel, whatever the machine has to do, then says so; load the page again"

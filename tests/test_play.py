@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import patience, until
-from test_browser import ERRORS, NEEDED, browser, opened, serious, served # noqa: F401
+from test_browser import ERRORS, NEEDED, browser, opened, run_all, serious, served # noqa: F401
 from understanding_lrs.analysis.regimes import boundaries, network_regimes, regime_of, unconverged
 from understanding_lrs.app.explore_frames import frame
 from understanding_lrs.app.explore_lessons import Lesson, MARKS, looks
@@ -451,7 +451,7 @@ def test_the_widget_tells_python_and_python_moves_it(browser, tmp_path):
     def told(): return [json.loads(line) for line in (folder/'found.txt').read_text().splitlines()] if (folder/'found.txt').exists() else []
     with served(command, folder, tmp_path) as (url, _), opened(browser, f'{url}/doc/tree/play.ipynb', 'widget') as (page, wrong):
         page.locator('.jp-Notebook-ExecutionIndicator[data-status=idle]').wait_for(state='attached')
-        run_cells(page, '.ulrs-play')
+        run_all(page, '.ulrs-play')
         first, second, *_ = until(lambda: len(told()) > 1 and told(), 60, lambda: f'{told()} {wrong}')
         assert first['mark'] == second['mark'] == 500 and len(first['regimes']) == len(GRID) and all(first['acc'])
         assert from_text(first['settings']).margin == .1 and from_text(second['settings']).margin == .2
@@ -461,17 +461,6 @@ def test_the_widget_tells_python_and_python_moves_it(browser, tmp_path):
         until(lambda: from_text(told()[-1]['settings']).margin == .05, 60, lambda: str(told()))
         assert from_text(told()[-1]['settings']).lr == GRID[0]
         assert page.locator(ERRORS).count() == 0 and not wrong
-
-def run_cells(page, shows, tries=3):
-    "JupyterLab loses what is run while it still shakes hands with the kernel, so look, and run again"
-    for _ in range(tries):
-        dialog = page.locator('.jp-Dialog').get_by_role('button', name='Select', exact=True) # of the kernel
-        if dialog.count(): dialog.click()
-        page.get_by_role('menuitem', name='Run', exact=True).click()
-        page.get_by_text('Run All Cells', exact=True).click()
-        try: return page.locator(shows).wait_for(timeout=1000*patience(25))
-        except Exception: continue
-    raise AssertionError('the widget did not appear')
 
 def test_the_widget_is_optional(monkeypatch):
     "Without anywidget the module is still there, and says in one line what is missing"

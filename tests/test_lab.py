@@ -1,5 +1,5 @@
 """The laboratory's list: whatever happens on the way (kill, full disk, two at once), its tables are those of one quiet sweep."""
-import errno, importlib.util, os, signal, subprocess, sys
+import errno, importlib.util, os, shutil, signal, subprocess, sys
 from pathlib import Path
 import pandas as pd
 import pytest
@@ -53,12 +53,23 @@ def test_what_is_there_is_not_run_again(quiet):
 def test_killed_after_its_first_run_it_goes_on(quiet, tmp_path):
     place = tmp_path/'tables/synthetic/smoke'
     first = subprocess.Popen(words(tmp_path), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: (place/'tables.json').exists(), 120)
+    until(lambda: (place/'tables.json').exists() and not (place/'.ready').exists(), 120)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     assert 0 < len(read_published(place)['runs']) < 3
     done = subprocess.run(words(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(metrics(place), metrics(quiet/'tables/synthetic/smoke'))
+
+def test_tables_that_were_on_their_way_get_to_their_place(quiet, tmp_path):
+    "Killed between a complete set of tables and its place: the same command goes on"
+    place = tmp_path/'tables/synthetic/smoke'
+    shutil.copytree(quiet/'tables/synthetic/smoke', place)
+    (place/'.ready').mkdir()
+    for path in [p for p in place.iterdir() if p.is_file()]: shutil.copy(path, place/'.ready')
+    at = [f'--runs={quiet/"runs"}', f'--tables={tmp_path/"tables"}', f'--drafts={tmp_path/"drafts"}']
+    assert lab.main(['--queue', str(queue_file(tmp_path)), '--nice=0', *at]) == 0
+    assert not (place/'.ready').exists()
     pd.testing.assert_frame_equal(metrics(place), metrics(quiet/'tables/synthetic/smoke'))
 
 def test_runs_of_another_machine_count(quiet, tmp_path):

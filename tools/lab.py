@@ -20,7 +20,7 @@ from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.find import find_runs
 from understanding_lrs.runs.ledger import cover
 from understanding_lrs.runs.protocol import missing, networks
-from understanding_lrs.runs.published import publish, published_protocols, read_published
+from understanding_lrs.runs.published import publish, published_protocols, put_in_place, read_published
 from understanding_lrs.studies.registry import protocols, resolved, study_of
 from understanding_lrs.sweep.progress import duration
 
@@ -200,6 +200,8 @@ def take_in(entry:Entry, wanted:list, folders:Folders):
 def work(entries:list, folders:Folders, data) -> int: # exit code; data: as for `copy_of`
     "Make what is missing, entry after entry; a run that fails leaves the others"
     failed = []
+    for entry in entries:
+        for place in places(entry, folders): put_in_place(place) # tables that were on their way when we were killed
     print(report([progress(entry, folders, data) for entry in entries]), flush=True)
     for entry in entries:
         wanted = wanted_runs(entry, data)

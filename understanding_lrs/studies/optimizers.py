@@ -10,7 +10,7 @@ __all__ = ['MOMENTA', 'DECAYS', 'ADAM', 'ADAMW', 'VARIANTS', 'shared', 'few', 'R
 from dataclasses import dataclass
 
 from ..core.errors import InputError
-from .settings import SyntheticSettings, as_input_error, setting
+from .settings import SyntheticSettings, setting
 from .study import Preset, Study, register
 from .synthetic import HIGH, LOW, SMOKE, TEMPLATE, TINY, window_rates
 

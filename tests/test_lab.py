@@ -74,7 +74,7 @@ def test_tables_that_were_on_their_way_get_to_their_place(quiet, tmp_path):
 
 def test_runs_of_another_machine_count(quiet, tmp_path):
     "Their tables travel, their run folders do not"
-    wanted = lab.wanted_runs(ENTRY)
+    wanted = lab.wanted_runs(ENTRY, {})
     assert lab.left_of(ENTRY, wanted, lab.Folders(tmp_path/'runs', quiet/'tables', tmp_path/'drafts')) == []
     assert len(lab.left_of(ENTRY, wanted, folders(tmp_path))) == 3
 
@@ -84,7 +84,7 @@ def test_half_a_grid_does_not_replace_other_tables(quiet, tmp_path):
     other = [lab.protocols('synthetic', 'smoke', overrides=dict(width=16))[0]]
     lab.publish(old[:1], at.tables/'synthetic/smoke', preset='custom')
     assert lab.place_for(ENTRY, other, at) == at.drafts/'synthetic/smoke' # other settings: another kind
-    wanted = lab.wanted_runs(ENTRY)
+    wanted = lab.wanted_runs(ENTRY, {})
     assert lab.place_for(ENTRY, wanted, at) == at.tables/'synthetic/smoke'  # the same kind: beside them
     draft = at.drafts/'synthetic/smoke'
     draft.parent.mkdir(parents=True)
@@ -111,29 +111,44 @@ def test_a_full_disk_is_said_and_nothing_is_lost(quiet, tmp_path, monkeypatch, c
         assert lab.main(call) == 2 and 'No space left' in capsys.readouterr().err
     assert lab.main(call) == 0 and len(read_published(at.tables/'synthetic/smoke')['runs']) == 3
 
-def test_each_study_gets_the_copy_of_its_own_images():
+def test_each_study_gets_the_copy_of_its_own_images(tmp_path):
     "a folder alone is CIFAR-10; another set is named; an equals sign in a folder's name is no name of a set"
     ten, hundred, none = (lab.Entry(s, 'smoke', '1', '') for s in ('convnetsi32_cifar10', 'convnetsi32_cifar100', 'synthetic'))
-    data = ['/my=copy/ten', 'cifar100=/hundred']
-    assert [lab.copy_of(e, data) for e in (ten, hundred, none)] == ['/my=copy/ten', '/hundred', '']
-    assert [lab.copy_of(e, []) for e in (ten, hundred)] == ['', ''] and lab.copy_of(hundred, ['/ten']) == ''
+    mine, other = tmp_path/'my=copy'/'ten', tmp_path/'hundred'
+    for folder in (mine, other): folder.mkdir(parents=True)
+    copies = lab.read_copies([str(mine), f'cifar100={other}'], [ten, hundred, none])
+    assert copies == dict(cifar10=str(mine), cifar100=str(other))
+    part, = lab.protocols('convnetsi32_cifar100', 'smoke', plrs=[1e-2])
+    assert lab.sweep_words(hundred, part, folders(tmp_path), copies)[-1] == f'data={other}'
+    assert not any('data=' in word for word in lab.sweep_words(hundred, part, folders(tmp_path), dict(cifar10=str(mine))))
+
+@pytest.mark.parametrize('given, says', [
+    ('cifar1O={}', "unknown set of images 'cifar1O'; did you mean 'cifar10'?"), ('cifar100={}', "unknown set of images 'cifar100'"),
+    ('{}/nowhere', 'there is no folder'), ('cifar10={}/nowhere', 'there is no folder')])
+def test_a_copy_that_nobody_asks_for_or_that_is_not_there_is_one_line(tmp_path, capsys, given, says):
+    "before any work, and nothing is ignored in silence"
+    queue = queue_file(tmp_path, 'convnetsi32_cifar10,laptop,1,x\n')
+    assert lab.main(['--queue', str(queue), '--data', given.format(tmp_path), f'--drafts={tmp_path/"drafts"}']) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count('\n') == 1 and not (tmp_path/'drafts').exists()
 
 def test_an_entry_without_its_images_waits_and_the_others_are_run(quiet, tmp_path, monkeypatch, capsys):
     queue = queue_file(tmp_path, 'convnetsi32_cifar100,laptop,1,later\nsynthetic,smoke,1,nothing\n')
     asked = []
     monkeypatch.setattr(lab, 'run_child', lambda words: asked.append(words[2]) or 1)
     places = [f'--{k}={tmp_path/k}' for k in ('runs', 'tables', 'drafts')]
-    call = ['--queue', str(queue), '--nice=0', '--data', f'cifar100={tmp_path/"nowhere"}', *places]
+    (tmp_path/'empty').mkdir()
+    call = ['--queue', str(queue), '--nice=0', '--data', f'cifar100={tmp_path/"empty"}', *places]
     assert lab.main(call) == 1 and asked == ['synthetic']*3
-    assert 'convnetsi32_cifar100/laptop waits: there is no folder' in capsys.readouterr().err
+    assert f'convnetsi32_cifar100/laptop waits: {tmp_path/"empty"} has neither' in capsys.readouterr().err
     assert lab.main([*call, '--show']) == 0 and 'synthetic/smoke: 0 of' in capsys.readouterr().out
 
 def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(lab, 'run_child', lambda words: asked.append(words) or 1)
-    assert lab.work([ENTRY], folders(tmp_path), '') == 1 and len(asked) == 3
+    assert lab.work(lab.plan([ENTRY], {}), folders(tmp_path), {}) == 1 and len(asked) == 3
     monkeypatch.setattr(lab, 'run_child', lambda words: 130)
-    assert lab.work([ENTRY], folders(tmp_path), '') == 130 # Ctrl-C ends it at once
+    assert lab.work(lab.plan([ENTRY], {}), folders(tmp_path), {}) == 130 # Ctrl-C ends it at once
 
 @pytest.mark.parametrize('line,says', [
     ('nothing,smoke,1,x\n', 'unknown study'), ('synthetic,huge,1,x\n', 'unknown preset'), ('synthetic,smoke,one,x\n', 'whole numbers'),

@@ -72,29 +72,35 @@ def read_queue(path:Path) -> list[Entry]:
     if twice: raise InputError(f"{path}: {' and '.join(map('/'.join, sorted(twice)))} stand there twice; one line holds all seeds")
     return entries
 
-def copy_of(entry:Entry, data) -> str: # folder of images, '' for the study's own
-    "The user's copy of an entry's images: of `data`, texts such as 'FOLDER' (of CIFAR-10) or 'cifar100=FOLDER'"
-    own = study_of(entry.study).settings.get('data')
-    for given in data:
-        name, mark, folder = given.partition('=')
-        if not mark or '/' in name: name, folder = 'cifar10', given # a folder, whatever is in its name
-        if name == own: return folder
-    return ''
+def set_of(entry:Entry) -> str|None: # name of the images that its study learns
+    return study_of(entry.study).settings.get('data')
 
-def wanted_runs(entry:Entry, data=()) -> list: # protocols, one per learning rate and variant
-    "What an entry asks for; `data` as for `copy_of`"
-    study, seeds, folder = study_of(entry.study), int_list(entry.seeds), copy_of(entry, data)
+def read_copies(
+    texts:list,   # 'FOLDER', of CIFAR-10, or 'cifar100=FOLDER'
+    entries:list,
+) -> dict:        # name of a set -> folder
+    "The user's copies of images; `InputError` for a set that no entry asks for, and for a folder that is not there"
+    asked, copies = {set_of(entry) for entry in entries} - {None}, {}
+    for text in texts:
+        name, mark, folder = text.partition('=')
+        if not mark or '/' in name: name, folder = 'cifar10', text # a folder, whatever is in its name
+        if not Path(folder).is_dir(): raise InputError(f"--data {text}: there is no folder {folder}")
+        copies[pick(name, asked, 'set of images')] = folder
+    return copies
+
+def wanted_runs(entry:Entry, copies:dict) -> list: # protocols, one per learning rate and variant
+    "What an entry asks for; copies: as of `read_copies`"
+    study, seeds, name = study_of(entry.study), int_list(entry.seeds), set_of(entry)
     role = 'data_seeds' if study.presets[entry.preset].data_seeds else 'train_seeds'
-    overrides = dict(data=folder) if folder else {}
+    overrides = dict(data=copies[name]) if name in copies else {}
     return resolved(protocols(entry.study, entry.preset, overrides=overrides, **{role: seeds}))
 
-def ready(entries:list, data=()) -> list: # entries
-    "Those whose images are there; of the others it is said why they wait"
-    there = []
+def plan(entries:list, copies:dict) -> dict: # entry -> protocols
+    "The entries whose images are there, with what they ask for; of the others it is said why they wait"
+    there = {}
     for entry in entries:
-        try: wanted_runs(entry, data)
+        try: there[entry] = wanted_runs(entry, copies)
         except InputError as e: print(f'{entry.study}/{entry.preset} waits: {e}', file=sys.stderr, flush=True)
-        else: there.append(entry)
     return there
 
 def finished(folder:Path, study:str) -> list: # runs
@@ -131,9 +137,8 @@ def seconds_each(entry:Entry, folders:Folders) -> float:
     whole = sum(len(networks(p)) for p in protocols(entry.study, entry.preset))
     return 2*60*preset.minutes/max(whole, 1)
 
-def progress(entry:Entry, folders:Folders, data=()) -> Progress: # data: as for `copy_of`
+def progress(entry:Entry, wanted:list, folders:Folders) -> Progress:
     "How far an entry is"
-    wanted = wanted_runs(entry, data)
     left = left_of(entry, wanted, folders)
     return Progress(entry, wanted, left, seconds_each(entry, folders)*sum(len(networks(p)) for p in left))
 
@@ -170,15 +175,15 @@ def promote(entry:Entry, wanted:list, folders:Folders) -> bool: # whether it was
     shutil.rmtree(aside, ignore_errors=True)
     return True
 
-def sweep_words(entry:Entry, part, folders:Folders, data) -> list[str]: # of the command line; data: as for `copy_of`
+def sweep_words(entry:Entry, part, folders:Folders, copies:dict) -> list[str]: # of the command line
     "The command that makes one missing part"
     words = [str(Path(sys.executable).with_name('ulrs')), 'sweep', entry.study, '--preset', entry.preset,
              '--plr', repr(part.plr), '--workers', '1', '--runs', str(folders.runs)]
     for role in ('data_seeds', 'train_seeds'):
         seeds = getattr(part, role)
         if seeds: words += [f"--{role.replace('_', '-')}", ','.join(map(str, seeds))]
-    folder = copy_of(entry, data)
-    return words + (['--set', f'data={folder}'] if folder else [])
+    name = set_of(entry)
+    return words + (['--set', f'data={copies[name]}'] if name in copies else [])
 
 def run_child(words:list) -> int: # exit code
     "Run a command that is asked to stop when we are"
@@ -197,18 +202,17 @@ def take_in(entry:Entry, wanted:list, folders:Folders):
         print(f'{entry.study}/{entry.preset} is complete: its tables are in {folders.tables}; draw them with '
               f'ulrs figures {entry.study} --preset {entry.preset} --published --out figures --replace', flush=True)
 
-def work(entries:list, folders:Folders, data) -> int: # exit code; data: as for `copy_of`
+def work(planned:dict, folders:Folders, copies:dict) -> int: # planned: as of `plan`; exit code
     "Make what is missing, entry after entry; a run that fails leaves the others"
     failed = []
-    for entry in entries:
+    for entry in planned:
         for place in places(entry, folders): put_in_place(place) # tables that were on their way when we were killed
-    print(report([progress(entry, folders, data) for entry in entries]), flush=True)
-    for entry in entries:
-        wanted = wanted_runs(entry, data)
+    print(report([progress(entry, wanted, folders) for entry, wanted in planned.items()]), flush=True)
+    for entry, wanted in planned.items():
         take_in(entry, wanted, folders)
         for part in left_of(entry, wanted, folders):
-            print(report([progress(entry, folders, data)]), flush=True)
-            code = run_child(sweep_words(entry, part, folders, data))
+            print(report([progress(entry, wanted, folders)]), flush=True)
+            code = run_child(sweep_words(entry, part, folders, copies))
             take_in(entry, wanted, folders)
             if code == 1: failed.append(part.name)
             elif code: return code
@@ -237,16 +241,17 @@ def main(args=None) -> int: # exit code
     folders = Folders(a.runs, a.tables, a.drafts)
     try:
         entries = read_queue(a.queue)
-        there = ready(entries, a.data)
+        copies = read_copies(a.data, entries)
+        planned = plan(entries, copies)
         if a.show:
-            print(report([progress(e, folders, a.data) for e in there]))
+            print(report([progress(entry, wanted, folders) for entry, wanted in planned.items()]))
             return 0
         held = alone(a.drafts)
         if held is None:
             print(f'another one is at work on {a.drafts}', file=sys.stderr)
             return 3
         os.nice(a.nice)
-        return work(there, folders, a.data) or int(len(there) < len(entries))
+        return work(planned, folders, copies) or int(len(planned) < len(entries))
     except InputError as e: print(e, file=sys.stderr)
     except OSError as e: print(f'{e.filename}: {e.strerror}' if e.filename else e.strerror or e, file=sys.stderr)
     except KeyboardInterrupt: return 130

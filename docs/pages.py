@@ -149,11 +149,12 @@ def elsewhere(source:str) -> str: # address of the repository on GitHub, empty w
     name = source.removeprefix('https://github.com/').strip('/')
     def row(path):
         page = path.relative_to(ROOT).as_posix()
-        links = ' | '.join(f'[{service}]({link.format(name=name, page=page)})' for service, link in (('Binder', BINDER), ('Colab', COLAB)))
-        return f'| [{title_of(path)}](/{page}) | {links} |'
+        binder, colab = (address.format(name=name, page=page) for address in (BINDER, COLAB))
+        return f'| [{title_of(path)}](/{page}) | [Binder]({binder}) | [Colab]({colab}) |'
     rows = '\n'.join(map(row, sorted((ROOT/'nbs/tutorials').glob('[a-z]*.ipynb'))))
-    return head + ('Binder starts with everything installed; that takes minutes when nobody has opened it lately. Colab has torch, and gets the rest by a first '
-                   f"cell:\n\n```python\n%pip install -q 'understanding-lrs[all] @ git+{source}'\n```\n\n"
+    return head + ('Binder starts with everything installed; that takes minutes when nobody has opened it lately. '
+                   'Colab has torch and gets the rest by a first cell:\n\n'
+                   f"```python\n%pip install -q 'understanding-lrs[all] @ git+{source}'\n```\n\n"
                    f'Then restart its session once.\n\n| tutorial | | |\n|---|---|---|\n{rows}\n')
 
 def cite() -> str: # Markdown

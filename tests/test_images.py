@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np, pytest, torch
 import torch.nn.functional as F
-from understanding_lrs.data import images, decoding, sources, cache, loading, sizes, channels, augmentation
+from understanding_lrs.data import images, decoding, sources, cache, contents, loading, sizes, channels, augmentation
 from understanding_lrs.core import system
 from understanding_lrs.core.seeds import batches, epoch_order, stream
 
@@ -488,6 +488,20 @@ def test_cifar10_jpeg(root, tmp_path):
     assert np.allclose(mean, channels.CIFAR_MEAN, atol=2e-3)
     of_one = (p.x_train[:5000].float()/255).std((2, 3)).mean(0)
     assert np.allclose(of_one, channels.CIFAR_STD, atol=1e-2), "the released std is the mean std of single pictures"
+
+def test_what_is_written_down_of_cifar10_is_what_a_copy_holds(root, tmp_path):
+    known, folder = contents.CONTENTS['cifar10'], root.parent/'shared'/'data'/'cifar10'
+    if not folder.exists(): pytest.skip("the original CIFAR-10 is not beside the project")
+    p = loading.load_images(folder, cache=tmp_path, progress=lambda line: None)
+    assert (p.id, p.n_train, p.n_test, p.size, p.classes) == (known.id, known.n_train, known.n_test, known.size, known.classes)
+
+def test_published_runs_name_cifar10_as_plans_do(root):
+    "A plan that knows the content finds the runs that were made from it"
+    from understanding_lrs.runs.published import read_published
+    from understanding_lrs.studies.registry import protocols, resolved
+    runs = read_published(root/'figures/data/convnetsi32_cifar10/laptop')['runs']
+    planned = resolved(protocols('convnetsi32_cifar10', 'laptop', train_seeds=range(1, 11)), here=False, read=False)
+    assert {p.key for p in planned} == {*runs.key}
 
 def test_pictures_of_ones_own_from_a_folder_to_figures(tmp_path, capsys):
     "seven classes of 8x8, numbers of pictures that seven does not divide"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REPRODUCED', 'NOT', 'OPEN', 'SINGLE', 'MISSING', 'REPORTED', 'PARTIAL', 'LACKING', 'EMPTY', 'NOT_YET', 'JPEG',
-           'SMALL', 'CONVERGED', 'REDUCED', 'NOTHING', 'UNNAMED', 'NEEDS', 'seen', 'at_size', 'Estimate', 'Lacking',
-           'Part', 'compared', 'Answer', 'lacking', 'has_table', 'answer', 'answers', 'worst', 'Verdict']
+           'ILLUSTRATING', 'CONVERGED', 'REDUCED', 'NOTHING', 'UNNAMED', 'NEEDS', 'seen', 'at_size', 'Estimate',
+           'Lacking', 'Part', 'compared', 'Answer', 'lacking', 'has_table', 'answer', 'answers', 'worst', 'Verdict']
 
 # %% ../../nbs/analysis/02_verdicts.ipynb #28f07290
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ PARTIAL, LACKING = 'partial grid, no verdict', 'some parts not yet run, no verdi
 EMPTY = 'inconclusive, no such rates in the grid'
 NOT_YET = 'inconclusive, regime 1 has not converged yet: train longer'
 JPEG = 'inconclusive (JPEG)'
-SMALL = 'smoke', 'laptop' # presets that illustrate
+ILLUSTRATING = 'smoke', 'laptop' # presets that illustrate
 CONVERGED = 'small'       # the preset of small networks that train to convergence
-REDUCED = *SMALL, CONVERGED # presets whose numbers are not comparable with the paper's
+REDUCED = *ILLUSTRATING, CONVERGED # presets whose numbers are not comparable with the paper's
 
 def seen(
     holds:bool, # does the statement hold in these tables?
     preset:str, # that made them
 ) -> str:
     "The word for a small preset and for the page of a figure: 'seen' or 'not seen', and at which size"
-    size = ' at laptop size' if preset in SMALL else ''
+    size = ' at laptop size' if preset in ILLUSTRATING else ''
     return ('seen' if holds else 'not seen') + size
 
 def at_size(
@@ -36,7 +36,7 @@ def at_size(
     preset:str,  # of its tables
 ) -> str:
     "The verdict in the words of a preset's size"
-    if preset in SMALL: return seen(verdict == REPRODUCED, preset)
+    if preset in ILLUSTRATING: return seen(verdict == REPRODUCED, preset)
     return f'{verdict} at small size' if preset == CONVERGED else verdict
 
 # %% ../../nbs/analysis/02_verdicts.ipynb #4353037f

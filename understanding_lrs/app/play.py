@@ -6,12 +6,11 @@
 __all__ = ['LACKING', 'over_rates', 'accuracies', 'dominance', 'regimes', 'front_end', 'Play']
 
 # %% ../../nbs/app/03_play.ipynb #5b01a0c3
-from importlib import resources
-
 import ipywidgets as W
 import pandas as pd
 import traitlets as T
 
+from .explore_controls import browser_file
 from .explore_settings import NETWORKS, Settings, from_text, to_text
 from ..core.errors import InputError
 
@@ -47,7 +46,7 @@ def regimes(
 # %% ../../nbs/app/03_play.ipynb #5b01a0c9
 def front_end() -> str: # JavaScript
     "The module that the browser runs; play/build.py makes it"
-    return (resources.files('understanding_lrs.app')/'play.js').read_text()
+    return browser_file('play.js')
 
 LACKING = ("the widget needs anywidget: pip install 'understanding-lrs[notebooks]'; "
            "the page play/index.html does not")

@@ -75,10 +75,8 @@ def stages_on(ax, view, table:str, metric:str, *prefixes:str):
 # %% ../../nbs/figures/robustness.ipynb #33b5107c
 WORDS = ('Upper row: after fine-tuning at the low rate. Corrupted: mean over six everyday corruptions in '
          'three severities. PGD: 10 steps, largest change of a pixel as said, of images in 0..1. Noise of '
-         'one band: '
-         'mean over three severities, the same power in each band. '
-         'Lower row: PGD, mean over two norms and three radii; '
-         'calibration: expected calibration error, 15 bins.')
+         'one band: mean over three severities, the same power in each band. Lower row: PGD, mean over two '
+         'norms and three radii; calibration: expected calibration error, 15 bins.')
 
 @figure('attacks', of=['convnetsi32_cifar10_robustness'])
 def robustness(view):
@@ -122,8 +120,7 @@ def several_on(ax, view):
 FAULT_WORDS = (
     'After fine-tuning at the low rate. A dot a network; lines: means with 95 % bootstrap over data seeds '
     '(left and middle). Right: means of the networks near the threshold (PLR 7e-3 to 1.4e-2), over all '
-    'groups '
-    'of neighbouring features; dotted: guessing. '
+    'groups of neighbouring features; dotted: guessing. '
     f'Dominant: {DOMINANT:g} pp ahead of the second after pre-training.')
 
 @figure('faults', of=['synthetic_faults'])

@@ -8,7 +8,7 @@ __all__ = ['TINY', 'laptop', 'shared', 'off_the_sphere']
 # %% ../../nbs/studies/08_practical.ipynb #97829ba3
 from dataclasses import replace
 
-from .images import DECADES, DIGITS, GPU, LAPTOP, SMALL, SMOKE, image_study
+from .images import DECADES, DIGITS, GPU, LAPTOP, LAPTOP_SHARED, SMOKE, image_study
 from .settings import PracticalSettings
 from .study import Preset
 
@@ -21,7 +21,8 @@ TINY = replace(SMOKE, plrs=(1e-3, 1e-1), flrs=(1e-4, 1e-3), settings=off_the_sph
 
 laptop = Preset("an ordinary ConvNet of width 8 on 2,000 pictures of 16x16, the authors' rates",
                 plrs=DECADES[3:], swa_k=(2, 5, 10), minutes=40,
-                settings=off_the_sphere(LAPTOP) | dict(level=0., pad=2), **SMALL | dict(flrs=(1e-4, 2e-3)))
+                settings=off_the_sphere(LAPTOP) | dict(level=0., pad=2),
+                **LAPTOP_SHARED | dict(flrs=(1e-4, 2e-3)))
 
 # %% ../../nbs/studies/08_practical.ipynb #fd1d76d2
 shared = dict(flrs=(1e-4, 1e-3, 1e-2), swa_k=(2, 5, 10), minutes=400, mib=12_000) | GPU

@@ -114,6 +114,5 @@ register(Study(
     'synthetic_faults', 'Features that fail at test time', TEMPLATE, SyntheticSettings(), dict(
         smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), minutes=.2, settings=TINY, **shared),
         laptop=Preset('the whole grid, 20 data seeds', plrs=GRID, data_seeds=tuple(range(401, 421)),
-                      minutes=2,
-                      **shared)),
+                      minutes=2, **shared)),
     FAULTS_TRIAL, chance=50., data='synthetic'))

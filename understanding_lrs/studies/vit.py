@@ -8,7 +8,7 @@ __all__ = ['VIT_GRID', 'smoke', 'laptop', 'paper', 'authors', 'VIT', 'for_tokens
 # %% ../../nbs/studies/09_vit.ipynb #2e8baccf
 from dataclasses import replace
 
-from .images import LAPTOP, SMALL, SMOKE, image_study
+from .images import LAPTOP, LAPTOP_SHARED, SMOKE, image_study
 from .practical import TINY
 from .settings import VitSettings
 from .study import Preset
@@ -28,7 +28,7 @@ laptop = Preset(
     swa_k=(2, 5, 10), minutes=45,
     settings=for_tokens(LAPTOP) | dict(width=48, depth=2, heads=4, pad=2, ops=0, level=0., epochs=100,
                                        ft_epochs=30, swa_every=2),
-    **SMALL | dict(flrs=(1e-5, 1e-4)))
+    **LAPTOP_SHARED | dict(flrs=(1e-5, 1e-4)))
 
 # %% ../../nbs/studies/09_vit.ipynb #4218372e
 paper = Preset("the authors' protocol, one seed for all rates", plrs=VIT_GRID, flrs=(1e-5, 2e-5, 5e-5, 1e-4),

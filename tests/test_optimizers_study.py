@@ -4,7 +4,7 @@ import numpy as np, pandas as pd, pytest, torch
 import torch.nn.functional as F
 from understanding_lrs.analysis.claims import CLAIMS, role_of, verdicts
 from understanding_lrs.analysis.evidence import Evidence
-from understanding_lrs.analysis.optimizers import C38, C39, C40, OPTIMIZERS, lines
+from understanding_lrs.analysis.optimizers import C38, C39, C40, C41, OPTIMIZERS, lines, zones
 from understanding_lrs.analysis.verdicts import MISSING, NOT, REPRODUCED, answers
 from understanding_lrs.core.checkout import project_root
 from understanding_lrs.core.errors import InputError, OutOfTime
@@ -104,8 +104,8 @@ def test_a_bad_optimizer_is_refused(given):
     with pytest.raises(ValueError, match='must be'): StackOptimizer(**given)
 
 def test_recorded_seeds_are_fresh_and_all_have_one_cost():
-    ps = protocols(STUDY, 'wide')
-    assert {d for p in ps for d,*_ in networks(p)} == set(range(501, 513)) and len(ps) == 81 and len({(p.settings['steps'], *networks(p)) for p in ps}) == 1
+    ps = protocols(STUDY, 'fresh')
+    assert {d for p in ps for d,*_ in networks(p)} == set(range(513, 573)) and len(ps) == 81 and len({(p.settings['steps'], *networks(p)) for p in ps}) == 1
     assert all(any(o.is_of(p.settings) for o in OPTIMIZERS.values()) for p in ps) and len(OPTIMIZERS) == len(VARIANTS)
 
 def tables_of(run): return {name: run.table(name).to_csv() for name in run.tables()}
@@ -149,19 +149,30 @@ MIDDLE = {next(n for n,o in OPTIMIZERS.items() if o.is_of(dict(dict(optimizer='s
 
 def judged(tables):
     e = Evidence(tables, study_of(STUDY))
-    return e, {a.part.id: a for a in answers((*C38, *C39, *C40), e)}
+    return e, {a.part.id: a for a in answers((*C38, *C39, *C40, *C41), e)}
 
 def test_what_is_as_expected_is_seen():
     e, found = judged(made(MIDDLE.get, lambda name: 1e-2))
-    assert {found[i].verdict for i in ('C38.slope', 'C39.m90_gain', 'C39.adam_gain', 'C39.decay2_gain', 'C40.line')} == {REPRODUCED}
+    assert {found[i].verdict for i in ('C38.slope', 'C39.m90_gain', 'C39.adam_gain', 'C39.decay2_gain', 'C40.line', 'C41.line', 'C41.gain')} == {REPRODUCED}
     assert found['C38.slope'].found.value == pytest.approx(0, abs=.01) and found['C39.adam_share'].found.value == pytest.approx(1)
     assert found['C40.product'].found.value == pytest.approx(0, abs=.01) and len(lines(e)) == 9
 
 def test_what_is_not_is_told():
     fixed = lambda name: MIDDLE[name]*(1. if name not in ('m90', 'm95') else 3.)
     _, found = judged(made(fixed, lambda name: 4e-3 if 'decay' in name else 1e-2, above=-3.))
-    assert {found[i].verdict for i in ('C38.slope', 'C39.m90_gain', 'C39.adam_gain', 'C40.line')} == {NOT}
+    assert {found[i].verdict for i in ('C38.slope', 'C39.m90_gain', 'C39.adam_gain', 'C40.line', 'C41.line', 'C41.gain')} == {NOT}
     assert found['C40.line'].found.value == pytest.approx(np.log10(2.5), abs=1e-6) and found['C39.decay2_gain'].found.value == pytest.approx(-3, abs=.1)
+
+def test_networks_of_one_rate_on_both_sides_make_a_zone_of_their_own():
+    "One seed of six that converges at two further rates: the zone where none does begins after them, the line does not move"
+    tables = made(MIDDLE.get, lambda name: 1e-2)
+    m, rates = tables['metrics'], sorted(tables['runs'][tables['runs'].run.str.startswith('decay2-')].plr)
+    late = m.run.str.startswith('decay2-') & m.plr.isin(rates[5:7]) & (m.data_seed == 0) & (m.stage == 'pretrain')
+    for metric,value in (('train_loss', 1e-4), ('test_acc_tail_std', .1)): m.loc[late & (m.metric == metric), 'value'] = value
+    m.loc[m.run.str.startswith('decay2-') & (m.metric == 'effective_rate') & (m.plr >= rates[7]), 'value'] = 3e-2
+    e, found = judged(tables)
+    assert [zones(e, 'decay2').query('plr == @r').zone.iloc[0] for r in rates] == [-1]*5 + [0]*2 + [1]*2
+    assert found['C40.line'].found.value == pytest.approx(0, abs=.01) and found['C41.line'].found.value == pytest.approx(np.log10(3), abs=1e-6)
 
 def test_optimizers_that_were_not_run_are_named():
     tables = made(MIDDLE.get, lambda name: 1e-2)
@@ -171,13 +182,13 @@ def test_optimizers_that_were_not_run_are_named():
 
 def test_thresholds_are_those_that_were_written_down():
     written = pd.read_csv(project_root()/'figures/data/optimizers/thresholds.csv')
-    parts = {p.id: p for p in (*C38, *C39, *C40)}
+    parts = {p.id: p for p in (*C38, *C39, *C40, *C41)}
     assert sorted(parts) == sorted(written.id)
     for row in written.itertuples():
         p = parts[row.id]
         assert (p.label, p.comparison, p.threshold, p.decides) == (row.what, row.sense, float(row.threshold), row.decides)
 
 def test_claims_ask_these_tables_only():
-    assert role_of(STUDY, 'wide') == 'optimizers' and {c.id for c in CLAIMS if 'optimizers' in c.roles} == {'C38', 'C39', 'C40'}
+    assert role_of(STUDY, 'fresh') == 'optimizers' and {c.id for c in CLAIMS if 'optimizers' in c.roles} == {'C38', 'C39', 'C40', 'C41'}
     table = verdicts({})
-    assert set(table[table.claim.isin(['C38', 'C39', 'C40'])].verdict) == {MISSING}
+    assert set(table[table.claim.isin(['C38', 'C39', 'C40', 'C41'])].verdict) == {MISSING}

@@ -19,7 +19,7 @@ from .image_claims import C1, C2, C3, C4, C5, C6, C7, C8, C9, C10
 from .image_claims import C11, C12, C15, C18
 from .image_claims import SCALE_INVARIANT, main_of
 from .intervention_claims import C21, C22, C23, C24, C25
-from .optimizers import C38, C39, C40
+from .optimizers import C38, C39, C40, C41
 from .practical_claims import C16, C17
 from .regimes import regime_of, unconverged
 from .robustness import C30, C31, C32, C37
@@ -192,7 +192,9 @@ STEPS = [
     Claim('C39', 'Synthetic: the good rates just above the line are there with momentum, Adam and weight decay',
           C39, ('optimizers',), 'ours: the paper uses SGD on the sphere'),
     Claim('C40', 'Synthetic: with a weight decay the line is at the effective rate of the sphere',
-          C40, ('optimizers',), 'ours: the paper uses SGD on the sphere')]
+          C40, ('optimizers',), 'ours: the paper uses SGD on the sphere'),
+    Claim('C41', 'Synthetic: with a weight decay the window begins where no network converges, at the effective '
+          'rate of the sphere', C41, ('optimizers',), 'ours: the paper uses SGD on the sphere')]
 
 CLAIMS = [*REGIMES, *LANDSCAPE, *FEATURES, *CAUSES, *MODALITIES, *ROBUSTNESS, *MOVES, *FAILING, *STEPS]
 

@@ -42,6 +42,10 @@ def patience(seconds, most=20.):
     load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else 0.
     return seconds*min(most, 1. + load/cores)
 
+def is_kernel(process):
+    "Whether a process is a kernel, forked or started as always"
+    return 'ipykernel_launc' in ' '.join([process.name(), *process.cmdline()]) # the system keeps 15 letters of a name
+
 def until(ready, seconds=40., why=lambda: ''):
     "Wait until `ready()` is true and return what it said; the load is asked again and again, since it grows while we wait"
     start = time.monotonic()

@@ -21,7 +21,7 @@ import argparse, collections, contextlib, csv, ctypes, dataclasses, datetime, js
 import subprocess, sys, tempfile, time, traceback
 from pathlib import Path
 import nbformat, psutil
-from conftest import TINY, patience
+from conftest import TINY, is_kernel, patience
 import pandas as pd
 from understanding_lrs.runs import tables as run_tables
 from understanding_lrs.runs.archives import pack, unpack
@@ -144,20 +144,20 @@ class Campaign:
         return subprocess.Popen([sys.executable, '-c', SWEEP, json.dumps(given)], env=env or self.env, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True, **kw)
 
-    def ours(self, what=''):
+    def ours(self, wanted=lambda process: True):
         "Living processes of this campaign"
         found = []
         for p in psutil.process_iter(['pid']):
             with contextlib.suppress(psutil.Error):
                 if p.pid != os.getpid() and p.environ().get('FAULTS_ID') == self.id and p.status() != psutil.STATUS_ZOMBIE:
-                    if what in ' '.join(p.cmdline()): found.append(p)
+                    if wanted(p): found.append(p)
         return found
 
     def kernels(self, process):
         found = []
         with contextlib.suppress(psutil.Error):
             for c in psutil.Process(process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.Error): found += [c] * ('ipykernel_launcher' in ' '.join(c.cmdline()))
+                with contextlib.suppress(psutil.Error): found += [c] * is_kernel(c)
         return found
 
     def kill(self, *processes):
@@ -169,7 +169,7 @@ class Campaign:
     def quiet(self, seconds=8.):
         "No kernel of this campaign lives, soon"
         end = time.time() + patience(seconds)
-        while left := self.ours('ipykernel_launcher'):
+        while left := self.ours(is_kernel):
             if time.time() > end: return self.wrong.append(f'{len(left)} kernels outlive their parent') or self.kill(*left)
             time.sleep(.1)
 
@@ -214,7 +214,7 @@ class Campaign:
         "Wait for a random time after the first kernel is there; sometimes before"
         if self.rng.random() < .1: return time.sleep(self.rng.uniform(0, 2))
         end = time.time() + patience(30)
-        while process.poll() is None and time.time() < end and not self.ours('ipykernel_launcher'): time.sleep(.1)
+        while process.poll() is None and time.time() < end and not self.ours(is_kernel): time.sleep(.1)
         time.sleep(self.rng.uniform(0, 3))
 
     def stop(self, process):

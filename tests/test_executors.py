@@ -1,7 +1,7 @@
 """Where runs are executed does not show in their tables: inline, local, on a Dask cluster, also when a worker is killed."""
 import contextlib, dataclasses, os, re, signal, socket, subprocess, sys, threading, time
 import psutil, pytest
-from conftest import TINY, patience, until
+from conftest import TINY, is_kernel, patience, until
 from understanding_lrs.sweep import executors
 from understanding_lrs.core.errors import InputError
 from understanding_lrs.runs.find import find_runs
@@ -24,7 +24,7 @@ def free_port():
 def kernels(process):
     found = []
     for c in psutil.Process(process.pid).children(recursive=True):
-        try: found += [c] * ('ipykernel_launcher' in ' '.join(c.cmdline()))
+        try: found += [c] * is_kernel(c)
         except psutil.Error: pass # it has just ended
     return found
 

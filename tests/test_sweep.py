@@ -2,7 +2,7 @@
 import dataclasses, os, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import nbformat, psutil, pytest
-from conftest import TINY, patience, until
+from conftest import TINY, is_kernel, patience, until
 from understanding_lrs.sweep import sweep as module
 from understanding_lrs.sweep import checks
 from understanding_lrs.core.errors import InputError
@@ -51,7 +51,7 @@ print(result); sys.exit(result.exit_code)"""
 
 def kernels(process):
     below = psutil.Process(process.pid).children(recursive=True)
-    return [c for c in below if 'ipykernel_launcher' in ' '.join(c.cmdline())]
+    return [c for c in below if is_kernel(c)]
 
 def training(root): return [r for r in find_runs(root) if r.read_progress().get('stage') == 'pretrain']
 def gone(processes): return all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes)

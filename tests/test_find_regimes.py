@@ -40,6 +40,50 @@ def test_a_constructed_best_rate_is_found(best):
     r = find_regimes(Bowl(1., best).closures(), steps=2000, rates=GRID, progress=False)
     assert r.lr.lo <= best <= r.lr.hi and r.window.lo <= best <= r.window.hi and not r.divergence
 
+class Product(Bowl):
+    "What counts is rate times steps, up to a largest stable rate; `peak` falls again beyond the best product"
+    def __init__(self, product, peak, limit=1.):
+        super().__init__(.1)
+        self.product, self.peak, self.limit, self.sum = product, peak, limit, 0.
+
+    def step(self, rate):
+        self.sum += rate
+        return super().step(rate)
+
+    def save(self): return self.w, self.held, self.sum
+
+    def load(self, state): self.w, self.held, self.sum = state
+
+    def val(self):
+        if not self.sum or self.held > self.limit: return 0.
+        far = math.log10(self.sum/self.product)
+        return 1. - .1*(far**2 if self.peak else min(0., far)**2)
+
+def test_a_rate_whose_product_with_steps_is_best_keeps_the_product():
+    r = find_regimes(Product(20., peak=True, limit=10.).closures(), steps=4000, rates=GRID, progress=False)
+    assert 'hardly more' in r.lr.how and .4 < r.lr.value*4000/20. < 2.5
+
+def test_on_a_plateau_the_middle_falls_with_the_length():
+    "rates from 3e-3 to 1 are equally good at the horizon, and from 3e-2 on in branches of a tenth of it"
+    r = find_regimes(Product(12., peak=False).closures(), steps=4000, rates=GRID, progress=False)
+    assert r.window.lo <= 3e-3 and 3e-3 < r.lr.value < .3 and r.window.hi >= 1.
+
+def test_what_learns_nothing_at_first_goes_on():
+    "the first round is at chance, the second one learns"
+    class Late(Product):
+        def val(self): return 0. if self.steps_of_branch < 150 else super().val()
+        def step(self, rate):
+            self.steps_of_branch += 1
+            return super().step(rate)
+        def save(self): return super().save(), self.steps_of_branch
+        def load(self, state):
+            super().load(state[0])
+            self.steps_of_branch = state[1]
+    late = Late(12., peak=False)
+    late.steps_of_branch = 0
+    r = find_regimes(late.closures(), steps=1500, rates=GRID, progress=False)
+    assert r.lr and {b.round for b in r.branches if b.metric > 0} == {1} and 'nothing_learned' not in [m.name for m in r.messages]
+
 def test_the_grid_grows_to_a_best_rate_outside():
     r = find_regimes(Bowl(.05, .3).closures(), steps=2000, rates=GRID[:4], progress=False)
     assert r.lr.lo <= .3 <= r.lr.hi
@@ -79,7 +123,7 @@ def network_task(seed=0):
     def accuracy(network): return (network(x[192:]).argmax(1) == y[192:]).float().mean().item()
     return net, opt, nn.CrossEntropyLoss(), loader, accuracy
 
-def numbers(report): return [(b.rate, b.round, b.repeat, b.metric, b.loss, b.low) for b in report.branches]
+def numbers(report): return str([(b.rate, b.round, b.repeat, b.metric, b.loss, b.low) for b in report.branches]) # NaN equals NaN
 
 def test_twice_the_same():
     a, b = (find_regimes(*network_task(), steps=400, progress=False) for _ in range(2))
@@ -102,6 +146,15 @@ def test_a_record_of_another_search_is_refused(tmp_path):
     find_regimes(Bowl(.05, .02).closures(), steps=400, rates=GRID, progress=False, file=file)
     with pytest.raises(InputError, match='another search: steps differ'):
         find_regimes(Bowl(.05, .02).closures(), steps=800, rates=GRID, progress=False, file=file)
+
+def test_a_record_of_another_policy_is_refused(tmp_path):
+    file = tmp_path/'search.json'
+    find_regimes(Bowl(.05, .02).closures(), steps=400, rates=GRID, progress=False, file=str(file))
+    record = json.loads(file.read_text())
+    record['key']['policy'] = dict(record['key']['policy'], refine=True, shares=[.03, .06, .1])
+    file.write_text(json.dumps(record))
+    with pytest.raises(InputError, match='another search: policy differ'):
+        find_regimes(Bowl(.05, .02).closures(), steps=400, rates=GRID, progress=False, file=str(file))
 
 def test_states_that_lie_on_disk_give_the_same_and_go(tmp_path):
     a = find_regimes(*network_task(), steps=400, progress=False)

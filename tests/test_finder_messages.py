@@ -10,7 +10,7 @@ from understanding_lrs.finder.policy import Branch, Plan, jobs
 from understanding_lrs.finder.result import MESSAGES, RegimeReport, messages_of
 
 RATES = tuple(10**(k/2) for k in range(-6, 1))
-PLAN = Plan(RATES, (40, 80, 160), start=.1, sign=1, loss=2.)
+PLAN = Plan(RATES, (40, 80), start=.1, sign=1, steps=3000, loss=2.)
 
 def good(job): # best at 0.03
     value = .9 - .1*math.log10(job.rate/.03)**2 + .002*job.repeat + .01*job.round
@@ -28,13 +28,13 @@ def told(plan=PLAN, **changes): # name of a field -> function of (job, value as 
 
 def test_a_good_search_says_nothing(): assert told() == []
 
-SHORT = Plan(RATES, (10, 20, 40), start=.1, sign=1, loss=2.)
+SHORT = Plan(RATES, (10, 20), start=.1, sign=1, steps=3000, loss=2.)
 CASES = dict(
     diverged=dict(diverged=lambda job, v: True),
     nothing_learned=dict(low=lambda job, v: 1.99),
     short=dict(plan=SHORT),
     edge=dict(metric=lambda job, v: .9 + .1*math.log10(job.rate) + .002*job.repeat),
-    tied=dict(metric=lambda job, v: v + (.2*(-1)**job.repeat if job.round == 2 else 0)),
+    tied=dict(metric=lambda job, v: v + (.2*(-1)**job.repeat if job.round == 1 else 0)),
     no_threshold=dict(loss=lambda job, v: 1/job.rate),
     overfit=dict(metric=lambda job, v: v - .2*job.round),
     direction=dict(low=lambda job, v: v + .3*good(job)['metric']*2))
@@ -82,7 +82,7 @@ def test_weight_decay_that_branches_do_not_show():
         report = find_regimes(**made | dict(optimizer=optimizer, steps=1000, rates=(1e-3, 1e-2, .1)))
         return 'weight_decay' in names(report), 1/(decay*report.lr.value), report.plan.lengths
     is_said, scale, lengths = said(1e-2)
-    assert is_said == (lengths[2] < scale < 3000)
+    assert is_said == (lengths[1] < scale < 3000)
     assert not said(1e-6)[0]
 
 def test_all_messages_are_tested():
@@ -138,9 +138,9 @@ def test_the_command(tmp_path, capsys):
 def test_a_last_round_that_diverged_leaves_the_one_before():
     branches = []
     while todo := jobs(PLAN, branches):
-        branches += [Branch(j.rate, j.round, j.repeat, diverged=j.round == 2, **(good(j) if j.round < 2 else {})) for j in todo]
+        branches += [Branch(j.rate, j.round, j.repeat, diverged=j.round == 1, **(good(j) if j.round < 1 else {})) for j in todo]
     report = RegimeReport(PLAN, branches, 3000)
-    assert report.lr.lo <= .03 <= report.lr.hi and '80 steps' in report.lr.how and report._repr_html_() and str(report)
+    assert report.lr.lo <= .03 <= report.lr.hi and '40 steps' in report.lr.how and report._repr_html_() and str(report)
 
 def test_what_has_all_diverged_is_shown():
     report = RegimeReport(PLAN, [Branch(r, 0, diverged=True) for r in RATES], 3000)

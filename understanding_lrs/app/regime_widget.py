@@ -6,7 +6,7 @@
 __all__ = ['branches_figure', 'regime_widget', 'svg_of']
 
 # %% ../../nbs/app/19_regime_widget.ipynb #0d588549
-import html
+import html, math
 from io import StringIO
 
 import ipywidgets as widgets
@@ -36,7 +36,8 @@ def branches_figure(
 def regime_widget(report:RegimeReport): # or what a search goes on from
     "The picture of a search and a slider over its rates"
     rates = sorted({b.rate for b in report.branches})
-    chosen = report.lr.value if report.lr else rates[0]
+    wanted = report.lr.value if report.lr else rates[0] # the horizon may ask for a rate between the branches
+    chosen = min(rates, key=lambda r: abs(math.log(r/wanted)))
     slider = widgets.SelectionSlider(options=[(f'{r:.3g}', r) for r in rates], value=chosen,
                                      description='rate', continuous_update=False)
     picture, words = widgets.HTML(), widgets.HTML(report._repr_html_())

@@ -19,7 +19,7 @@ from ..core.checks import distinct, pick, positive, whole
 from ..core.errors import InputError
 from ..core.files import atomic_write
 from .policy import Branch, Job, Plan, Policy
-from .policy import grid_around, jobs, last_round, lengths_of
+from .policy import deciding, grid_around, jobs, lengths_of
 from .result import RegimeReport, message
 from .snapshot import Randomness, StateStore, uninterrupted, unwrapped
 from .training import StepOptions, TorchLoop
@@ -250,7 +250,8 @@ def plan_of(loop, options:Options, rates:tuple, start) -> Plan: # state before t
     if not math.isfinite(metric):
         raise InputError(f"val gave {metric} for the network before training; expected a finite number")
     lengths = lengths_of(options.steps, options.budget, options.policy)
-    return Plan(tuple(rates), lengths, metric, options.sign, statistics.fmean(losses), options.policy)
+    return Plan(tuple(rates), lengths, metric, options.sign, options.steps, statistics.fmean(losses),
+                options.policy)
 
 # %% ../../nbs/finder/04_find.ipynb #0992bbf8
 def search(
@@ -337,6 +338,7 @@ def start_notes(loop, options:Options) -> list: # of `Message`
 def decay_notes(optimizer, report:RegimeReport) -> list: # of `Message`
     "Weight decay that would act within the horizon, but not within the branches"
     decay = max(float(g.get('weight_decay', 0)) for g in optimizer.param_groups)
-    if not decay or not report.lr or last_round(report.branches) < 0: return []
-    scale, length = round(1/(decay*report.lr.value)), report.plan.lengths[last_round(report.branches)]
+    if not decay or not report.lr: return []
+    length = report.plan.lengths[deciding(report.plan, report.branches)]
+    scale = round(1/(decay*report.lr.value))
     return [message('weight_decay', scale=scale, length=length)] if length < scale < 3*report.steps else []

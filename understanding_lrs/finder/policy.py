@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXPECTED', 'Policy', 'Job', 'Branch', 'Plan', 'round_half', 'neat', 'grid_around', 'lengths_of', 'gain', 'ranked',
-           'learned', 'nothing_learned', 'of_round', 'beyond', 'first_round', 'survivors', 'between', 'second_round',
-           'jobs', 'last_round', 'means', 'noise', 'tied_rates', 'cliff', 'taken', 'neighbours', 'Value', 'nothing',
-           'best_rate', 'window', 'threshold', 'divergence']
+           'learned', 'nothing_learned', 'of_round', 'beyond', 'first_round', 'second_round', 'jobs', 'deciding',
+           'means', 'noise', 'within', 'best_of_branches', 'plateau', 'saturated', 'Value', 'nothing', 'best_rate',
+           'window', 'threshold', 'divergence']
 
 # %% ../../nbs/finder/02_policy.ipynb #7073684b
 import math, statistics
@@ -16,38 +16,33 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True)
 class Policy:
     "All constants of a search"
-    grid:int=7            # rates of the first round
-    factor:float=10**.5   # between neighbours of the grid
-    shares:tuple=(.03, .06, .1) # lengths of the constant parts of the rounds, of the horizon
-    keep:tuple=(4, 3)     # rates that go on after the first round and after the second one
-    refine:bool=True      # try rates between the winner of the first round and its neighbours
-    repeats:int=2         # of the best rates are trained again in the last round
-    extend:int=4          # rates that may be added at an end of the grid
-    anneal:float=.5       # length of an anneal, of the constant part
-    floor:float=.1        # of the gain of the best branch: below it a branch is at chance
-    fall:float=.02        # of the loss at the start: by this much the best branch must have lowered it
-    explosion:float=100.  # times the loss at the start is divergence
-    tied:float=1.         # standard deviations of noise within which rates are tied
-    cliff:float=.2        # of the gain: a larger rate that has lost as much is a cliff
-    steps:int=30          # a branch shorter than this learns too little
-    decay:float=.2        # part of the horizon that the advice gives to the decay [choice]
+    grid:int=7              # rates of the first round
+    factor:float=10**.5     # between neighbours of the grid
+    shares:tuple=(.06, .12) # lengths of the constant parts of the two rounds, of the horizon
+    keep:int=4              # rates that go on after the first round
+    repeats:int=2           # of the best rates are trained again in the second round
+    extend:int=4            # rates that may be added at an end of the grid
+    anneal:float=.5         # length of an anneal, of the constant part
+    floor:float=.1          # of the gain of the best branch: below it a branch is at chance
+    fall:float=.02          # of the loss at the start: by this much the best branch must have lowered it
+    explosion:float=100.    # times the loss at the start is divergence
+    near:float=.02          # of the gain of the best branch: a smaller difference counts as none
+    power:float=1/3         # of the length, with which the best rate falls while there is more to learn
+    steps:int=30            # a branch shorter than this learns too little
+    decay:float=.2          # part of the horizon that the advice gives to the decay [choice]
 
     def planned(self) -> float: # horizons
         "What a search costs without extensions"
-        short, middle, long = self.shares
+        short, long = self.shares
         anneals = 1 + self.anneal
-        fresh = 2*middle if self.refine else 0.
-        first = self.grid*short*anneals
-        second = self.keep[0]*(middle*anneals - short) + fresh*anneals
-        third = self.keep[1]*(long*anneals - middle) + self.repeats*(long*anneals - middle)
-        return first + second + third
+        return self.grid*short*anneals + (self.keep + self.repeats)*(long*anneals - short)
 
 # %% ../../nbs/finder/02_policy.ipynb #a912ee2f
 @dataclass(frozen=True)
 class Job:
     "A branch to train"
     rate:float
-    round:int    # 0, 1, 2
+    round:int    # 0 or 1
     repeat:int=0 # 1: again, with other batches in the last stretch
 
 @dataclass
@@ -74,12 +69,17 @@ class Plan:
     lengths:tuple       # steps of the constant part, one per round
     start:float         # metric before training
     sign:int            # 1: more is better, -1: less is better
+    steps:int           # the horizon
     loss:float=math.nan # training loss at the start
     policy:Policy=Policy()
 
     def anneal(self, round:int) -> int: # steps
         "Length of the anneal of a round"
         return max(1, round_half(self.lengths[round]*self.policy.anneal))
+
+    def share(self, round:int) -> float: # at most 1
+        "What part of the horizon a branch of a round lasts, with its anneal"
+        return min(1., (self.lengths[round] + self.anneal(round))/self.steps)
 
 def round_half(x:float) -> int: return int(x + .5)
 
@@ -151,27 +151,13 @@ def first_round(plan:Plan, branches:list) -> list: # of rates
     return rates
 
 # %% ../../nbs/finder/02_policy.ipynb #15d0f9e3
-def survivors(plan:Plan, branches:list, keep:int) -> list: # of one round -> rates, best first
-    "The rates that go on"
-    good = [b.rate for b in learned(plan, branches)]
-    larger = sorted(r for r in good if r > good[0])[:1]
-    return list(dict.fromkeys([*good[:1], *larger, *good]))[:keep]
-
-def between(
-    rates:list, best:float, # all rates so far; one of them
-) -> list:                 # one rate on each side, where there is a neighbour
-    "Rates halfway between the best and its neighbours"
-    below, above = [r for r in rates if r < best], [r for r in rates if r > best]
-    sides = [max(below)] if below else []
-    if above: sides.append(min(above))
-    return [neat(math.sqrt(best*r)) for r in sides]
-
-def second_round(plan:Plan, branches:list) -> list: # of rates
-    "The best of the first round, and rates in between"
+def second_round(plan:Plan, branches:list) -> list: # of rates, best first
+    "The rates that go on after the first round"
     first = of_round(branches, 0)
-    rates = survivors(plan, first, plan.policy.keep[0])
-    fine = between([b.rate for b in first], rates[0]) if rates and plan.policy.refine else []
-    return rates + fine
+    order = learned(plan, first)
+    if nothing_learned(plan, first):
+        order = sorted((b for b in first if not b.diverged), key=lambda b: b.low)
+    return [b.rate for b in order[:plan.policy.keep]]
 
 # %% ../../nbs/finder/02_policy.ipynb #4bf7c640
 def jobs(plan:Plan, branches:list) -> list: # of `Job`, of the round that is not finished; empty at the end
@@ -179,20 +165,18 @@ def jobs(plan:Plan, branches:list) -> list: # of `Job`, of the round that is not
     done = {b.job for b in branches}
     first = [Job(r, 0) for r in first_round(plan, branches)]
     if not done.issuperset(first): return [j for j in first if j not in done]
-    if nothing_learned(plan, of_round(branches, 0)): return []
     second = [Job(r, 1) for r in second_round(plan, branches)]
     if not done.issuperset(second): return [j for j in second if j not in done]
-    middle = of_round(branches, 1)
-    third = [Job(r, 2) for r in survivors(plan, middle, plan.policy.keep[1])]
-    if not done.issuperset(third): return [j for j in third if j not in done]
-    last = learned(plan, of_round(branches, 2))
-    again = [Job(b.rate, 2, 1) for b in last[:plan.policy.repeats]]
+    last = of_round(branches, 1)
+    if nothing_learned(plan, last): return []
+    again = [Job(b.rate, 1, 1) for b in learned(plan, last)[:plan.policy.repeats]]
     return [j for j in again if j not in done]
 
 # %% ../../nbs/finder/02_policy.ipynb #a4e513fb
-def last_round(branches:list) -> int: # -1: nothing was trained, or all has diverged
-    "The longest round with a branch that did not diverge"
-    return max((b.round for b in branches if not b.diverged), default=-1)
+def deciding(plan:Plan, branches:list) -> int: # -1: nothing was learned
+    "The longest round in which something was learned"
+    rounds = range(len(plan.lengths))
+    return max((n for n in rounds if not nothing_learned(plan, of_round(branches, n))), default=-1)
 
 def means(
     plan:Plan, branches:list, number:int, # round
@@ -215,41 +199,28 @@ def noise(branches:list) -> float: # standard deviation of one metric; NaN witho
 EXPECTED = 1.128, .661, .468
 
 # %% ../../nbs/finder/02_policy.ipynb #c466840f
-def tied_rates(plan:Plan, branches:list) -> list: # best first, then the others, ascending
-    "The best rate of the last round and all that noise cannot tell from it"
-    found = means(plan, branches, last_round(branches))
+def within(plan:Plan, branches:list, allowed:float) -> list: # of the metric -> rates, ascending
+    "Rates of the deciding round that lose at most so much against the best one"
+    found = means(plan, branches, deciding(plan, branches))
     if not found: return []
-    best = max(found, key=lambda r: (plan.sign*found[r], r))
-    sigma = noise(branches)
-    within = plan.policy.tied*sigma if math.isfinite(sigma) else 0.
-    others = sorted(r for r, v in found.items() if plan.sign*(found[best] - v) <= within and r != best)
-    return [best, *others]
+    best = max(plan.sign*v for v in found.values())
+    return sorted(r for r, v in found.items() if best - plan.sign*v <= allowed)
 
-def cliff(plan:Plan, branches:list, best:float) -> float: # infinity where there is none
-    "The next larger rate that has lost much of what the best one has gained, in its longest branch"
-    for rate in sorted({b.rate for b in branches if b.rate > best}):
-        branch = max((b for b in branches if b.rate == rate and not b.repeat), key=lambda b: b.round)
-        top = max(gain(plan, b) for b in of_round(branches, branch.round))
-        if gain(plan, branch) < (1 - plan.policy.cliff)*top: return rate
-    return math.inf
+def best_of_branches(plan:Plan, branches:list) -> float: # the larger one at equal metrics
+    "The rate that was best after its anneal, at the length of the branches"
+    return within(plan, branches, 0.)[-1]
 
-def taken(plan:Plan, branches:list, tied:list) -> float: # as of `tied_rates`
-    "The largest of the tied rates, but a step of the grid below a cliff"
-    limit = cliff(plan, branches, tied[0])/plan.policy.factor
-    if max(tied) <= 1.01*limit: return max(tied)
-    tried = [b.rate for b in branches if b.rate <= 1.01*limit and gain(plan, b) > 0]
-    near = [r for r in tried if r > limit/1.5]
-    return max(near) if near else neat(limit)
+def plateau(plan:Plan, branches:list) -> list: # of rates, ascending; empty where nothing was learned
+    "Rates that count as good as the best one"
+    found = means(plan, branches, deciding(plan, branches))
+    gained = max((plan.sign*(v - plan.start) for v in found.values()), default=0.)
+    return within(plan, branches, plan.policy.near*max(0., gained))
 
-def neighbours(
-    rates, rate:float, # all rates that were tried; one of them
-    factor:float,      # to a neighbour that is not there
-) -> tuple:            # halfway to the next ones
-    "The part of the grid for which one rate stands"
-    below, above = [r for r in rates if r < rate], [r for r in rates if r > rate]
-    low = math.sqrt(max(below)*rate) if below else rate/math.sqrt(factor)
-    high = math.sqrt(min(above)*rate) if above else rate*math.sqrt(factor)
-    return neat(low), neat(high)
+def saturated(plan:Plan, branches:list) -> bool:
+    "Whether the longer branches have gained hardly more than the shorter ones"
+    if deciding(plan, branches) < 1: return False
+    short, long = (max(gain(plan, b) for b in of_round(branches, n)) for n in (0, 1))
+    return long - short < plan.policy.near*long
 
 # %% ../../nbs/finder/02_policy.ipynb #cc94bc35
 @dataclass(frozen=True)
@@ -270,58 +241,50 @@ class Value:
 def nothing(how:str) -> Value: return Value(None, None, None, how)
 
 def best_rate(plan:Plan, branches:list) -> Value:
-    "The learning rate to take; the range is a step of the grid on each side, up to a cliff"
-    if nothing_learned(plan, of_round(branches, 0)): return nothing('no branch has learned anything')
-    tied = tied_rates(plan, branches)
-    value = taken(plan, branches, tied)
-    low = min(value, *tied)/plan.policy.factor
-    high = min(max(tied)*plan.policy.factor, cliff(plan, branches, tied[0]))
-    words = 'largest of the best annealed rates' if len(tied) > 1 else 'best annealed rate'
-    if value < max(tied): words = 'a step of the grid below a rate that fails'
-    length = plan.lengths[last_round(branches)]
-    return Value(value, neat(low), neat(high), f'{words} after {length} steps, and a step of the grid')
+    "The learning rate to take at the horizon"
+    good = plateau(plan, branches)
+    if not good: return nothing('no branch has learned anything')
+    number = deciding(plan, branches)
+    share = plan.share(number)
+    is_full = saturated(plan, branches)
+    power = 1. if is_full else plan.policy.power
+    middle = math.exp(statistics.fmean(map(math.log, good)))
+    why = ', and longer branches gained hardly more' if is_full else ''
+    how = (f'middle of the best annealed rates after {plan.lengths[number]} steps, {good[0]:.3g} to {good[-1]:.3g}, '
+           f'times {share**power:.2g} for the horizon{why}')
+    return Value(neat(middle*share**power), neat(good[0]*share), good[-1], how)
 
 # %% ../../nbs/finder/02_policy.ipynb #ef18879f
 def window(plan:Plan, branches:list) -> Value: # value: as `best_rate`
-    "Rates that are nearly as good"
+    "Where the best rate of the horizon should lie"
     chosen = best_rate(plan, branches)
     if not chosen: return chosen
-    number = last_round(branches)
-    values = means(plan, branches, number)
-    first = [gain(plan, b) for b in learned(plan, of_round(branches, 0))]
-    spread = max(first) - min(first)
-    sigma = noise(branches)
-    allowed = max(.2*spread, 2*sigma if math.isfinite(sigma) else 0.)
-    top = max(plan.sign*v for v in values.values())
-    good = sorted({r for r, v in values.items() if top - plan.sign*v <= allowed} | {chosen.value})
-    rates = sorted({b.rate for b in branches})
-    low, _ = neighbours(rates, good[0], plan.policy.factor)
-    _, high = neighbours(rates, good[-1], plan.policy.factor)
-    limit = cliff(plan, branches, tied_rates(plan, branches)[0])/plan.policy.factor
-    high = max(chosen.value, min(high, neat(limit*plan.policy.factor**.25)))
-    return Value(chosen.value, low, high, f'rates within {allowed:.3g} of the best metric in the last round')
+    half = math.sqrt(plan.policy.factor)
+    how = 'range of the rate, and half a step of the grid on each side'
+    return Value(chosen.value, neat(chosen.lo/half), neat(chosen.hi*half), how)
 
 # %% ../../nbs/finder/02_policy.ipynb #5ce7a083
 def threshold(plan:Plan, branches:list) -> Value: # value: geometric mean of the ends
     "Where training stops to converge, at the horizon of the branches"
-    chosen = best_rate(plan, branches)
-    if not chosen: return nothing('no branch has learned anything')
-    losses = {b.rate: b.loss for b in of_round(branches, last_round(branches)) if math.isfinite(b.loss)}
+    number = deciding(plan, branches)
+    if number < 0: return nothing('no branch has learned anything')
+    losses = {b.rate: b.loss for b in of_round(branches, number) if math.isfinite(b.loss)}
     if not losses: return nothing('no loss is known')
     lowest = min(losses, key=losses.get)
     early = {b.rate: b.loss for b in of_round(branches, 0) if math.isfinite(b.loss)}
     if lowest == min(losses): lowest = min(lowest, min(early, key=early.get)) # smaller rates were dropped
-    if lowest >= chosen.value:
+    best = best_of_branches(plan, branches)
+    if lowest >= best:
         return nothing('the lowest loss at a constant rate is at the best rate or above it, so nothing has '
                        'converged at this horizon')
-    middle = neat(math.sqrt(lowest*chosen.value))
+    middle = neat(math.sqrt(lowest*best))
     how = 'between the rate with the lowest loss and the best annealed rate'
-    return Value(middle, lowest, chosen.value, how)
+    return Value(middle, lowest, best, how)
 
 def divergence(plan:Plan, branches:list) -> Value: # value: geometric mean of the ends
     "The rate above which nothing is learned"
     first = of_round(branches, 0)
-    if nothing_learned(plan, first): return nothing('no branch has learned anything')
+    if nothing_learned(plan, first): return nothing('no branch of the first round has learned anything')
     good = {b.rate for b in learned(plan, first)}
     above = sorted((b for b in first if b.rate > max(good)), key=lambda b: b.rate)
     if not above: return nothing(f'no rate of the grid is too large, up to {max(good):.3g}')

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FASTAI', 'LIGHTNING', 'LINEAR', 'RANGE', 'RULES', 'Ramp', 'ramp', 'trimmed', 'minimum', 'steep', 'longest_fall',
-           'valley', 'slide', 'lightning', 'range_test', 'suggested']
+           'valley', 'slide', 'lightning', 'range_test', 'ramp_of', 'reading', 'suggested']
 
 # %% ../../nbs/finder/10_rules.ipynb #b34c30fb
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,16 +101,24 @@ RULES = dict( # name -> ramp, rule
     fastai_steep=(FASTAI, steep), lightning=(LIGHTNING, lightning), lightning_linear=(LINEAR, lightning),
     deepspeed=(RANGE, range_test))
 
+def ramp_of(name:str, steps:int) -> Ramp: # one of `RULES`; of the ramp
+    "How the finder of a rule raises the rate"
+    return replace(RULES[pick(name, RULES, 'rule')][0], steps=steps)
+
+def reading(
+    name:str, rates, losses, # one of `RULES`; of its ramp
+    steps:int,               # planned steps of the ramp
+) -> float:                  # NaN where the rule has too little to read
+    "The rate that a rule chooses from a curve"
+    if name.startswith('fastai'): rates, losses = trimmed(rates, losses, steps)
+    least = 20 if name.startswith('lightning') else 3
+    return float(RULES[name][1](rates, losses)) if len(rates) >= least else math.nan
+
 def suggested(
     name:str,        # one of `RULES`
     loop,            # the four functions; left wherever the ramp ends
     steps:int=100,   # of the ramp
-) -> tuple:          # (rate, or NaN where the rule has too little to read; steps that were trained)
+) -> tuple:          # (rate as of `reading`, steps that were trained)
     "What a finder would choose"
-    how, rule = RULES[pick(name, RULES, 'rule')]
-    how = Ramp(how.low, how.high, steps, how.linear, how.stop, how.beta)
-    rates, losses = ramp(loop, how)
-    trained = len(rates)
-    if name.startswith('fastai'): rates, losses = trimmed(rates, losses, steps)
-    least = 20 if name.startswith('lightning') else 3
-    return (float(rule(rates, losses)) if len(rates) >= least else math.nan), trained
+    rates, losses = ramp(loop, ramp_of(name, steps))
+    return reading(name, rates, losses, steps), len(rates)

@@ -75,7 +75,7 @@ def test_pins_are_exact_and_portable(root, pins):
 def test_all_is_all_but_what_has_a_command_of_its_own(toml):
     extras = toml['project']['optional-dependencies']
     (all_of,) = map(Requirement, extras['all'])
-    assert all_of.name == toml['project']['name'] and all_of.extras == {*extras} - {'all', 'test', 'app', 'docs'}
+    assert all_of.name == toml['project']['name'] and all_of.extras == {*extras} - {'all', 'test', 'bench', 'app', 'docs'}
 
 def test_conda_gets_the_same(root, toml):
     env = yaml.safe_load((root/'environment.yml').read_text())

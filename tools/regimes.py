@@ -4,8 +4,9 @@
     python tools/regimes.py --seeds 1..3                 # go on with the development tasks
     python tools/regimes.py --held-out --seeds 1..5      # only when the policy is frozen
     python tools/regimes.py --minutes 20 --part choices  # for a while, only one kind of row
+    python tools/regimes.py --part references            # Prodigy and schedule-free, of the extra `bench`
 
-Two held-out tasks read Parquet files from the folder that ULRS_REGIME_DATA names; without it they are left out, and said so.
+Some tasks read Parquet files from the folder that ULRS_REGIME_DATA names; without it they are left out, and said so.
 """
 import argparse, os, sys, time
 from pathlib import Path
@@ -47,7 +48,7 @@ def main():
     p.add_argument('--tasks', help='names, with commas between them')
     p.add_argument('--seeds', default='1..3')
     p.add_argument('--minutes', type=float, default=1e6)
-    p.add_argument('--part', action='append', choices=['choices', 'truth'])
+    p.add_argument('--part', action='append', choices=['choices', 'truth', 'references'])
     p.add_argument('--methods', default='', help='only these: a regular expression for the begin of their names')
     p.add_argument('--show', action='store_true')
     p.add_argument('--out', type=Path)

@@ -44,7 +44,7 @@ def regimes(
     script:Annotated[str, typer.Argument(help="FILE:FUNCTION; the function returns the arguments of "
                                               "find_regimes", metavar='FILE:FUNCTION')],
     steps:Annotated[int, typer.Option(help="how long your real training will be")],
-    budget:Annotated[float, typer.Option(help="what the search may cost, in whole trainings")]=1.,
+    budget:Annotated[float, typer.Option(help="what the search may cost, in whole trainings")]=1.5,
     better:Annotated[str, typer.Option(help="max or min: which metric is better")]='max',
     file:Annotated[Path, typer.Option(help="JSON of the search; one that was stopped goes on from it",
                                       callback=expanded)]=Path('regimes.json'),
@@ -54,7 +54,7 @@ def regimes(
 
     Ctrl-C stops; the same command goes on.
 
-    Example: `ulrs regimes train.py:make --steps 20000 --budget 1`
+    Example: `ulrs regimes train.py:make --steps 20000 --budget 1.5`
     """
     options = dict(steps=steps, budget=budget, better=better, file=str(file))
     report = load('finder.find').find_regimes(**dict(made_by(script), **options))

@@ -51,7 +51,8 @@ def study_named(
 EXTRAS = dict( # module that only some verbs need -> extra of the package that brings it
     PIL='images', sklearn='images', torchvision='images', linearmodels='causes',
     papermill='sweep', distributed='sweep', jupyter_client='sweep',
-    ipywidgets='notebooks', traitlets='notebooks', anywidget='notebooks')
+    ipywidgets='notebooks', traitlets='notebooks', anywidget='notebooks',
+    prodigyopt='bench', schedulefree='bench')
 
 def lacking(e:ModuleNotFoundError) -> str: # empty: the module belongs to no extra
     "What to install for a module that is not there"

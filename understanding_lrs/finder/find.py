@@ -31,7 +31,7 @@ class Options:
     "How a search is made"
     steps:int=None            # horizon: how long the real training will be
     better:object=max         # or min: of the metric
-    budget:float=1.           # what the search may cost, in horizons
+    budget:float=1.5          # what the search may cost, in horizons
     rates:tuple=None          # of the first round; default: around the optimizer's rate
     warmup:int=0              # steps in which every branch, and the schedule, comes up to its rate
     seed:int=0                # of batches, dropout and augmentation
@@ -273,7 +273,7 @@ def search(
         trainer.on_steps = progress
         try:
             while todo := jobs(report.plan, report.branches):
-                trainer.forget({job.rate for job in todo})
+                if todo[0].round: trainer.forget({job.rate for job in todo}) # the first one may add rates
                 for job in todo: add_branch(report, trainer, job, progress, key)
         finally: progress.close()
     return report

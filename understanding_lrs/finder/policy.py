@@ -32,10 +32,10 @@ class Policy:
     decay:float=.2          # part of the horizon that the advice gives to the decay [choice]
 
     def planned(self) -> float: # horizons
-        "What a search costs without extensions"
+        "What a search costs that adds one rate to the grid"
         short, long = self.shares
         anneals = 1 + self.anneal
-        return self.grid*short*anneals + (self.keep + self.repeats)*(long*anneals - short)
+        return (self.grid + 1)*short*anneals + (self.keep + self.repeats)*(long*anneals - short)
 
 # %% ../../nbs/finder/02_policy.ipynb #a912ee2f
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def lengths_of(
     steps:int, budget:float, # the horizon; what the search may cost, in horizons
     policy:Policy,
 ) -> tuple:                  # steps of the constant part, one per round
-    "Lengths of branches, scaled to the budget"
+    "Lengths of branches, scaled to the budget; two steps and three at least"
     scale = steps*budget/policy.planned()
-    return tuple(max(2, round_half(share*scale)) for share in policy.shares)
+    return tuple(max(2 + n, round_half(share*scale)) for n, share in enumerate(policy.shares))
 
 # %% ../../nbs/finder/02_policy.ipynb #78dce855
 def gain(plan:Plan, branch:Branch) -> float: # -inf where it diverged
@@ -152,12 +152,14 @@ def first_round(plan:Plan, branches:list) -> list: # of rates
 
 # %% ../../nbs/finder/02_policy.ipynb #15d0f9e3
 def second_round(plan:Plan, branches:list) -> list: # of rates, best first
-    "The rates that go on after the first round"
+    "The rates that go on after the first round; fewer where the grid has grown, for the same cost"
     first = of_round(branches, 0)
+    added = len(first) - plan.policy.grid
+    keep = max(2, plan.policy.keep - max(0, added - 1))
     order = learned(plan, first)
     if nothing_learned(plan, first):
         order = sorted((b for b in first if not b.diverged), key=lambda b: b.low)
-    return [b.rate for b in order[:plan.policy.keep]]
+    return [b.rate for b in order[:keep]]
 
 # %% ../../nbs/finder/02_policy.ipynb #4bf7c640
 def jobs(plan:Plan, branches:list) -> list: # of `Job`, of the round that is not finished; empty at the end

@@ -10,7 +10,7 @@ SET =
 MINUTES = 15
 # The synthetic part of figures/data: study/preset; the pictures in figures/ are of the last one of a study. The other part is made by images and appendix.
 INTERVENTIONS = synthetic_implanted/wide synthetic_removed/wide synthetic_swapped/wide synthetic_hidden/wide synthetic_easier/wide
-EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper synthetic/wide synthetic_utilities/wide synthetic_window/wide synthetic_schedules/fresh synthetic_optimizers/wide synthetic_faults/laptop $(INTERVENTIONS)
+EVIDENCE = synthetic/laptop synthetic/edges synthetic/factorial synthetic/paper synthetic/wide synthetic_utilities/wide synthetic_window/wide synthetic_schedules/fresh synthetic_optimizers/fresh synthetic_faults/laptop $(INTERVENTIONS)
 
 BIN = .venv/bin
 CHANGES = $(if $(DATA),--set 'data=$(DATA)') $(SET:%=--set %)

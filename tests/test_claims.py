@@ -63,7 +63,7 @@ def test_c20(inside, outside, rise, want): assert judged(C20, one_basin(inside, 
 
 def test_every_claim_is_listed_and_missing_tables_say_so():
     table = verdicts({})
-    assert table.claim.tolist() == [f'C{i}' for i in range(1, 41)] == [c.id for c in CLAIMS] and set(table.verdict) == {MISSING}
+    assert table.claim.tolist() == [f'C{i}' for i in range(1, 42)] == [c.id for c in CLAIMS] and set(table.verdict) == {MISSING}
 
 def test_laptop_size_only_illustrates():
     features = pd.concat([dominance(.6), dominance(.6, stage='finetune', flr=LOW), dominance(.6, stage='average', swa_k=5)])

@@ -6,7 +6,7 @@
 __all__ = ['OPTIMIZERS', 'MOMENTA', 'DECAYS', 'RARE', 'C38', 'JUDGED', 'C39', 'C40', 'C41', 'Trained', 'rows_of', 'effective_at',
            'beyond_draws', 'stopped', 'stopped_draws', 'lines', 'beyond', 'all_stopped', 'lacking', 'of_draws',
            'momentum_slope', 'momentum_shift', 'decay_distance', 'product_spread', 'stopped_distance', 'adam_distance',
-           'around_line', 'gain', 'zones', 'zone_gain', 'gain_beyond']
+           'around_line', 'gain', 'zone_ends', 'zones', 'zone_gain', 'gain_beyond']
 
 # %% ../../nbs/analysis/17_optimizers.ipynb #797b9bb3
 from dataclasses import dataclass
@@ -156,17 +156,18 @@ def gain(name:str, of, e:Evidence) -> Estimate|Lacking: # of: `quality_gain` or 
     return lacking(e, [name]) or estimate(around_line(e, name)[columns], of)
 
 # %% ../../nbs/analysis/17_optimizers.ipynb #21705814
+def zone_ends(e:Evidence, name:str) -> tuple: # two rates; infinity where there is none
+    "The rate up to which all converge, all but one in twenty, and the rate from which on hardly any does"
+    sides = sides_of(network_regimes(rows_of(e, name), e.study.chance), 0)
+    share, plrs = shares(sides.one, sides.draws)[0], [-np.inf, *sides.plrs, np.inf]
+    return plrs[leading(share >= 1 - RARE)], plrs[stopped(sides)[0] + 1]
+
 def zones(e:Evidence, name:str) -> pd.DataFrame: # rows of `around_line` with zone: -1 all, 0 some, 1 none
     "The networks of one optimizer, and whether networks of their rate converge, up to a factor of 4 beyond"
-    rows, mine = rows_of(e, name), OPTIMIZERS[name]
-    sides = sides_of(network_regimes(rows, e.study.chance), 0)
-    share, plrs = shares(sides.one, sides.draws)[0], np.array(sides.plrs)
-    most, none = leading(share >= 1 - RARE), stopped(sides)[0]
+    most, none = zone_ends(e, name)
     net = around_line(e, name)
-    at = np.searchsorted(plrs, net.plr)
-    net = net.assign(zone=(at >= none).astype(int) - (at < most))
-    if none == len(plrs): return net
-    return net[mine.in_lines(net.plr, plrs[none]) <= 4]
+    net = net.assign(zone=(net.plr >= none).astype(int) - (net.plr <= most))
+    return net[OPTIMIZERS[name].in_lines(net.plr, none) <= 4]
 
 def zone_gain(c:dict) -> float: # pp; the smallest over optimizers
     "Best accuracy where none converges minus best where all do"

@@ -58,8 +58,6 @@ register(Study(
     'synthetic_optimizers', 'Momentum, Adam and weight decay', TEMPLATE, OptimizerSettings(), dict(
         smoke=Preset(SMOKE, plrs=(1e-3, 1e-2), data_seeds=(1, 2), minutes=.3, settings=TINY, variants=few,
                      **shared),
-        wide=Preset('nine optimizers, nine rates each, 12 data seeds', plrs=RATES,
-                    data_seeds=tuple(range(501, 513)), minutes=8, variants=VARIANTS, **shared),
         fresh=Preset('nine optimizers, nine rates each, 60 fresh data seeds', plrs=RATES,
                      data_seeds=tuple(range(513, 573)), minutes=36, variants=VARIANTS, **shared)),
     'understanding_lrs.studies.optimizer_trial:OptimizerTrial', chance=50., data='synthetic'))

@@ -54,7 +54,7 @@ class Attack:
         return gradient.sign() if self.norm == 'linf' else gradient/lengths(gradient)
 
     def start(self, x:Tensor) -> Tensor: # (n, ...)
-        "A random change, the same for images of the same shape: of full size where it is all there is"
+        "A random change, the same for as many images of the same shape: of full size where it is all there is"
         if self.steps == 1: return torch.zeros_like(x)
         noise = torch.from_numpy(stream('probe', 1).standard_normal(x.shape, dtype='float32')).to(x.device)
         full = self.radius*self.uphill(noise)
@@ -78,10 +78,12 @@ def attacked(
     x:Tensor,       # (n, ...) images in 0..1
     y:Tensor,       # (n,) int64
     attack:Attack,
-) -> Tensor:        # (n, ...) images in 0..1
+    only=slice(None), # which of the images are changed; each begins where it would among all
+) -> Tensor:        # (n, ...) images in 0..1, those of `only`
     "Images that are changed to mislead a model [Madry et al. 2018]"
+    start, x, y = attack.start(x)[only], x[only], y[only]
     def image(change): return (x + attack.project(change)).clamp(0, 1)
-    spoilt = image(attack.start(x))
+    spoilt = image(start)
     for _ in range(attack.steps):
         step = attack.size*attack.uphill(gradient_of(model, spoilt, y))
         spoilt = image(spoilt + step - x)
@@ -113,8 +115,8 @@ def attacked_accuracies(
     if not before.isfinite().all(): return [(m, band, np.nan) for m,band,_ in attacks_of()]
     right, found = before.argmax(1) == y, []
     for metric,band,attack in attacks_of():
-        after = model(attacked(model, x, y, attack)).argmax(1) == y
-        found.append((metric, band, 100*(right & after).float().mean().item()))
+        after = model(attacked(model, x, y, attack, right)).argmax(1) == y[right]
+        found.append((metric, band, 100*(after.sum().float()/len(y)).item()))
     return found
 
 # %% ../../nbs/probes/13_attacks.ipynb #c2043e99

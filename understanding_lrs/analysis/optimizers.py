@@ -50,7 +50,8 @@ MOMENTA, DECAYS = ('sgd', 'm50', 'm90', 'm95'), ('decay1', 'decay2', 'decay3')
 
 # %% ../../nbs/analysis/17_optimizers.ipynb #616090b2
 def rows_of(e:Evidence, name:str) -> pd.DataFrame: # of one of `OPTIMIZERS`
-    return e.rows[e.rows.run.map(e.settings).map(OPTIMIZERS[name].is_of)]
+    is_mine = e.settings.map(OPTIMIZERS[name].is_of).astype(bool)
+    return e.rows[e.rows.run.isin(is_mine.index[is_mine])]
 
 def effective_at(
     rows:pd.DataFrame, # of one optimizer: tidy metrics

@@ -51,15 +51,16 @@ def test_what_is_there_is_not_run_again(quiet):
     assert 'synthetic/smoke: complete (nothing)' in shown.stdout
 
 def test_killed_after_its_first_run_it_goes_on(quiet, tmp_path):
-    place = tmp_path/'tables/synthetic/smoke'
+    place, draft = tmp_path/'tables/synthetic/smoke', tmp_path/'drafts/synthetic/smoke'
     first = subprocess.Popen(words(tmp_path), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: (place/'tables.json').exists() and not (place/'.ready').exists(), 120)
+    until(lambda: (draft/'tables.json').exists() and not (draft/'.ready').exists(), 120)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    assert 0 < len(read_published(place)['runs']) < 3
+    assert 0 < len(read_published(draft)['runs']) < 3 and not place.exists() # no claim is judged on half a grid
     done = subprocess.run(words(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     pd.testing.assert_frame_equal(metrics(place), metrics(quiet/'tables/synthetic/smoke'))
+    assert not draft.exists()
 
 def test_tables_that_were_on_their_way_get_to_their_place(quiet, tmp_path):
     "Killed between a complete set of tables and its place: the same command goes on"

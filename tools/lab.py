@@ -6,7 +6,7 @@
 
 Exit codes: 0 nothing is left, 1 runs failed or wait for their images, 2 wrong input, 3 another one is at work, 130 Ctrl-C.
 """
-import argparse, csv, os, shutil, signal, statistics, subprocess, sys
+import argparse, contextlib, csv, os, shutil, signal, statistics, subprocess, sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,10 +113,10 @@ def places(entry:Entry, folders:Folders) -> tuple[Path, Path]: # published table
     return folders.tables/entry.study/entry.preset, folders.drafts/entry.study/entry.preset
 
 def place_for(entry:Entry, wanted:list, folders:Folders) -> Path:
-    "Where the tables of an entry go: beside runs of the same kind; a draft where other runs are published"
+    "Where the tables of an entry go: beside runs of the same kind; else they are a draft until they are complete"
     tables, draft = places(entry, folders)
-    families = {p.family for p in wanted}
-    return tables if {p.family for p in published(tables)} <= families else draft
+    there = {p.family for p in published(tables)}
+    return tables if there and there <= {p.family for p in wanted} else draft
 
 def left_of(entry:Entry, wanted:list, folders:Folders) -> list: # protocols
     "The networks that neither runs nor tables have"
@@ -173,6 +173,7 @@ def promote(entry:Entry, wanted:list, folders:Folders) -> bool: # whether it was
     tables.parent.mkdir(parents=True, exist_ok=True)
     draft.rename(tables)
     shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError): draft.parent.rmdir() # kept where another preset has a draft
     return True
 
 def sweep_words(entry:Entry, part, folders:Folders, copies:dict) -> list[str]: # of the command line

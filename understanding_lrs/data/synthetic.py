@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['sectors', 'STRIPE', 'stripe', 'diamond', 'peaks', 'tick', 'CROSS', 'cross', 'union_jack', 'SHAPES', 'above', 'below',
            'left', 'right', 'clip', 'triangles', 'areas', 'place', 'Shape', 'Straight', 'Circles', 'chains',
-           'SyntheticConfig', 'Data', 'useful_samples', 'fill', 'swap_labels', 'make_data', 'single_feature_sets']
+           'SyntheticConfig', 'useful_samples', 'fill', 'swap_labels', 'Data', 'make_data', 'single_feature_sets']
 
 # %% ../../nbs/data/00_synthetic.ipynb #497e2fee
 import difflib, math
@@ -307,14 +307,6 @@ class SyntheticConfig:
     def utilities(self) -> tuple: # one per feature
         return self.utility if isinstance(self.utility, tuple) else (self.utility,)*self.n_features
 
-# %% ../../nbs/data/00_synthetic.ipynb #5de96e39
-class Data(NamedTuple):
-    "A training and a test set"
-    x_train:'Tensor' # (n_train, in_dim) float32
-    y_train:'Tensor' # (n_train,) float32, 0 or 1
-    x_test:'Tensor'  # (n_test, in_dim) float32
-    y_test:'Tensor'  # (n_test,) float32, 0 or 1
-
 # %% ../../nbs/data/00_synthetic.ipynb #8e34ed21
 def useful_samples(
     config:SyntheticConfig,
@@ -359,7 +351,14 @@ def swap_labels(
         x[a, cols], x[b, cols] = x[b, cols], x[a, cols]
     return x
 
-# %% ../../nbs/data/00_synthetic.ipynb #d317b3f1
+# %% ../../nbs/data/00_synthetic.ipynb #5de96e39
+class Data(NamedTuple):
+    "A training and a test set"
+    x_train:'Tensor' # (n_train, in_dim) float32
+    y_train:'Tensor' # (n_train,) float32, 0 or 1
+    x_test:'Tensor'  # (n_test, in_dim) float32
+    y_test:'Tensor'  # (n_test,) float32, 0 or 1
+
 def make_data(
     config:SyntheticConfig, # what is wanted
     data_seed:int,          # >= 0; decides everything that is random here

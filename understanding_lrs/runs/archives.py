@@ -171,7 +171,6 @@ def _move(came, run):
         os.replace(f, there)
     sync_folder(run.folder)
 
-# %% ../../nbs/runs/12_archives.ipynb #21143d09
 def _settle(came, root, kind):
     "Bring one checked run to its place, unless a better one is there: what became of it"
     run = Run(root, came.protocol)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TIME_HELP', 'PER_GPU_HELP', 'preset_row', 'studies', 'plan_rows', 'show_plan', 'published_of', 'figures_command',
-           'suggestion', 'print_summary', 'executor_of', 'seeds_for_figures', 'show_results', 'sweep']
+           'suggestion', 'executor_of', 'seeds_for_figures', 'print_summary', 'show_results', 'sweep']
 
 # %% ../../nbs/app/12_cli_sweep.ipynb #b6f8e0a0
 import shlex
@@ -92,12 +92,6 @@ def suggestion(
     print(f"custom: these runs are not those of the preset {preset!r}; published, they are called so")
     return figures_command(study, preset, runs, seeds, changed) if changed else None
 
-# %% ../../nbs/app/12_cli_sweep.ipynb #c967e839
-def print_summary(study:str, protocols, found): # found: finished runs
-    "What finished runs show, as the study sums it up"
-    one = study_named(study)
-    print_rows(load('analysis.summaries').summary(collect(found, protocols), one))
-
 # %% ../../nbs/app/12_cli_sweep.ipynb #a0613743
 def executor_of(scheduler:str|None, inline:bool) -> str: # address of a Dask scheduler
     "Where runs are executed"
@@ -114,7 +108,12 @@ def seeds_for_figures(
     asked = seeds or given.pop(main_role(study, preset))
     return None if any(text for text in given.values() if text != asked) else asked
 
-# %% ../../nbs/app/12_cli_sweep.ipynb #2a047779
+# %% ../../nbs/app/12_cli_sweep.ipynb #c967e839
+def print_summary(study:str, protocols, found): # found: finished runs
+    "What finished runs show, as the study sums it up"
+    one = study_named(study)
+    print_rows(load('analysis.summaries').summary(collect(found, protocols), one))
+
 def show_results(
     study:str, preset:str, protocols, runs,
     seeds:str|None, changed, # as of `figures_command`

@@ -55,9 +55,11 @@ INLINE void axpy(row *acc, float s, row x) { EACH acc->v[j] = fused((vec){s, s, 
 #else
 INLINE void axpy(row *acc, float s, row x) { EACH acc->v[j] += s*x.v[j]; }
 #endif
-INLINE row where(row on, row x) { EACH x.v[j] = (vec)((mask)x.v[j] & ~(on.v[j] <= 0)); return x; }  /* 0 where on <= 0, else x: NaN stays */
+/* 0 where on <= 0, else x: NaN stays */
+INLINE row where(row on, row x) { EACH x.v[j] = (vec)((mask)x.v[j] & ~(on.v[j] <= 0)); return x; }
 static inline int padded(int n) { return (n + BLOCK - 1)/BLOCK*BLOCK; }
-static inline void *take(char **p, size_t bytes) { void *q = *p; *p += (bytes + 63)/64*64; return q; }  /* from a workspace */
+/* from a workspace */
+static inline void *take(char **p, size_t bytes) { void *q = *p; *p += (bytes + 63)/64*64; return q; }
 '''
 
 # %% ../../nbs/training/03_native.ipynb #a638f97b
@@ -68,7 +70,8 @@ enum { TILE = 2 };                                        /* outputs at a time *
 enum { TILE = PARTS == 1 ? 8 : 6 };
 #endif
 #define MATMUL(NAME, AT) /* y[o] = sum_i AT(o, i) x[i] for o < no */ \
-NOINLINE void NAME(const float *restrict w, int ld, const row *restrict x, row *restrict y, int no, int ni) { \
+NOINLINE void NAME(const float *restrict w, int ld, const row *restrict x, row *restrict y, int no, \
+    int ni) { \
   int o = 0; \
   for (; o + TILE <= no; o += TILE) { \
     row acc[TILE]; \
@@ -79,7 +82,8 @@ NOINLINE void NAME(const float *restrict w, int ld, const row *restrict x, row *
     } \
     _Pragma("GCC unroll 8") for (int t = 0; t < TILE; t++) y[o+t] = acc[t]; \
   } \
-  for (; o < no; o++) { row acc = zero(); for (int i = 0; i < ni; i++) axpy(&acc, AT(o, i), x[i]); y[o] = acc; } \
+  for (; o < no; o++) { row acc = zero(); for (int i = 0; i < ni; i++) axpy(&acc, AT(o, i), x[i]); \
+      y[o] = acc; } \
 }
 #define PLAIN(o, i) w[(o)*ld + (i)]
 #define TRANSPOSED(o, i) w[(i)*ld + (o)]
@@ -91,7 +95,8 @@ MATMUL(matmul_t, TRANSPOSED)
 C_GRADIENT = r'''
 enum { OUTS = 8/PARTS };                                  /* eight sums in flight */
 
-INLINE void outer_tile(float *restrict g, const float *restrict d, const float *const *restrict xt, int outs, int ld) {
+INLINE void outer_tile(float *restrict g, const float *restrict d, const float *const *restrict xt,
+    int outs, int ld) {
   for (int i = 0; i < ld; i += BLOCK) {
     row acc[OUTS] = {{{{0}}}};
     _Pragma("GCC unroll 4") for (int b = 0; b < BLOCK; b++) {
@@ -103,7 +108,8 @@ INLINE void outer_tile(float *restrict g, const float *restrict d, const float *
 }
 
 /* g[o][i] += sum_b dz[o][b] xt[b][i] for o < no, i < ld */
-NOINLINE void outer(float *restrict g, const row *restrict dz, const float *const *restrict xt, int no, int ld) {
+NOINLINE void outer(float *restrict g, const row *restrict dz, const float *const *restrict xt, int no,
+    int ld) {
   int o = 0;
   for (; o + OUTS <= no; o += OUTS) outer_tile(g + o*ld, (const float *)(dz + o), xt, OUTS, ld);
   for (; o < no; o++) outer_tile(g + o*ld, (const float *)(dz + o), xt, 1, ld);
@@ -138,7 +144,8 @@ static void norm_relu_back(row *restrict d, const row *restrict zn, row r, int n
 # %% ../../nbs/training/03_native.ipynb #0b04e207
 C_WORK = r'''
 typedef struct { int64_t in, width, depth, batch, n, ldx; float eps; } spec;
-typedef struct { float *w[MAX_DEPTH], *g[MAX_DEPTH], *ht[MAX_DEPTH]; row *x, *z[MAX_DEPTH], *h[MAX_DEPTH], *d, *e, r[MAX_DEPTH];
+typedef struct { float *w[MAX_DEPTH], *g[MAX_DEPTH], *ht[MAX_DEPTH];
+    row *x, *z[MAX_DEPTH], *h[MAX_DEPTH], *d, *e, r[MAX_DEPTH];
                  int ni[MAX_DEPTH], ld[MAX_DEPTH]; int64_t p; char *memory; } work;
 
 static int work_make(work *k, const spec *s) {
@@ -148,7 +155,8 @@ static int work_make(work *k, const spec *s) {
     k->p = 0;
     for (int l = 0; l < s->depth; l++) {
       k->ni[l] = l ? s->width : s->in; k->ld[l] = l ? lw : li; k->p += s->width*k->ni[l];
-      k->w[l] = take(&p, 4*s->width*k->ld[l]); k->g[l] = take(&p, 4*s->width*k->ld[l]); k->ht[l] = take(&p, 4*BLOCK*lw);
+      k->w[l] = take(&p, 4*s->width*k->ld[l]); k->g[l] = take(&p, 4*s->width*k->ld[l]);
+      k->ht[l] = take(&p, 4*BLOCK*lw);
       k->z[l] = take(&p, sizeof(row)*lw); k->h[l] = take(&p, sizeof(row)*lw);
     }
     k->x = take(&p, sizeof(row)*most); k->d = take(&p, sizeof(row)*most); k->e = take(&p, sizeof(row)*most);
@@ -165,10 +173,12 @@ static int work_make(work *k, const spec *s) {
 # %% ../../nbs/training/03_native.ipynb #e0eb9d4b
 C_FORWARD = r'''
 static void load(work *k, const spec *s, const float *w) {
-  for (int l = 0; l < s->depth; l++) for (int o = 0; o < s->width; o++, w += k->ni[l]) memcpy(k->w[l] + o*k->ld[l], w, 4*k->ni[l]);
+  for (int l = 0; l < s->depth; l++)
+      for (int o = 0; o < s->width; o++, w += k->ni[l]) memcpy(k->w[l] + o*k->ld[l], w, 4*k->ni[l]);
 }
 static void store(const work *k, const spec *s, float *w) {
-  for (int l = 0; l < s->depth; l++) for (int o = 0; o < s->width; o++, w += k->ni[l]) memcpy(w, k->w[l] + o*k->ld[l], 4*k->ni[l]);
+  for (int l = 0; l < s->depth; l++)
+      for (int o = 0; o < s->width; o++, w += k->ni[l]) memcpy(w, k->w[l] + o*k->ld[l], 4*k->ni[l]);
 }
 
 /* logits of a block of samples, given by pointers to their inputs */
@@ -188,13 +198,18 @@ static row forward(work *k, const spec *s, const float *readout, const float *co
 
 # %% ../../nbs/training/03_native.ipynb #eac604a7
 C_BACKWARD = r'''
-static void gradient(work *k, const spec *s, const float *readout, const float *x, const float *y, const int32_t *batch) {
+static void gradient(work *k, const spec *s, const float *readout, const float *x, const float *y,
+    const int32_t *batch) {
   for (int l = 0; l < s->depth; l++) memset(k->g[l], 0, 4*s->width*k->ld[l]);
   for (int first = 0; first < s->batch; first += BLOCK) {
     const float *xt[BLOCK], *ht[BLOCK];
     float target[BLOCK];
     int m = s->batch - first < BLOCK ? s->batch - first : BLOCK;
-    for (int b = 0; b < BLOCK; b++) { int64_t i = batch[first + (b < m ? b : 0)]; xt[b] = x + i*s->ldx; target[b] = y[i]; }
+    for (int b = 0; b < BLOCK; b++) {
+      int64_t i = batch[first + (b < m ? b : 0)];
+      xt[b] = x + i*s->ldx;
+      target[b] = y[i];
+    }
     row logit = forward(k, s, readout, xt);
     float *z = (float *)&logit;
     for (int b = 0; b < BLOCK; b++) z[b] = b < m ? (1.f/(1.f + expf(-z[b])) - target[b])/s->batch : 0.f;
@@ -223,14 +238,22 @@ static void projected_step(work *k, const spec *s, float lr) {
   double square = 0;
   for (int l = 0; l < s->depth; l++) {
     row *w = (row *)k->w[l], *g = (row *)k->g[l];
-    for (int i = 0; i < s->width*k->ld[l]/BLOCK; i++) { axpy(&w[i], -lr, g[i]); sums = add(sums, mul(w[i], w[i])); }
+    for (int i = 0; i < s->width*k->ld[l]/BLOCK; i++) {
+      axpy(&w[i], -lr, g[i]);
+      sums = add(sums, mul(w[i], w[i]));
+    }
   }
-  for (int j = 0; j < BLOCK/2; j++) square += (double)((float *)&sums)[j] + (double)((float *)&sums)[j + BLOCK/2];
+  for (int j = 0; j < BLOCK/2; j++) square += (double)((float *)&sums)[j] +
+      (double)((float *)&sums)[j + BLOCK/2];
   float c = (float)(1./sqrt(square));
-  for (int l = 0; l < s->depth; l++) { row *w = (row *)k->w[l]; for (int i = 0; i < s->width*k->ld[l]/BLOCK; i++) w[i] = scale(c, w[i]); }
+  for (int l = 0; l < s->depth; l++) {
+    row *w = (row *)k->w[l];
+    for (int i = 0; i < s->width*k->ld[l]/BLOCK; i++) w[i] = scale(c, w[i]);
+  }
 }
 
-int ulrs_train(const spec *s, int64_t k0, int64_t k1, float *w, const float *readout, const float *x, const float *y, const int64_t *data,
+int ulrs_train(const spec *s, int64_t k0, int64_t k1, float *w, const float *readout, const float *x,
+    const float *y, const int64_t *data,
                const int32_t *order, const int64_t *order_of, const float *lr, int64_t steps) {
   work k;
   if (work_make(&k, s)) return 1;
@@ -250,7 +273,8 @@ int ulrs_train(const spec *s, int64_t k0, int64_t k1, float *w, const float *rea
 
 # %% ../../nbs/training/03_native.ipynb #938d4de5
 C_EVALUATE = r'''
-int ulrs_evaluate(const spec *s, int64_t k0, int64_t k1, const float *w, const float *readout, const float *x, const float *y,
+int ulrs_evaluate(const spec *s, int64_t k0, int64_t k1, const float *w, const float *readout,
+    const float *x, const float *y,
                   const int64_t *data, double *loss, double *correct) {
   work k;
   if (work_make(&k, s)) return 1;

@@ -19,13 +19,16 @@ from .native import C_ROWS, check_indices, load_kernel, ready, share_out
 
 # %% ../../nbs/training/05_native_conv.ipynb #971c3038
 C_CONV = r'''
-enum { OUTS = 4, COLS = PARTS == 1 ? 4 : 1, MAX_LAYERS = 6, MAX_WIDTH = 1024 };   /* outputs and pixels at a time; limits of a network */
+/* outputs and pixels at a time; limits of a network */
+enum { OUTS = 4, COLS = PARTS == 1 ? 4 : 1, MAX_LAYERS = 6, MAX_WIDTH = 1024 };
 
-INLINE void conv_tile(row *restrict z, const row *restrict a, const float *restrict w, int ci, int s, int cols) {
+INLINE void conv_tile(row *restrict z, const row *restrict a, const float *restrict w, int ci, int s,
+    int cols) {
   int p = s + 2;
   row acc[COLS][OUTS] = {{{{{0}}}}};
   for (int i = 0; i < ci; i++, a += p*p)
-    _Pragma("GCC unroll 3") for (int dy = 0; dy < 3; dy++) _Pragma("GCC unroll 3") for (int dx = 0; dx < 3; dx++, w += OUTS)
+    _Pragma("GCC unroll 3") for (int dy = 0; dy < 3; dy++) _Pragma("GCC unroll 3")
+        for (int dx = 0; dx < 3; dx++, w += OUTS)
       _Pragma("GCC unroll 4") for (int x = 0; x < cols; x++) {
         row v = a[dy*p + dx + x];
         _Pragma("GCC unroll 4") for (int k = 0; k < OUTS; k++) axpy(&acc[x][k], w[k], v);
@@ -37,7 +40,8 @@ INLINE void conv_tile(row *restrict z, const row *restrict a, const float *restr
 NOINLINE void conv(row *restrict z, const row *restrict a, const float *restrict w, int co, int ci, int s) {
   for (int y = 0; y < s; y++) for (int o = 0; o < co; o += OUTS) {
     int x = 0;
-    for (; x + COLS <= s; x += COLS) conv_tile(z + (o*s + y)*s + x, a + y*(s + 2) + x, w + o*ci*9, ci, s, COLS);
+    for (; x + COLS <= s; x += COLS) conv_tile(z + (o*s + y)*s + x, a + y*(s + 2) + x, w + o*ci*9, ci, s,
+        COLS);
     for (; x < s; x++) conv_tile(z + (o*s + y)*s + x, a + y*(s + 2) + x, w + o*ci*9, ci, s, 1);
   }
 }
@@ -48,12 +52,14 @@ C_FILTERS = r'''
 /* g[o/4][i][dy][dx][o%4] += sum over y, x of d[o][y][x] a[i][y+dy][x+dx]; both with a border */
 NOINLINE void filters(row *restrict g, const row *restrict d, const row *restrict a, int co, int ci, int s) {
   int p = s + 2, strip = s*s <= 64 ? s : 4;
-  for (int y0 = 0; y0 < s; y0 += strip) for (int o = 0; o < co; o += OUTS) for (int i = 0; i < ci; i++) for (int dy = 0; dy < 3; dy++)
+  for (int y0 = 0; y0 < s; y0 += strip) for (int o = 0; o < co; o += OUTS) for (int i = 0; i < ci; i++)
+  for (int dy = 0; dy < 3; dy++)
     for (int part = 0; part < PARTS; part++) {            /* one vector of pictures at a time */
       vec acc[3][OUTS], *q = (vec *)(g + ((o*ci + i*OUTS)*3 + dy*OUTS)*3) + part;
       for (int t = 0; t < 3*OUTS; t++) acc[t/OUTS][t%OUTS] = q[PARTS*t];
       for (int y = y0; y < y0 + strip && y < s; y++) {
-        const vec *v = (const vec *)(a + (i*p + y + dy)*p) + part, *e = (const vec *)(d + (o*p + y + 1)*p + 1) + part;
+        const vec *v = (const vec *)(a + (i*p + y + dy)*p) + part,
+            *e = (const vec *)(d + (o*p + y + 1)*p + 1) + part;
         for (int x = 0; x < s; x++, v += PARTS, e += PARTS) {
           vec left = v[0], mid = v[PARTS], right = v[2*PARTS];
           _Pragma("GCC unroll 4") for (int k = 0; k < OUTS; k++) {
@@ -71,12 +77,14 @@ NOINLINE void filters(row *restrict g, const row *restrict d, const row *restric
 C_PLACE = r'''
 typedef struct {
   int64_t layers, channels, classes, side, batch, n, shift, width[MAX_LAYERS], pool[MAX_LAYERS];
-  float eps, share, momentum, decay;                                /* share of a batch in the running statistics; the last two: SGD's */
+  float eps, share, momentum, decay;  /* share of a batch in the running statistics; the last two: SGD's */
 } spec;
 typedef struct {
-  int blocks, f, ci[MAX_LAYERS], co[MAX_LAYERS], s[MAX_LAYERS];    /* blocks of 16 pictures; inputs of the head; sizes by layer */
-  int64_t filters, features, p;                                     /* numbers in filters; normalised channels; all numbers */
-  const float *gain[MAX_LAYERS], *head, *bias;                      /* of the network that was loaded; a gain for each channel, then shifts */
+  /* blocks of 16 pictures; inputs of the head; sizes by layer */
+  int blocks, f, ci[MAX_LAYERS], co[MAX_LAYERS], s[MAX_LAYERS];
+  int64_t filters, features, p;  /* numbers in filters; normalised channels; all numbers */
+  /* of the network that was loaded; a gain for each channel, then shifts */
+  const float *gain[MAX_LAYERS], *head, *bias;
   float *grad, *w[MAX_LAYERS], *wt[MAX_LAYERS], mean[MAX_LAYERS][MAX_WIDTH], var[MAX_LAYERS][MAX_WIDTH];
   row *g[MAX_LAYERS], *a[MAX_LAYERS], *z[MAX_LAYERS], *d, *e, *h, *logit;
   char *memory;
@@ -84,7 +92,11 @@ typedef struct {
 
 static row both(float v) { row r; for (int j = 0; j < BLOCK; j++) ((float *)&r)[j] = v; return r; }
 static int filled(int m) { return (m + BLOCK - 1)/BLOCK; }
-static double total(row x, int lanes) { double s = 0; for (int j = 0; j < lanes && j < BLOCK; j++) s += ((float *)&x)[j]; return s; }
+static double total(row x, int lanes) {
+  double s = 0;
+  for (int j = 0; j < lanes && j < BLOCK; j++) s += ((float *)&x)[j];
+  return s;
+}
 
 static int work_make(work *k, const spec *s) {
   int side = s->side, ci = s->channels, blocks = filled(s->batch);
@@ -99,9 +111,12 @@ static int work_make(work *k, const spec *s) {
     char *p = pass ? k->memory : (char *)0;
     size_t most = 0;
     for (int l = 0; l < s->layers; l++) {
-      size_t weights = 9*k->ci[l]*k->co[l], area = (k->s[l] + 2)*(k->s[l] + 2), wider = k->ci[l] > k->co[l] ? k->ci[l] : k->co[l];
-      k->w[l] = take(&p, 4*weights); k->wt[l] = l ? take(&p, 4*weights) : 0; k->g[l] = take(&p, sizeof(row)*weights);
-      k->a[l] = take(&p, sizeof(row)*k->ci[l]*area*blocks); k->z[l] = take(&p, sizeof(row)*k->co[l]*k->s[l]*k->s[l]*blocks);
+      size_t weights = 9*k->ci[l]*k->co[l], area = (k->s[l] + 2)*(k->s[l] + 2),
+          wider = k->ci[l] > k->co[l] ? k->ci[l] : k->co[l];
+      k->w[l] = take(&p, 4*weights); k->wt[l] = l ? take(&p, 4*weights) : 0;
+      k->g[l] = take(&p, sizeof(row)*weights);
+      k->a[l] = take(&p, sizeof(row)*k->ci[l]*area*blocks);
+      k->z[l] = take(&p, sizeof(row)*k->co[l]*k->s[l]*k->s[l]*blocks);
       if (wider*area > most) most = wider*area;
     }
     k->grad = take(&p, 4*k->p);
@@ -132,9 +147,10 @@ static void load(work *k, const spec *s, const float *w) {
 }
 
 /* how: of every picture the first row and column of its crop, and whether it is mirrored; or 0 */
-static void fetch(work *k, const spec *s, const uint8_t *x, const float *table, const int32_t *how, const int32_t *batch, int m) {
+static void fetch(work *k, const spec *s, const uint8_t *x, const float *table, const int32_t *how,
+    const int32_t *batch, int m) {
   int side = s->side, p = side + 2, channels = s->channels;
-  for (int r = 0; r < k->blocks*BLOCK; r++) {                       /* the last block is filled up with its first picture */
+  for (int r = 0; r < k->blocks*BLOCK; r++) {  /* the last block is filled up with its first picture */
     int n = batch[r < m ? r : 0], top = 0, left = 0, turn = 0;
     if (how) { top = how[3*n] - s->shift; left = how[3*n + 1] - s->shift; turn = how[3*n + 2]; }
     const uint8_t *q = x + (size_t)n*channels*side*side;
@@ -146,28 +162,34 @@ static void fetch(work *k, const spec *s, const uint8_t *x, const float *table, 
   }
 }
 
-static void fetch_floats(work *k, const spec *s, const float *x, const int32_t *batch, int m) {      /* the same, as they are */
+/* the same, as they are */
+static void fetch_floats(work *k, const spec *s, const float *x, const int32_t *batch, int m) {
   int side = s->side, p = side + 2, channels = s->channels;
   for (int r = 0; r < k->blocks*BLOCK; r++) {
     const float *q = x + (size_t)batch[r < m ? r : 0]*channels*side*side;
     float *a = (float *)(k->a[0] + (size_t)(r/BLOCK)*channels*p*p) + r%BLOCK;
-    for (int c = 0; c < channels; c++) for (int y = 1; y <= side; y++) for (int u = 1; u <= side; u++) a[((c*p + y)*p + u)*BLOCK] = *q++;
+    for (int c = 0; c < channels; c++) for (int y = 1; y <= side; y++)
+        for (int u = 1; u <= side; u++) a[((c*p + y)*p + u)*BLOCK] = *q++;
   }
 }
 '''
 
 # %% ../../nbs/training/05_native_conv.ipynb #12de9a67
 C_FORWARD_CONV = r'''
-static inline row window(const row *z, int q, int side, int up) {   /* the largest of q by q pixels, or the smallest; per lane, NaN passed over */
+/* the largest of q by q pixels, or the smallest; per lane, NaN passed over */
+static inline row window(const row *z, int q, int side, int up) {
   row v = *z;
   for (int dy = 0; dy < q; dy++) for (int dx = 0; dx < q; dx++) {
     row x = z[dy*side + dx];
-    EACH { mask m = up ? x.v[j] > v.v[j] : x.v[j] < v.v[j]; v.v[j] = (vec)((m & (mask)x.v[j]) | (~m & (mask)v.v[j])); }
+    EACH {
+      mask m = up ? x.v[j] > v.v[j] : x.v[j] < v.v[j];
+      v.v[j] = (vec)((m & (mask)x.v[j]) | (~m & (mask)v.v[j]));
+    }
   }
   return v;
 }
 
-static void moments(work *k, int l, int c, int m) {                 /* mean and variance of a channel over the batch */
+static void moments(work *k, int l, int c, int m) {  /* mean and variance of a channel over the batch */
   int area = k->s[l]*k->s[l], co = k->co[l];
   double sum = 0, square = 0, n = (double)m*area;
   for (int b = 0; b < k->blocks; b++) {
@@ -197,7 +219,8 @@ static row *output(const work *k, const spec *s, int l, int b, int c, int *step)
 static void forward(work *k, const spec *s, int m, const float *mean, const float *var) {
   for (int l = 0; l < s->layers; l++) {
     int co = k->co[l], ci = k->ci[l], side = k->s[l], p = side + 2, q = s->pool[l], t = side/q, step;
-    for (int b = 0; b < k->blocks; b++) conv(k->z[l] + (size_t)b*co*side*side, k->a[l] + (size_t)b*ci*p*p, k->w[l], co, ci, side);
+    for (int b = 0; b < k->blocks; b++) conv(k->z[l] + (size_t)b*co*side*side, k->a[l] + (size_t)b*ci*p*p,
+        k->w[l], co, ci, side);
     for (int c = 0; c < co; c++) {
       if (mean) { k->mean[l][c] = *mean++; k->var[l][c] = *var++; } else moments(k, l, c, m);
       float r = 1.f/sqrtf(k->var[l][c] + s->eps);
@@ -207,7 +230,8 @@ static void forward(work *k, const spec *s, int m, const float *mean, const floa
         const row *z = k->z[l] + ((size_t)b*co + c)*side*side;
         row *out = output(k, s, l, b, c, &step);
         for (int y = 0; y < t; y++) for (int x = 0; x < t; x++) {
-          row v = add(scale(*gain, scale(r, sub(window(z + y*q*side + x*q, q, side, *gain >= 0), mu))), shift);
+          row v = add(scale(*gain, scale(r, sub(window(z + y*q*side + x*q, q, side, *gain >= 0), mu))),
+              shift);
           out[y*step + x] = where(v, v);
         }
       }
@@ -222,7 +246,8 @@ static void forward(work *k, const spec *s, int m, const float *mean, const floa
 }
 
 /* sums of cross-entropy and of hits; the logits become the gradient of the batch mean */
-static void judge(work *k, const spec *s, const int64_t *y, const int32_t *batch, int m, double *loss, double *right) {
+static void judge(work *k, const spec *s, const int64_t *y, const int32_t *batch, int m, double *loss,
+    double *right) {
   int n = s->classes;
   for (int r = 0; r < k->blocks*BLOCK; r++) {
     float *z = (float *)(k->logit + r/BLOCK*n) + r%BLOCK;
@@ -240,27 +265,35 @@ static void judge(work *k, const spec *s, const int64_t *y, const int32_t *batch
 
 # %% ../../nbs/training/05_native_conv.ipynb #b2fffb5f
 C_BACKWARD_CONV = r'''
-static void unpool(work *k, const spec *s, int l, int c, double *s1, double *s2) { /* e -> d; sums of g and of g times the normalised pixel */
+/* e -> d; sums of g and of g times the normalised pixel */
+static void unpool(work *k, const spec *s, int l, int c, double *s1, double *s2) {
   int co = k->co[l], side = k->s[l], p = side + 2, q = s->pool[l], t = side/q, step;
   float r = 1.f/sqrtf(k->var[l][c] + s->eps);
   row mu = both(k->mean[l][c]);
   for (int b = 0; b < k->blocks; b++) {
-    const row *out = output(k, s, l, b, c, &step), *z = k->z[l] + ((size_t)b*co + c)*side*side, *e = k->e + ((size_t)b*co + c)*t*t;
+    const row *out = output(k, s, l, b, c, &step), *z = k->z[l] + ((size_t)b*co + c)*side*side,
+        *e = k->e + ((size_t)b*co + c)*t*t;
     row *d = k->d + ((size_t)b*co + c)*p*p + p + 1, u = zero(), v = zero();
     for (int y = 0; y < t; y++) for (int x = 0; x < t; x++) {
-      row g = where(out[y*step + x], e[y*t + x]), top = window(z + y*q*side + x*q, q, side, k->gain[l][c] >= 0);
-      mask given[PARTS] = {{0}};                                    /* lanes that have given their gradient away */
+      row g = where(out[y*step + x], e[y*t + x]),
+          top = window(z + y*q*side + x*q, q, side, k->gain[l][c] >= 0);
+      mask given[PARTS] = {{0}};  /* lanes that have given their gradient away */
       u = add(u, g); v = add(v, mul(g, scale(r, sub(top, mu))));
       for (int dy = 0; dy < q; dy++) for (int dx = 0; dx < q; dx++) {
         row w = z[(y*q + dy)*side + x*q + dx], *to = d + (y*q + dy)*p + x*q + dx;
-        EACH { mask here = (w.v[j] == top.v[j]) & ~given[j]; to->v[j] = (vec)(here & (mask)g.v[j]); given[j] |= here; }
+        EACH {
+          mask here = (w.v[j] == top.v[j]) & ~given[j];
+          to->v[j] = (vec)(here & (mask)g.v[j]);
+          given[j] |= here;
+        }
       }
     }
     *s1 += total(u, BLOCK); *s2 += total(v, BLOCK);
   }
 }
 
-static void denorm(work *k, const spec *s, int l, int c, int m) {   /* d: gradient after the norm -> before it; gradients of gain and shift */
+/* d: gradient after the norm -> before it; gradients of gain and shift */
+static void denorm(work *k, const spec *s, int l, int c, int m) {
   int co = k->co[l], side = k->s[l], p = side + 2;
   double s1 = 0, s2 = 0, n = (double)m*side*side;
   unpool(k, s, l, c, &s1, &s2);
@@ -285,7 +318,10 @@ static void headed(work *k, const spec *s) {                        /* gradients
   float *g = k->grad + (k->head - k->gain[0]) + k->filters, *bias = g + (size_t)s->classes*k->f;
   for (int c = 0; c < s->classes; c++) for (int i = -1; i < k->f; i++) {
     row u = zero();
-    for (int b = 0; b < k->blocks; b++) { row d = k->logit[b*s->classes + c]; u = add(u, i < 0 ? d : mul(d, k->h[(size_t)b*k->f + i])); }
+    for (int b = 0; b < k->blocks; b++) {
+      row d = k->logit[b*s->classes + c];
+      u = add(u, i < 0 ? d : mul(d, k->h[(size_t)b*k->f + i]));
+    }
     *(i < 0 ? bias + c : g + c*k->f + i) = total(u, BLOCK);
   }
 }
@@ -311,14 +347,16 @@ static void backward(work *k, const spec *s, int m) {
 
 # %% ../../nbs/training/05_native_conv.ipynb #78ed8a1f
 C_EPOCH = r'''
-static void add_up(const work *k, const spec *s) {                  /* gradients of the filters, in the order of the weights */
+/* gradients of the filters, in the order of the weights */
+static void add_up(const work *k, const spec *s) {
   float *q = k->grad;
   for (int l = 0; l < s->layers; l++) {
     int ci = k->ci[l], co = k->co[l];
     for (int o = 0; o < co; o += OUTS) for (int i = 0; i < ci; i++) for (int t = 0; t < 9; t++) {
       const float *g = (const float *)(k->g[l] + ((o/OUTS*ci + i)*9 + t)*OUTS);
       double sum[OUTS] = {0};
-      for (int j = 0; j < BLOCK; j++) _Pragma("GCC unroll 4") for (int m = 0; m < OUTS; m++) sum[m] += g[m*BLOCK + j];
+      for (int j = 0; j < BLOCK; j++) _Pragma("GCC unroll 4")
+          for (int m = 0; m < OUTS; m++) sum[m] += g[m*BLOCK + j];
       for (int m = 0; m < OUTS; m++) q[((o + m)*ci + i)*9 + t] = sum[m];
     }
     q += 9*ci*co;
@@ -332,11 +370,16 @@ static void projected_step(const work *k, float *w, float lr, double rho) {
   for (int64_t i = 0; i < k->filters; i++) w[i] *= c;
 }
 
-static void momentum_step(const work *k, const spec *s, float *restrict w, float *restrict v, float lr) { /* of all numbers, as torch.optim.SGD */
-  for (int64_t i = 0; i < k->p; i++) { v[i] = s->momentum*v[i] + (k->grad[i] + s->decay*w[i]); w[i] -= lr*v[i]; }
+/* of all numbers, as torch.optim.SGD */
+static void momentum_step(const work *k, const spec *s, float *restrict w, float *restrict v, float lr) {
+  for (int64_t i = 0; i < k->p; i++) {
+    v[i] = s->momentum*v[i] + (k->grad[i] + s->decay*w[i]);
+    w[i] -= lr*v[i];
+  }
 }
 
-static void remember(const work *k, const spec *s, int m, float share, float *mean, float *var) { /* statistics of a batch into averages */
+/* statistics of a batch into averages */
+static void remember(const work *k, const spec *s, int m, float share, float *mean, float *var) {
   for (int l = 0; l < s->layers; l++) {
     float n = (float)m*k->s[l]*k->s[l];
     for (int c = 0; c < k->co[l]; c++, mean++, var++) {
@@ -346,8 +389,10 @@ static void remember(const work *k, const spec *s, int m, float share, float *me
 }
 
 int ulrs_conv_train(const spec *s, int64_t k0, int64_t k1, float *w, float *mean, float *var, float *velocity,
-                    const uint8_t *x, const float *table, const int64_t *y, const int32_t *order, const int32_t *how, const int64_t *order_of,
-                    const float *lr, const double *rho, double *loss, double *right) { /* velocity: no sphere; how: shifted pictures */
+                    const uint8_t *x, const float *table, const int64_t *y, const int32_t *order,
+                    const int32_t *how, const int64_t *order_of,
+                    /* velocity: no sphere; how: shifted pictures */
+                    const float *lr, const double *rho, double *loss, double *right) {
   work k;
   if (work_make(&k, s)) return 1;
   for (int64_t i = k0; i < k1; i++) {
@@ -370,8 +415,10 @@ int ulrs_conv_train(const spec *s, int64_t k0, int64_t k1, float *w, float *mean
   return 0;
 }
 
-int ulrs_conv_evaluate(const spec *s, int64_t k0, int64_t k1, const float *w, float *mean, float *var, const void *x, const float *table,
-                       const int64_t *y, int64_t own, double *loss, double *right) { /* no table: x are floats */
+int ulrs_conv_evaluate(const spec *s, int64_t k0, int64_t k1, const float *w, float *mean, float *var,
+    const void *x, const float *table,
+                       /* no table: x are floats */
+                       const int64_t *y, int64_t own, double *loss, double *right) {
   work k;
   if (work_make(&k, s)) return 1;
   int32_t *batch = malloc(4*s->batch);

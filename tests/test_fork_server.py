@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil, pytest
 from conftest import patience, until
 
+from understanding_lrs.core import fork_server
 from understanding_lrs.core.fork_server import CAN_FORK, ForkServer
 from understanding_lrs.sweep import kernels
 from understanding_lrs.sweep.kernels import IMPORTED, kernel_env, server_for
@@ -69,6 +70,13 @@ def test_the_server_ends_with_whoever_asked(tmp_path):
     asking.kill()
     asking.wait()
     until(lambda: not psutil.pid_exists(pid))
+
+def test_a_server_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(fork_server, 'ANSWER', .2)
+    server = ForkServer((), os.environ)
+    os.kill(server.process.pid, signal.SIGSTOP)
+    with open(tmp_path/'log', 'wb') as log: assert server.start('program', [], tmp_path, os.environ, log) is None
+    server.process.wait(patience(10))
 
 def test_without_its_server_a_kernel_is_started_as_always(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, '_servers', {})

@@ -29,7 +29,8 @@ def _kill(pid):
 
 # %% ../../nbs/sweep/02_kernels.ipynb #da553aee
 IMPORTED = 'ipykernel.kernelapp', 'ipykernel.debugger', 'matplotlib.figure', 'pandas', 'torch'
-AT_START = 'PYTHON', 'LD_', 'OMP_', 'MKL_', 'OPENBLAS_', 'KMP_', 'TORCH', 'MPL' # begins of names that are read then
+# begins of names that Python and packages read when they start
+AT_START = 'PYTHON', 'LD_', 'OMP_', 'MKL_', 'OPENBLAS_', 'KMP_', 'TORCH', 'MPL'
 _servers, _guard = {}, threading.Lock()
 
 def server_for(

@@ -61,7 +61,8 @@ def test_a_whole_group_can_be_ended_as_soon_as_it_has_a_number(server, tmp_path)
     below = until(mine.children)
     os.killpg(child.pid, signal.SIGKILL)
     child.wait(patience(10))
-    assert child.poll() == 0 and not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in below)
+    assert below and child.poll() == 0
+    until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in below))
 
 def test_the_server_ends_with_whoever_asked(tmp_path):
     program = "import os, sys; from understanding_lrs.core.fork_server import ForkServer; s = ForkServer((), os.environ); print(s.process.pid, flush=True); sys.stdin.read()"

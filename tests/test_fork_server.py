@@ -18,6 +18,10 @@ def server():
     yield made
     made.close()
 
+def gone(process):
+    try: return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess: return True
+
 def told(server, folder, program, *args, **env):
     "What a program prints"
     (folder/'program.py').write_text(program)
@@ -62,7 +66,7 @@ def test_a_whole_group_can_be_ended_as_soon_as_it_has_a_number(server, tmp_path)
     os.killpg(child.pid, signal.SIGKILL)
     child.wait(patience(10))
     assert below and child.poll() == 0
-    until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in below))
+    until(lambda: all(map(gone, below)))
 
 def test_the_server_ends_with_whoever_asked(tmp_path):
     program = "import os, sys; from understanding_lrs.core.fork_server import ForkServer; s = ForkServer((), os.environ); print(s.process.pid, flush=True); sys.stdin.read()"

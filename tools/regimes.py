@@ -5,6 +5,7 @@
     python tools/regimes.py --held-out --seeds 1..5      # only when the policy is frozen
     python tools/regimes.py --minutes 20 --part choices  # for a while, only one kind of row
     python tools/regimes.py --part references            # Prodigy and schedule-free, of the extra `bench`
+    python tools/regimes.py --part branches              # the record on which policies are played (development only)
 
 Some tasks read Parquet files from the folder that ULRS_REGIME_DATA names; without it they are left out, and said so.
 """
@@ -17,6 +18,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pandas as pd, torch
 from understanding_lrs.app.bench_regime_tasks import DEVELOPMENT, HELD_OUT, TASKS
+from understanding_lrs.app.bench_replay import record
 from understanding_lrs.app.bench_regimes import Extent, coverage, measure, regrets, summary
 from understanding_lrs.core.checks import int_list, pick
 from understanding_lrs.core.errors import InputError
@@ -48,7 +50,7 @@ def main():
     p.add_argument('--tasks', help='names, with commas between them')
     p.add_argument('--seeds', default='1..3')
     p.add_argument('--minutes', type=float, default=1e6)
-    p.add_argument('--part', action='append', choices=['choices', 'truth', 'references'])
+    p.add_argument('--part', action='append', choices=['choices', 'truth', 'references', 'branches'])
     p.add_argument('--methods', default='', help='only these: a regular expression for the begin of their names')
     p.add_argument('--show', action='store_true')
     p.add_argument('--out', type=Path)
@@ -60,6 +62,7 @@ def main():
     tasks = usable(tasks)
     extent = Extent(tuple(a.part or ('choices', 'truth')), a.methods, time.monotonic() + 60*a.minutes)
     if not a.show: measure(folder, tasks, int_list(a.seeds), extent)
+    if 'branches' in extent.parts: record(folder, tasks, int_list(a.seeds))
     show(folder, tasks)
 
 if __name__ == '__main__':

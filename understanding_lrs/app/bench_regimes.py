@@ -10,7 +10,7 @@ __all__ = ['PER_DECADE', 'DECADES', 'DECAY', 'BUDGETS', 'EQUAL', 'REFERENCES', '
            'as_good', 'coverage', 'Verdict', 'verdict']
 
 # %% ../../nbs/app/38_bench_regimes.ipynb #8bf2cd70
-import csv, functools, math, re, time
+import copy, csv, functools, math, re, time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,6 +81,19 @@ class Stack:
             for p, old in zip(self.params.values(), before):
                 p.copy_(old + (p - old)*self.rates.view(-1, *[1]*(p.dim() - 1)))
         return losses.detach()
+
+    def save(self) -> tuple: # what `load` takes
+        "The state of all copies"
+        def kept(tensors): return {n: t.detach().clone() for n, t in tensors.items()}
+        return kept(self.params), kept(self.buffers), copy.deepcopy(self.optimizer.state_dict())
+
+    def load(self, state:tuple): # of `save`, also several times
+        "Go back to a state"
+        params, buffers, optimizer = state
+        with torch.no_grad():
+            for n, p in self.params.items(): p.copy_(params[n])
+        self.buffers = {n: b.clone() for n, b in buffers.items()}
+        self.optimizer.load_state_dict(copy.deepcopy(optimizer))
 
     def copy(self, row:int): # -> the network with the tensors of one rate, in evaluation
         "One of the copies"
@@ -186,6 +199,7 @@ def reference_run(task:BenchTask, seed:int, name:str) -> dict: # row of the refe
 COLUMNS = dict(
     truth=['task', 'seed', 'rate', 'val', 'test', 'loss', 'seconds'],
     starts=['task', 'seed', 'test'],
+    branches=['task', 'seed', 'rate', 'round', 'repeat', 'metric', 'loss', 'low', 'diverged'],
     references=['task', 'seed', 'method', 'test', 'seconds'],
     choices=['task', 'seed', 'method', 'rate', 'cost', 'seconds', 'noise', 'names', *(f'{n}_{e}' for n in (
         'lr', 'window', 'threshold', 'divergence') for e in ('lo', 'hi'))])

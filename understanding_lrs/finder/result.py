@@ -201,7 +201,7 @@ def advice_of(report:RegimeReport) -> list: # of sentences
     sigma = report.noise
     is_known = math.isfinite(sigma)
     sure = f'Two branches of one rate differ by about {sigma:.2g} in the metric.' if is_known else ''
-    wide = f'The best rate should lie between {report.window.lo:.2g} and {report.window.hi:.2g}.'
+    wide = f'The best rate probably lies between {report.window.lo:.2g} and {report.window.hi:.2g}.'
     limit = report.divergence
     upper = f'Stay below {limit.lo:.2g}: {limit.how}.' if limit else ''
     return [s for s in (first, second, wide, sure, upper) if s]

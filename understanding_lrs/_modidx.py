@@ -1035,8 +1035,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'understanding_lrs/app/bench_use.py'),
                                                  'understanding_lrs.app.bench_use.move_seconds': ( 'app/bench_use.html#move_seconds',
                                                                                                    'understanding_lrs/app/bench_use.py'),
-                                                 'understanding_lrs.app.bench_use.processor_seconds': ( 'app/bench_use.html#processor_seconds',
-                                                                                                        'understanding_lrs/app/bench_use.py'),
                                                  'understanding_lrs.app.bench_use.recorded_tables': ( 'app/bench_use.html#recorded_tables',
                                                                                                       'understanding_lrs/app/bench_use.py'),
                                                  'understanding_lrs.app.bench_use.sweep_row': ( 'app/bench_use.html#sweep_row',

@@ -8,7 +8,7 @@ __all__ = ['IMPORTED', 'AT_START', 'kernel_env', 'server_for', 'parts_of', 'fork
 # %% ../../nbs/sweep/02_kernels.ipynb #e55e7971
 import contextlib, os, signal, threading
 from pathlib import Path
-from ..core.fork_server import CAN_FORK, ForkServer
+from ..core.fork_server import CAN_FORK, Forked, ForkServer
 from ..core.system import cache_folder
 
 # %% ../../nbs/sweep/02_kernels.ipynb #06516b8c
@@ -54,7 +54,7 @@ def parts_of(cmd:list) -> tuple: # python, options, -m, module, arguments -> opt
 def fork_kernel(
     cmd:list, # of a kernel that is started as always
     kw:dict,  # what `subprocess.Popen` is given
-) -> 'Forked|None':
+) -> Forked|None:
     "Fork a kernel; None where it is to be started as always"
     options, module, args = parts_of(cmd)
     is_usual = module == 'ipykernel_launcher' and set(options) <= {'-Xfrozen_modules=off'} # for a debugger

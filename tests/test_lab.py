@@ -122,6 +122,8 @@ def test_each_study_gets_the_copy_of_its_own_images(tmp_path):
     part, = lab.protocols('convnetsi32_cifar100', 'smoke', plrs=[1e-2])
     assert lab.sweep_words(hundred, part, folders(tmp_path), copies)[-1] == f'data={other}'
     assert not any('data=' in word for word in lab.sweep_words(hundred, part, folders(tmp_path), dict(cifar10=str(mine))))
+    robust = lab.Entry('convnetsi32_cifar10_robustness', 'small', '1..5', 'x')
+    assert lab.sweep_words(robust, part, folders(tmp_path), copies)[-3::2] == [f'data={mine}', f'outside={other}'] # also what is foreign
 
 @pytest.mark.parametrize('given, says', [
     ('cifar1O={}', "unknown set of images 'cifar1O'; did you mean 'cifar10'?"), ('cifar100={}', "unknown set of images 'cifar100'"),

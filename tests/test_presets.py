@@ -108,7 +108,9 @@ def test_laptop_sizes_of_pictures_are_one(study):
 
 SMALL_ONES = [s for s in IMAGES if 'small' in STUDIES[s].presets and s not in ('speech', 'text')]
 
-@pytest.mark.parametrize('study', [s for s in SMALL_ONES if s.startswith('convnetsi32')])
+ROBUST = 'convnetsi32_cifar10_robustness'
+
+@pytest.mark.parametrize('study', [s for s in SMALL_ONES if s.startswith('convnetsi32') and s != ROBUST])
 def test_small_trains_as_long_as_the_paper_in_its_own_units(study):
     "effective rate times steps: 0.8 at the lowest rate and 23 at the line, as with 78,000 steps at 1e-5 and 3e-4 in the paper; rates from line/30 to 100 lines"
     ps = protocols(study, 'small')
@@ -119,6 +121,14 @@ def test_small_trains_as_long_as_the_paper_in_its_own_units(study):
     assert len(plrs) >= 14 and sum(p <= line for p in plrs) >= 5 and sum(line < p <= 5*line for p in plrs) >= 3
     assert len(ps[0].flrs) == 3 and {*ps[0].flrs} <= {*plrs} and all(p.settings['ft_epochs'] == p.settings['epochs'] for p in ps)
     assert max(ps[0].swa_k) >= 50 and {p.settings['n_train'] % p.settings['batch'] for p in ps} == {0}
+
+@pytest.mark.parametrize('preset, rates', [('laptop', 14), ('small', 8)])
+def test_networks_whose_robustness_is_asked_are_those_of_the_main_study(preset, rates):
+    main, asked = ({p.plr: p for p in protocols(study, preset)} for study in ('convnetsi32_cifar10', ROBUST))
+    assert len(asked) == rates and {*asked} <= {*main}
+    for plr, p in asked.items():
+        same = {k: v for k, v in p.settings.items() if k in main[plr].settings}
+        assert same == main[plr].settings and p.flrs == main[plr].flrs and {*p.train_seeds} <= {*main[plr].train_seeds}
 
 @pytest.mark.parametrize('study', SMALL_ONES)
 def test_small_runs_are_of_recorded_seeds_only(study):

@@ -72,15 +72,19 @@ def read_queue(path:Path) -> list[Entry]:
     if twice: raise InputError(f"{path}: {' and '.join(map('/'.join, sorted(twice)))} stand there twice; one line holds all seeds")
     return entries
 
-def set_of(entry:Entry) -> str|None: # name of the images that its study learns
-    return study_of(entry.study).settings.get('data')
+def sets_of(entry:Entry) -> dict: # setting -> name of the set: what its networks learn, and what is foreign to them
+    settings = study_of(entry.study).settings
+    return {role: settings[role] for role in ('data', 'outside') if settings.get(role)}
+
+def copies_of(entry:Entry, copies:dict) -> dict: # copies: name of a set -> folder; setting -> folder
+    return {role: copies[name] for role, name in sets_of(entry).items() if name in copies}
 
 def read_copies(
     texts:list,   # 'FOLDER', of CIFAR-10, or 'cifar100=FOLDER'
     entries:list,
 ) -> dict:        # name of a set -> folder
     "The user's copies of images; `InputError` for a set that no entry asks for, and for a folder that is not there"
-    asked, copies = {set_of(entry) for entry in entries} - {None}, {}
+    asked, copies = {name for entry in entries for name in sets_of(entry).values()}, {}
     for text in texts:
         name, mark, folder = text.partition('=')
         if not mark or '/' in name: name, folder = 'cifar10', text # a folder, whatever is in its name
@@ -90,9 +94,9 @@ def read_copies(
 
 def wanted_runs(entry:Entry, copies:dict) -> list: # protocols, one per learning rate and variant
     "What an entry asks for; copies: as of `read_copies`"
-    study, seeds, name = study_of(entry.study), int_list(entry.seeds), set_of(entry)
+    study, seeds = study_of(entry.study), int_list(entry.seeds)
     role = 'data_seeds' if study.presets[entry.preset].data_seeds else 'train_seeds'
-    overrides = dict(data=copies[name]) if name in copies else {}
+    overrides = copies_of(entry, copies)
     return resolved(protocols(entry.study, entry.preset, overrides=overrides, **{role: seeds}))
 
 def plan(entries:list, copies:dict) -> dict: # entry -> protocols
@@ -183,8 +187,8 @@ def sweep_words(entry:Entry, part, folders:Folders, copies:dict) -> list[str]: #
     for role in ('data_seeds', 'train_seeds'):
         seeds = getattr(part, role)
         if seeds: words += [f"--{role.replace('_', '-')}", ','.join(map(str, seeds))]
-    name = set_of(entry)
-    return words + (['--set', f'data={copies[name]}'] if name in copies else [])
+    for role, folder in copies_of(entry, copies).items(): words += ['--set', f'{role}={folder}']
+    return words
 
 def run_child(words:list) -> int: # exit code
     "Run a command that is asked to stop when we are"

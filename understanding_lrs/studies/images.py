@@ -201,5 +201,7 @@ ROBUST_TRIAL = 'understanding_lrs.studies.robustness_trial:RobustnessTrial'
 
 image_study('convnetsi32_cifar10_robustness', 'Corrupted, attacked and foreign images',
             dict(smoke=replace(SMOKE, swa_k=(5,), settings=DIGITS | dict(outside='noise', n_test=100)),
-                 laptop=replace(laptop, swa_k=(5,), train_seeds=(1, 2, 3), minutes=20, mib=1050)),
+                 laptop=replace(laptop, swa_k=(5,), train_seeds=(1, 2, 3), minutes=20, mib=1050),
+                 small=small_preset('eight rates of the main study at small size',
+                                    (1/30, 1/5, .7, 1.4, 3., 7., 14., 100.), minutes=100, swa_k=(5,))),
             RobustnessSettings(arch='convnet', rho=12.), ROBUST_TRIAL)

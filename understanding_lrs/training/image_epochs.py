@@ -100,15 +100,6 @@ def _dropout_seeds(seeds, spec, epoch, config): # a number for each seed
     purpose = beside(config.purpose, 'dropout')
     return [int(stream(purpose, int(s), epoch).integers(2**62)) for s in seeds]
 
-# %% ../../nbs/training/13_image_epochs.ipynb #e0113026
-@dataclass(frozen=True, eq=False)
-class _Drawn: # for an epoch of K networks; networks of one train seed share what is drawn
-    epoch:int
-    seeds:np.ndarray # different train seeds
-    order_of:Tensor  # (K,) which of them each network has
-    orders:Tensor    # (seeds, n)
-    shifts:list      # of each seed
-
 # %% ../../nbs/training/13_image_epochs.ipynb #a9bc8398
 class TorchLanes(Engine):
     "PyTorch, network by network; on a GPU in lanes"
@@ -166,7 +157,15 @@ class KernelConv(Engine):
 
 EPOCH_ENGINES = KernelConv(), TorchLanes()
 
-# %% ../../nbs/training/13_image_epochs.ipynb #7ca9a88f
+# %% ../../nbs/training/13_image_epochs.ipynb #e0113026
+@dataclass(frozen=True, eq=False)
+class _Drawn: # for an epoch of K networks; networks of one train seed share what is drawn
+    epoch:int
+    seeds:np.ndarray # different train seeds
+    order_of:Tensor  # (K,) which of them each network has
+    orders:Tensor    # (seeds, n)
+    shifts:list      # of each seed
+
 def epoch_(
     nets:Networks,   # changed in place
     data:Resident,   # where the networks are
@@ -193,7 +192,6 @@ class EvalConfig:
     threads:int=1        # of the native engine
     precision:str='fp32' # or 'tf32', 'bf16'
 
-# %% ../../nbs/training/13_image_epochs.ipynb #7b23ac5b
 def evaluate_nets(
     nets:Networks,   # with `own`, their statistics are replaced
     x:Tensor,        # (n, ...) inputs, where the networks are; images as uint8 or as normalised float32

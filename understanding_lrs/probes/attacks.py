@@ -54,7 +54,7 @@ class Attack:
         return gradient.sign() if self.norm == 'linf' else gradient/lengths(gradient)
 
     def start(self, x:Tensor) -> Tensor: # (n, ...)
-        "A random change, the same for as many images of the same shape: of full size where it is all there is"
+        "A random change, the same for as many images of one shape: of full size where it is all there is"
         if self.steps == 1: return torch.zeros_like(x)
         noise = torch.from_numpy(stream('probe', 1).standard_normal(x.shape, dtype='float32')).to(x.device)
         full = self.radius*self.uphill(noise)

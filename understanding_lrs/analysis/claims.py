@@ -189,12 +189,13 @@ MOVES = [
 STEPS = [
     Claim('C38', 'Synthetic: with momentum the 1|2 line is where rate/(1 - momentum) is that of SGD',
           C38, ('optimizers',), 'ours: the paper uses SGD on the sphere'),
-    Claim('C39', 'Synthetic: the good rates just above the line are there with momentum, Adam and weight decay',
-          C39, ('optimizers',), 'ours: the paper uses SGD on the sphere'),
+    Claim('C39',
+          'Synthetic: the good rates just above the line are there with momentum, Adam and weight decay', C39,
+          ('optimizers',), 'ours: the paper uses SGD on the sphere'),
     Claim('C40', 'Synthetic: with a weight decay the line is at the effective rate of the sphere',
           C40, ('optimizers',), 'ours: the paper uses SGD on the sphere'),
-    Claim('C41', 'Synthetic: with a weight decay the window begins where no network converges, at the effective '
-          'rate of the sphere', C41, ('optimizers',), 'ours: the paper uses SGD on the sphere')]
+    Claim('C41', 'Synthetic: with a weight decay the window begins where no network converges, at the '
+          'effective rate of the sphere', C41, ('optimizers',), 'ours: the paper uses SGD on the sphere')]
 
 CLAIMS = [*REGIMES, *LANDSCAPE, *FEATURES, *CAUSES, *MODALITIES, *ROBUSTNESS, *MOVES, *FAILING, *STEPS]
 

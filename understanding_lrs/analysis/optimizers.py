@@ -77,7 +77,9 @@ def beyond_draws(
 # %% ../../nbs/analysis/17_optimizers.ipynb #de1e21a7
 RARE = .05 # share of networks that may still converge where none does as a rule
 
-def stopped(sides:Sides) -> np.ndarray: # (1 + n,) index of a rate for each draw of seeds; the number of rates: none
+def stopped(
+    sides:Sides,
+) -> np.ndarray: # (1 + n,) index of a rate for each draw of seeds; the number of rates: none
     "The smallest rate from which on hardly any network converges"
     is_rare = shares(sides.one, sides.draws) <= RARE
     return len(sides.plrs) - leading(is_rare[:, ::-1])
@@ -229,5 +231,5 @@ C41 = (
          'the sphere, decades',
          partial(of_draws, ('adam', 'adamw'), partial(stopped_distance, ['adamw'], 'adam')), '<=', .2,
          decides=False),
-    Part('C41.adamw_gain', 'the same gain, AdamW, weight decay 1, pp', partial(gain_beyond, ['adamw']), '>=', 1.,
-         decides=False))
+    Part('C41.adamw_gain', 'the same gain, AdamW, weight decay 1, pp', partial(gain_beyond, ['adamw']),
+         '>=', 1., decides=False))

@@ -31,7 +31,7 @@ def select(table:pd.DataFrame, **columns) -> pd.DataFrame: # column = value; Non
 
 # %% ../../nbs/analysis/00_tables.ipynb #fcbceb11
 class PublishedTables(Mapping):
-    "(study, preset) -> tables; a folder is read, and checked against its checksums, when it is first asked for"
+    "(study, preset) -> tables; a folder is read and checked against its checksums when it is first asked for"
     def __init__(self,
         folders:dict, # (study, preset) -> folder
     ):

@@ -101,7 +101,7 @@ def names_for_readers() -> W.Widget:
     return AnyWidget(_esm=browser_file('explore.js'), layout=hidden) if AnyWidget else W.HTML(layout=hidden)
 
 def page_look() -> W.Box:
-    "What every page has and nobody sees: its style, in the colours of the reader's theme, and the names of what is on it"
+    "What every page has and nobody sees: its style, in the reader's colours, and the names of what is on it"
     style = W.HTML(f"<style>{browser_file('explore.css')}</style>")
     return W.Box([style, names_for_readers()], layout=W.Layout(display='none'))
 
@@ -114,7 +114,8 @@ class PictureBox(W.Box):
     def __init__(self):
         self.image, self.note, self.unseen = W.Image(format='png'), W.HTML(), W.HTML()
         self.note.add_class('ulrs-note')
-        self.unseen.add_class('ulrs-unseen') # read aloud only; `names_for_readers` makes it the alternative text
+        # read aloud only; `names_for_readers` makes it the alternative text
+        self.unseen.add_class('ulrs-unseen')
         super().__init__([W.Box([self.image]).add_class('ulrs-scroll'), self.unseen, self.note])
         self.add_class('ulrs-picture')
 

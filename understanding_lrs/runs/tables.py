@@ -88,7 +88,7 @@ def table_bytes(
 
 # %% ../../nbs/runs/02_tables.ipynb #4c967f8d
 def _typed(texts, kind):
-    "A column from its texts; `kind` is `str`, `int`, `float` or empty for the narrowest that holds all values"
+    "A column from its texts; `kind`: `str`, `int`, `float`, or empty for the narrowest that holds all values"
     import numpy as np, pandas as pd
     at, different = pd.factorize(np.asarray(texts, dtype=object))
     if kind == 'int': return pd.array([int(t) if t else None for t in different], dtype='Int64').take(at)

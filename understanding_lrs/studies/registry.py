@@ -7,7 +7,8 @@ __all__ = ['STUDIES', 'Preset', 'Study', 'parameter_cell', 'parameter_names', 'p
            'study_of']
 
 # %% ../../nbs/studies/16_registry.ipynb #9e0dab7a
-from . import synthetic, interventions, images, practical, vit, own, sequences, schedules, optimizers
+from . import synthetic, interventions, images, practical, vit, own, sequences
+from . import schedules, optimizers
 from .study import (STUDIES, Preset, Study, parameter_cell, parameter_names,
                                              protocol_of, protocols, register, resolved, study_of)
 

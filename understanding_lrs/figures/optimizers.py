@@ -49,7 +49,8 @@ def beyond_on(ax, e:Evidence):
             ax.plot(value, i + shift, form, ms=4, color=COLORS[name], mfc='white' if form == 'D' else None)
     for name in ('sgd', 'adam'):
         if name in found: ax.axvline(found[name][0], color=COLORS[name], lw=.8, ls=':')
-    ax.set(xscale='log', yticks=np.arange(len(found)), xlabel='effective rate', title='where networks stop converging')
+    ax.set(xscale='log', yticks=np.arange(len(found)), xlabel='effective rate',
+           title='where networks stop converging')
     ax.set_yticklabels([OPTIMIZERS[name].words for name in found])
     ax.invert_yaxis()
 

@@ -14,7 +14,8 @@ from ..analysis.schedules import regret_in_2a, regret_of
 from ..core.checkout import committed
 from ..core.errors import InputError
 from .captions import small_print
-from .drawing import BLUE, DECADES, FAINT, GREEN, INK, ORANGE, RED, SKY, TINTS, TWO, canvas
+from .drawing import BLUE, DECADES, FAINT, GREEN, INK, ORANGE, RED, SKY, TINTS
+from .drawing import TWO, canvas
 from .registry import figure
 from .view import View
 from ..runs.published import read_published

@@ -82,7 +82,6 @@ def over_ratio_on(
     ax.set_xticklabels(['1/4', '1/2', '1', '2', '4'])
     ax.minorticks_off()
 
-# %% ../../nbs/figures/window.ipynb #9aec46e2
 def dominant_by_rate(c:dict) -> tuple: # of one setting -> rates over line, %
     ratios = np.unique(c['ratio'])
     return ratios, np.array([100*c['dominant'][c['ratio'] == r].mean() for r in ratios])

@@ -329,7 +329,7 @@ def test_ways_name_their_regimes(root):
     v = View(read_published(root/'figures/data'/s.id/'laptop'), s)
     assert [w for w,_ in images_two_stage.ways(v, v.plrs)] == ['PLR 4e-3 (2A)', 'PLR 2e-2 (2B)', 'PLR 4e-3 (2A), then 4e-3 (2A)', 'PLR 2e-2 (2B), then 4e-3 (2A)',
                                                 'no pre-training', 'no pre-training, longer']
-    assert 'n = 3 networks a PLR and setting' in words(images_two_stage.two_stage(v)), 'also where a rate has fewer settings'
+    assert 'n = 10 networks a PLR and setting' in words(images_two_stage.two_stage(v)), 'also where a rate has fewer settings'
 
 def test_same_bytes_of_readings(whole):
     for name in ('bands', 'filters'): assert IMAGE_FIGURES[name](whole_view(whole)).render() == IMAGE_FIGURES[name](whole_view(whole)).render()

@@ -94,7 +94,14 @@ REFUSED = {
     'is empty': dict(train_loader=[]), 'read only once': dict(train_loader=iter([1])), 'val is missing': dict(val=None),
     'not finite before any training': dict(loss_fn=nan_loss), 'val gave nan': dict(val=lambda network: math.nan),
     'give steps=': dict(steps=None), 'expected max or min': dict(better='more'), 'must be distinct': dict(rates=(.1, .1)),
-    "did you mean 'accumulate'": dict(acumulate=2), 'cannot be saved': dict(extra=(3,)), 'give batch_loss=': dict(loss_fn=None)}
+    "did you mean 'accumulate'": dict(acumulate=2), 'cannot be saved': dict(extra=(3,)), 'give batch_loss=': dict(loss_fn=None),
+    'no parameter of the model': dict(model=nn.Linear(4, 2)), 'model: expected a network': dict(model=nn.functional.relu),
+    'optimizer: expected one of torch': dict(optimizer='sgd'), 'val: expected a function': dict(val=.5),
+    'val: expected a number, got Tensor': dict(val=lambda network: torch.zeros(2)),
+    'val: expected a number, got NoneType': dict(val=lambda network: None),
+    r'the loss has shape \(8,\)': dict(loss_fn=nn.CrossEntropyLoss(reduction='none')),
+    'the loss: expected a tensor': dict(loss_fn=lambda *_: 1.), 'there is no folder': dict(file='nowhere/search.json'),
+    'memory must be a positive number': dict(memory='1 GB')}
 
 @pytest.mark.parametrize('words', REFUSED)
 def test_what_cannot_be_searched_is_refused(words):
@@ -105,6 +112,14 @@ def test_a_step_that_moves_the_rate_is_refused():
     schedule = torch.optim.lr_scheduler.StepLR(made['optimizer'], 1)
     made['optimizer'].register_step_post_hook(lambda *_: schedule.step())
     with pytest.raises(InputError, match='such as a scheduler'): find_regimes(**made)
+
+def test_a_wrong_direction_is_named():
+    made = task()
+    x, y = made['train_loader'].dataset.tensors
+    def loss(network): return nn.functional.cross_entropy(network(x), y).item()
+    report = find_regimes(**made | dict(val=loss, better=max, steps=1000, rates=(1e-4, 1e-3, 1e-2, .1)))
+    assert 'direction' in names(report) and not report.lr
+    assert 'is the direction right' in ' '.join(report.advice)
 
 def test_closures_need_rates():
     with pytest.raises(InputError, match='give rates='): find_regimes(Closures(None, None, None, None), steps=100)

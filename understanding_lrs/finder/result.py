@@ -65,7 +65,8 @@ def messages_of(plan:Plan, branches:list, steps:int) -> list: # horizon of the u
         return found + [message('diverged', rate=min(b.rate for b in first))]
     if deciding(plan, branches) < 0:
         longest = plan.lengths[max((b.round for b in branches), default=0)]
-        return found + [message('nothing_learned', length=longest, more=4*steps)]
+        wrong = direction_messages(plan, first) # a metric that gets worse looks as if nothing was learned
+        return found + [message('nothing_learned', length=longest, more=4*steps), *wrong]
     found += direction_messages(plan, first) + edge_messages(plan, branches)
     sigma = noise(branches)
     tied = within(plan, branches, sigma) if math.isfinite(sigma) else []
@@ -192,7 +193,8 @@ def advice_of(report:RegimeReport) -> list: # of sentences
     "Plain sentences; without a rate, what to change"
     lr = report.lr
     if not lr:
-        return [f'No advice: {m}.' for m in report.messages if m.name in ('diverged', 'nothing_learned')]
+        reasons = 'diverged', 'nothing_learned', 'direction'
+        return [f'No advice: {m}.' for m in report.messages if m.name in reasons]
     decay = decay_steps(report, report.steps)
     constant = report.steps - decay
     first = (f'Pre-train at a constant rate of {lr.value:.2g} (range {lr.lo:.2g} to {lr.hi:.2g}) for '

@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from understanding_lrs import Closures, find_regimes
 from understanding_lrs.app.cli import main
 from understanding_lrs.core.errors import InputError
+from understanding_lrs.finder.find import Options, Progress
 from understanding_lrs.finder.policy import Branch, Plan, jobs
 from understanding_lrs.finder.result import MESSAGES, RegimeReport, messages_of
 
@@ -149,6 +150,22 @@ def test_the_command(tmp_path, capsys):
     assert main([*words, '--json']) == 0 and '"found"' in capsys.readouterr().out
     for bad, said in ((f'{tmp_path}/train.py:mak', "did you mean 'make'"), (f'{tmp_path}/no.py:make', 'expected FILE:FUNCTION')):
         assert main(['regimes', bad, '--steps', '300']) == 2 and said in capsys.readouterr().err
+
+def test_the_command_that_was_stopped_says_how_to_go_on(tmp_path, capsys):
+    stopping = SCRIPT.replace('def error(net): return', """calls = []
+    def error(net):
+        calls.append(0)
+        if len(calls) == 4: raise KeyboardInterrupt
+        return""")
+    (tmp_path/'train.py').write_text(stopping)
+    words = ['regimes', f'{tmp_path}/train.py:make', '--steps', '300', '--better', 'min', '--file', f'{tmp_path}/a.json']
+    assert main(words) == 130 and 'the same command goes on from' in capsys.readouterr().err
+
+def test_progress_counts_what_was_done_before(capsys):
+    progress = Progress(Options(steps=100, budget=1.))
+    progress.before = 60
+    progress(20, force=True)
+    assert '80%, 80 steps' in capsys.readouterr().err
 
 def test_a_last_round_that_diverged_leaves_the_one_before():
     branches = []

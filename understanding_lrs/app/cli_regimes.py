@@ -6,7 +6,7 @@
 __all__ = ['ARGUMENTS', 'made_by', 'regimes']
 
 # %% ../../nbs/app/18_cli_regimes.ipynb #a26920d3
-import importlib.util
+import importlib.util, sys
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +57,9 @@ def regimes(
     Example: `ulrs regimes train.py:make --steps 20000 --budget 1.5`
     """
     options = dict(steps=steps, budget=budget, better=better, file=str(file))
-    report = load('finder.find').find_regimes(**dict(made_by(script), **options))
+    try: report = load('finder.find').find_regimes(**dict(made_by(script), **options))
+    except KeyboardInterrupt:
+        if file.exists(): print(f'stopped; the same command goes on from {file}', file=sys.stderr)
+        raise
     print(report.to_json() if as_json else report)
     if not as_json: print(f'all of it: {file}')

@@ -181,6 +181,7 @@ class Progress:
     "One line on stderr, at most once in a second"
     def __init__(self, options:Options):
         self.options, self.begin, self.last, self.done = options, time.monotonic(), 0., 0
+        self.before = 0 # steps of a search that was stopped
         self.planned = options.steps*options.budget
         self.shown = options.progress is True and rank() == 0
 
@@ -190,9 +191,10 @@ class Progress:
         now = time.monotonic()
         if not self.shown or (now - self.last < 1. and not force): return
         self.last = now
-        left = max(0., self.planned - self.done)*(now - self.begin)/max(1, self.done)
-        share = min(1., self.done/self.planned)
-        line = f'\rregimes: {share:4.0%}, {self.done:,} steps, about {left:.0f} s left '
+        total = self.before + self.done
+        left = max(0., self.planned - total)*(now - self.begin)/max(1, self.done)
+        share = min(1., total/self.planned)
+        line = f'\rregimes: {share:4.0%}, {total:,} steps, about {left:.0f} s left '
         print(line, end='', file=sys.stderr, flush=True)
 
     def branch(self, report:RegimeReport):
@@ -281,6 +283,7 @@ def search(
             report = RegimeReport(plan, [], options.steps, 0., options.warmup, list(notes))
         trainer = BranchTrainer(loop, report.plan, options, states)
         progress = Progress(options)
+        progress.before = sum(b.steps for b in report.branches)
         trainer.on_steps = progress
         try:
             while todo := jobs(report.plan, report.branches):

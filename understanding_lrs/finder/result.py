@@ -65,8 +65,9 @@ def messages_of(plan:Plan, branches:list, steps:int) -> list: # horizon of the u
         return found + [message('diverged', rate=min(b.rate for b in first))]
     if deciding(plan, branches) < 0:
         longest = plan.lengths[max((b.round for b in branches), default=0)]
-        wrong = direction_messages(plan, first) # a metric that gets worse looks as if nothing was learned
-        return found + [message('nothing_learned', length=longest, more=4*steps), *wrong]
+        has_fallen = any(b.low < (1 - plan.policy.fall)*plan.loss for b in first)
+        wrong = direction_messages(plan, first) if has_fallen else [] # the metric got worse instead
+        return found + wrong + [message('nothing_learned', length=longest, more=4*steps)]
     found += direction_messages(plan, first) + edge_messages(plan, branches)
     sigma = noise(branches)
     tied = within(plan, branches, sigma) if math.isfinite(sigma) else []
@@ -81,7 +82,7 @@ def direction_messages(plan:Plan, first:list) -> list:
     known = [b for b in first if math.isfinite(b.low) and math.isfinite(b.metric) and not b.diverged]
     pairs = [(a, b) for a, b in itertools.combinations(known, 2) if a.low != b.low and a.metric != b.metric]
     agree = [(a.low < b.low) == (plan.sign*a.metric > plan.sign*b.metric) for a, b in pairs]
-    if len(known) < 4 or sum(agree) > .2*len(agree): return []
+    if len(known) < 4 or not pairs or sum(agree) > .2*len(agree): return []
     return [message('direction', better='max' if plan.sign > 0 else 'min')]
 
 def edge_messages(plan:Plan, branches:list) -> list:
@@ -194,7 +195,8 @@ def advice_of(report:RegimeReport) -> list: # of sentences
     lr = report.lr
     if not lr:
         reasons = 'diverged', 'nothing_learned', 'direction'
-        return [f'No advice: {m}.' for m in report.messages if m.name in reasons]
+        texts = [m.text for m in report.messages if m.name in reasons]
+        return [f'No advice: {text}' + ('' if text.endswith('?') else '.') for text in texts]
     decay = decay_steps(report, report.steps)
     constant = report.steps - decay
     first = (f'Pre-train at a constant rate of {lr.value:.2g} (range {lr.lo:.2g} to {lr.hi:.2g}) for '

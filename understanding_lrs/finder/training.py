@@ -187,6 +187,8 @@ class StepOptions:
         "Refuse values that make no sense"
         whole('accumulate', self.accumulate, 1)
         if self.clip is not None: positive('clip', self.clip)
+        if self.scaler is not None and not hasattr(self.scaler, 'scale'):
+            raise InputError(f"scaler: expected one of torch, got {type(self.scaler).__name__}")
         if self.amp is not None: pick(self.amp, ['bf16', 'fp16'], 'value of amp')
 
 # %% ../../nbs/finder/01_training.ipynb #6b11a7ea

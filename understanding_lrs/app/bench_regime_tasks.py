@@ -215,7 +215,8 @@ def wine(seed:int) -> Sets:
 
 def clusters(seed:int) -> Sets: # four classes of three clusters each, among idle features
     from sklearn.datasets import make_classification
-    x, y = make_classification(4000, 20, n_informative=8, n_classes=4, n_clusters_per_class=3, random_state=seed)
+    x, y = make_classification(
+        4000, 20, n_informative=8, n_classes=4, n_clusters_per_class=3, random_state=seed)
     return cut(standard(x), torch.tensor(y), seed, (.3, .3))
 
 def shells(seed:int) -> Sets: # three classes by distance from the middle
@@ -305,7 +306,8 @@ def pretrained(sets): # function of a seed -> function of a network and a seed
     return warm
 
 REGRESSION = dict(loss=functional.mse_loss, metric=unexplained, better=min)
-DIGITS = dict(plain=digits(False), flat=digits(True), noisy=digits(True, noise=.4), late=digits(False, range(5, 10)),
+DIGITS = dict(plain=digits(False), flat=digits(True), noisy=digits(True, noise=.4),
+              late=digits(False, range(5, 10)),
               early=digits(False, range(5)), few=digits(False, shares=(.15, .25)))
 
 DEVELOPMENT = [
@@ -321,7 +323,8 @@ DEVELOPMENT = [
     BenchTask('reviews_transformer', reviews, lambda: TextTransformer(2000, 24), adamw, 1000),
     BenchTask('speech_conv', speech, convnet(4, 10, True), adam, 1000),
     BenchTask('cancer', cancer, mlp(30, 32, 2), momentum, 1500),
-    BenchTask('fine_tuning', DIGITS['late'], convnet(4, 10, True), adam, 1000, warm=pretrained(DIGITS['early'])),
+    BenchTask('fine_tuning', DIGITS['late'], convnet(4, 10, True), adam, 1000,
+              warm=pretrained(DIGITS['early'])),
     BenchTask('diabetes', diabetes, mlp(10, 32, 1), plain_sgd, 1500, **REGRESSION),
     BenchTask('teacher', teacher, mlp(8, 64, 1), momentum, 2000, **REGRESSION)]
 
@@ -341,7 +344,8 @@ HELD_OUT = [BenchTask(*task, held_out=True, **more) for task, more in (
     (('digits_autoencoder', copied, mlp(64, 16, 64), adam, 1500), REGRESSION),
     (('reviews_short', short_reviews, lambda: TextTransformer(1000, 16, 16), adamw, 600), {}),
     (('speech_mlp', spoken, mlp(256, 64, 10), nadam, 800), {}),
-    (('fine_tuning_turned', turned, convnet(4, 10, False), momentum, 600), dict(warm=pretrained(DIGITS['plain']))),
+    (('fine_tuning_turned', turned, convnet(4, 10, False), momentum, 600),
+     dict(warm=pretrained(DIGITS['plain']))),
     (('cifar_part', cifar, convnet(8, 10, True, 3), momentum, 800), {}))]
 
 TASKS = {task.name: task for task in (*DEVELOPMENT, *HELD_OUT)}

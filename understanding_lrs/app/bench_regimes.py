@@ -166,7 +166,8 @@ def reference_optimizer(name:str, params): # one of `REFERENCES`
     "An optimizer that needs no rate, with its defaults"
     try: import prodigyopt, schedulefree
     except ImportError:
-        raise InputError("prodigyopt and schedulefree are not installed; try pip install -e .[bench]") from None
+        raise InputError("prodigyopt and schedulefree are not installed; "
+                         "try pip install -e .[bench]") from None
     return prodigyopt.Prodigy(params) if name == 'prodigy' else schedulefree.AdamWScheduleFree(params)
 
 def refresh_norms(network, batches:Batches, n:int=50): # batches
@@ -193,7 +194,8 @@ def reference_run(task:BenchTask, seed:int, name:str) -> dict: # row of the refe
         optimizer.eval()
         refresh_norms(network, stream)
     with torch.no_grad(): test = made['test'](network.eval())
-    return dict(task=task.name, seed=seed, method=name, test=test, seconds=round(time.perf_counter() - begin, 3))
+    seconds = round(time.perf_counter() - begin, 3)
+    return dict(task=task.name, seed=seed, method=name, test=test, seconds=seconds)
 
 # %% ../../nbs/app/38_bench_regimes.ipynb #6c7db04c
 COLUMNS = dict(
@@ -341,7 +343,8 @@ def regrets(folder, tasks:list) -> pd.DataFrame: # one row per choice
                               cost=row.cost))
         for row in known.references.itertuples():
             test = row.test if math.isfinite(row.test) else known.start
-            found.append(dict(task=name, seed=row.seed, method=row.method, regret=best - known.sign*test, cost=1.))
+            regret = best - known.sign*test
+            found.append(dict(task=name, seed=row.seed, method=row.method, regret=regret, cost=1.))
         lot = best - known.merit
         found += [dict(task=name, seed=0, method='a rate by lot', regret=v, cost=1.) for v in lot]
     table = pd.DataFrame(found, columns=['task', 'seed', 'method', 'regret', 'cost'])

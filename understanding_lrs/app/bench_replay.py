@@ -16,7 +16,8 @@ import torch
 
 from .bench_regime_tasks import BenchTask
 from .bench_regimes import EQUAL, Measured, Stack, add_row, rows_of, truth_grid, value_at
-from ..finder.policy import Branch, Job, Plan, Policy, best_rate, grid_around, jobs, lengths_of
+from ..finder.policy import Branch, Job, Plan, Policy, best_rate, grid_around, jobs
+from ..finder.policy import lengths_of
 from ..finder.training import Batches, seed_all
 
 # %% ../../nbs/app/39_bench_replay.ipynb #f1239d77
@@ -28,7 +29,10 @@ class Recorder:
         self.stream = Batches(self.made['train_loader'])
         self.plan = plan_for(task, math.nan, math.nan)
 
-    def train(self, factors, key:int) -> torch.Tensor: # of the rates, one per step; of batches -> (steps, rates)
+    def train(self,
+        factors, # of the rates, one per step
+        key:int, # of batches
+    ) -> torch.Tensor: # (steps, rates)
         "Losses of one stretch"
         seed_all(key)
         self.stream.begin(key)
@@ -38,12 +42,13 @@ class Recorder:
         "What the user's metric says of each copy"
         with torch.no_grad(): return [self.made['val'](self.stack.copy(k)) for k in range(len(self.rates))]
 
-    def anneal(self, number:int, repeat:int, constant:torch.Tensor) -> list: # losses of the constant part -> rows
+    def anneal(self, number:int, repeat:int, constant:torch.Tensor) -> list: # of the constant part -> rows
         "Anneal all rates, and judge them"
         n = self.plan.anneal(number)
         losses = self.train([1 - (i + .5)/n for i in range(n)], 200 + 10*number + repeat)
         self.stack.network.train()
-        found = dict(loss=constant[-math.ceil(len(constant)/2):].mean(0), low=losses[-math.ceil(n/4):].mean(0))
+        found = dict(loss=constant[-math.ceil(len(constant)/2):].mean(0),
+                     low=losses[-math.ceil(n/4):].mean(0))
         lost = ~torch.isfinite(constant).all(0) | ~torch.isfinite(losses).all(0)
         lost |= constant[-max(3, len(constant)//10):].median(0).values > self.plan.policy.explosion*self.first
         rows = [dict(round=number, repeat=repeat, rate=rate, metric=metric, diverged=bool(lost[k]))
@@ -68,7 +73,11 @@ class Recorder:
         return [row | dict(task=self.task.name, seed=self.seed) for row in rows]
 
 # %% ../../nbs/app/39_bench_replay.ipynb #4e38b90b
-def plan_for(task:BenchTask, start:float, loss:float, policy:Policy=Policy()) -> Plan: # metric and loss before training
+def plan_for(
+    task:BenchTask,
+    start:float, loss:float, # metric and loss before training
+    policy:Policy=Policy(),
+) -> Plan:
     "The plan that `find_regimes` would make"
     grid = truth_grid(task)
     sign = -1 if task.better is min else 1

@@ -252,7 +252,8 @@ def best_rate(plan:Plan, branches:list) -> Value:
     power = 1. if is_full else plan.policy.power
     middle = math.exp(statistics.fmean(map(math.log, good)))
     why = ', and longer branches gained hardly more' if is_full else ''
-    how = (f'middle of the best annealed rates after {plan.lengths[number]} steps, {good[0]:.3g} to {good[-1]:.3g}, '
+    how = (f'middle of the best annealed rates after {plan.lengths[number]} steps, '
+           f'{good[0]:.3g} to {good[-1]:.3g}, '
            f'times {share**power:.2g} for the horizon{why}')
     return Value(neat(middle*share**power), neat(good[0]*share), good[-1], how)
 

@@ -167,7 +167,8 @@ class RegimeReport:
         "Read a report"
         data = json.loads(text)
         if data['format'] != FORMAT:
-            raise InputError(f"this report has format {data['format']}, of another version, and this one reads "
+            raise InputError(f"this report has format {data['format']}, of another version, "
+                             "and this one reads "
                              f"{FORMAT}; search again")
         return cls(plan_from(data['plan']), [Branch(**b) for b in data['branches']], data['steps'],
                    data['seconds'], data['warmup'], [Message(**m) for m in data['notes']])

@@ -494,7 +494,7 @@ def step_arguments(
     stack:Stack,      # its weights change in place
     batches:Batches,
     lr:Tensor,        # (K,) float32 constant learning rates
-) -> tuple:           # sizes as C takes them; tensors and the number of steps, in the order of the C functions
+) -> tuple:           # sizes as C takes them; tensors and number of steps, in the order of the C functions
     "What every C function that trains is given, checked"
     k, x, order = len(stack.w), batches.x, batches.order
     orders, steps, batch = order.shape

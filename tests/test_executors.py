@@ -107,7 +107,7 @@ def test_dask_failure_and_second_call(tmp_path, cluster):
     assert (len(again.done), len(again.ran)) == (1, 0)
 
 def test_dask_time_limit(tmp_path, cluster, undisturbed):
-    result = sweep(SLOW[:2], tmp_path, TINY, executor=cluster[0], progress='none', time_limit=4)
+    result = sweep(SLOW[:2], tmp_path, TINY, executor=cluster[0], progress='none', time_limit=2)
     assert result.exit_code == 3 and not result.failed and result.seconds < patience(15)
     assert not any(r.owner() for r in find_runs(tmp_path))
 
